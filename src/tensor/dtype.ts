@@ -53,7 +53,8 @@ export const isInteger = (dtype: DType): boolean => DTYPES[dtype].kind === "int"
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1);
 
 /** Bytes that a tensor of this shape and type takes. */
-export const bytesOf = (shape: readonly number[], dtype: DType): number => sizeOf(shape) * DTYPES[dtype].bytes;
+export const bytesOf = (shape: readonly number[], dtype: DType): number =>
+  sizeOf(shape) * DTYPES[dtype].bytes;
 
 const f32Scratch = new Float32Array(1);
 const u32Scratch = new Uint32Array(f32Scratch.buffer);

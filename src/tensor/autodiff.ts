@@ -1,0 +1,234 @@
+/**
+ * Reverse-mode differentiation. Gradients are tensors built from the same operations, so they can be differentiated
+ * again, compiled and exported like anything else.
+ */
+import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
+import { isFloat } from "./dtype.ts";
+import { reachable } from "./onnx/lower.ts";
+import { alias, barrier, customVjp, stopGradient } from "./ops/control.ts";
+import { onesLike, zerosLike } from "./ops/create.ts";
+import type { AnyOp, Cotangent } from "./ops/op.ts";
+import { type Node, peekNodeId, type Tensor } from "./tensor.ts";
+import { flatten } from "./tree.ts";
+
+interface TapeEntry {
+  readonly node: Node;
+  readonly op: AnyOp;
+  readonly inputs: readonly Tensor[];
+  readonly attrs: unknown;
+}
+
+/**
+ * The operations between `sources` and `outputs`. Kept apart from the graph, because evaluating a tensor frees the
+ * graph behind it.
+ */
+function record(outputs: readonly Tensor[], sources: readonly Tensor[]): TapeEntry[] {
+  const active = new Set<Node>(sources.map((t) => t.node));
+  const tape: TapeEntry[] = [];
+  for (const node of reachable(outputs)) {
+    if (!node.op || !node.inputs.some((t) => active.has(t.node)) || active.has(node)) continue;
+    active.add(node);
+    tape.push({ node, op: node.op, inputs: node.inputs, attrs: node.attrs });
+  }
+  return tape;
+}
+
+/** Runs the vector-Jacobian products of a tape backwards. Absent gradients are undefined. */
+function pullBack(
+  tape: readonly TapeEntry[],
+  outputs: readonly Tensor[],
+  seeds: readonly Tensor[],
+  sources: readonly Tensor[],
+): Cotangent[] {
+  const active = new Set<Node>([...sources.map((t) => t.node), ...tape.map((e) => e.node)]);
+  const cotangents = new Map<Node, Cotangent[]>();
+  const accumulate = (t: Tensor, ct: Cotangent): void => {
+    if (!ct || !active.has(t.node) || !isFloat(t.dtype)) return;
+    let slots = cotangents.get(t.node);
+    if (!slots) cotangents.set(t.node, (slots = t.node.avals.map(() => undefined)));
+    slots[t.output] = slots[t.output]?.add(ct) ?? ct;
+  };
+  outputs.forEach((t, i) => {
+    accumulate(t, seeds[i]);
+  });
+  for (const { node, op, inputs, attrs } of tape.toReversed()) {
+    const cts = cotangents.get(node);
+    if (!cts) continue;
+    const grads = op.vjp(cts, inputs, node.tensors(), attrs);
+    grads.forEach((ct, i) => {
+      accumulate(inputs[i]!, ct);
+    });
+  }
+  return sources.map((t) => cotangents.get(t.node)?.[t.output]);
+}
+
+/** Fresh stand-ins for the float leaves of a tree, so that the function differentiates with respect to these uses only. */
+function mark<T>(tree: T): { marked: T; sources: Tensor[]; unflatten: (leaves: readonly unknown[]) => T } {
+  const { leaves, def } = flatten(tree);
+  const sources = leaves.map((t) => (isFloat(t.dtype) ? alias(t) : t));
+  return { marked: def.unflatten(sources) as T, sources, unflatten: (l) => def.unflatten(l) as T };
+}
+
+const gradientOf = (source: Tensor, ct: Cotangent): Tensor => ct ?? zerosLike(source);
+
+function checkScalar(loss: Tensor): void {
+  if (loss.size !== 1)
+    throw new ShapeError(`grad: expected a function with a scalar result, got shape [${loss.shape}]`);
+  if (!isFloat(loss.dtype)) throw new DTypeError(`grad: expected a float result, got ${loss.dtype}`);
+}
+
+/**
+ * `valueAndGrad(f)(x, ...rest)` gives `[f(x, ...rest), df/dx]`, the gradient as a tree of the same structure as `x`
+ * (zeros for leaves that are integers or do not matter). `f` returns a scalar, or `[scalar, anything]` with
+ * `{ aux: true }`; then the value is that pair.
+ */
+export function valueAndGrad<X, Rest extends unknown[], R>(
+  f: (x: X, ...rest: Rest) => R,
+  options: { aux?: boolean } = {},
+): (x: X, ...rest: Rest) => [value: R, gradient: X] {
+  return (x, ...rest) => {
+    const { marked, sources, unflatten } = mark(x);
+    const result = f(marked, ...rest);
+    const loss = (options.aux ? (result as [Tensor])[0] : result) as Tensor;
+    checkScalar(loss);
+    const grads = pullBack(record([loss], sources), [loss], [onesLike(loss)], sources);
+    return [result, unflatten(sources.map((s, i) => gradientOf(s, grads[i])))];
+  };
+}
+
+/** `grad(f)(x, ...rest)` is the gradient of the scalar `f(x, ...rest)` with respect to the tree `x`. */
+export function grad<X, Rest extends unknown[]>(
+  f: (x: X, ...rest: Rest) => Tensor,
+): (x: X, ...rest: Rest) => X {
+  return (x, ...rest) => valueAndGrad(f)(x, ...rest)[1];
+}
+
+/** Result of `f` and the function that pulls a cotangent of the result back to cotangents of the arguments. */
+export function vjp<Args extends unknown[], R>(
+  f: (...args: Args) => R,
+  ...args: Args
+): [result: R, pullback: (cotangent: R) => Args] {
+  const { marked, sources, unflatten } = mark(args);
+  const result = f(...(marked as Args));
+  const { leaves: outputs } = flatten(result);
+  const tape = record(outputs, sources);
+  return [
+    result,
+    (cotangent) => {
+      const { leaves: seeds } = flatten(cotangent);
+      if (seeds.length !== outputs.length) {
+        throw new ArgumentError(`vjp: expected ${outputs.length} cotangents, got ${seeds.length}`);
+      }
+      const grads = pullBack(tape, outputs, seeds, sources);
+      return unflatten(sources.map((s, i) => gradientOf(s, grads[i])));
+    },
+  ];
+}
+
+/**
+ * Result of `f` and its directional derivative along `tangents`. Forward mode by differentiating the pullback, which is
+ * linear in its cotangent, once more.
+ */
+export function jvp<Args extends unknown[], R>(
+  f: (...args: Args) => R,
+  args: Args,
+  tangents: Args,
+): [result: R, tangent: R] {
+  const [result, pullback] = vjp(f, ...args);
+  const { leaves, def } = flatten(result);
+  const dummies = leaves.map((t) => zerosLike(t));
+  const [, pushForward] = vjp((cts: unknown[]) => flatten(pullback(def.unflatten(cts) as R)).leaves, dummies);
+  const [out] = pushForward(flatten(tangents).leaves);
+  return [result, def.unflatten(out) as R];
+}
+
+/**
+ * A function with its own gradient: `f` as it is, and `backward(cotangents, inputs, outputs)` in place of its
+ * derivative (absent or undefined entries mean zero). Example: straight-through rounding.
+ */
+export function customGradient(
+  f: (...inputs: Tensor[]) => Tensor | Tensor[],
+  backward: (
+    cotangents: Tensor[],
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+  ) => readonly Cotangent[],
+): (...inputs: Tensor[]) => Tensor[] {
+  return (...inputs) => {
+    const outputs = [f(...inputs.map(stopGradient))].flat();
+    return customVjp(outputs, inputs, (cts, xs, ys) =>
+      backward(
+        cts.map((ct, i) => ct ?? zerosLike(ys[i]!)),
+        xs,
+        ys,
+      ),
+    );
+  };
+}
+
+/**
+ * Recomputes `f` during the backward pass instead of keeping its intermediate values (Chen et al. 2016, sublinear
+ * memory). The recomputation starts from copies of the inputs that exist only once the cotangent does, so neither the
+ * runtime's common-subexpression pass nor its scheduling can undo it. Tensors that `f` captures count as inputs.
+ */
+export function checkpoint<Args extends unknown[], R>(f: (...args: Args) => R): (...args: Args) => R {
+  return (...args) => {
+    const { leaves: inputs, def } = flatten(args);
+    const call = (xs: readonly Tensor[]): R => f(...(def.unflatten(xs) as Args));
+    const first = peekNodeId();
+    const shielded = inputs.map(stopGradient);
+    const { leaves: outputs, def: outDef } = flatten(call(shielded));
+    const captured = capturedBy(outputs, shielded, first);
+    const wrapped = customVjp(outputs.map(stopGradient), [...inputs, ...captured], (cts, all) => {
+      const token = cts.find((ct) => ct)!;
+      const copies = all.map((x, i) => (i < inputs.length && isFloat(x.dtype) ? barrier(x, token) : x));
+      const fresh = copies.slice(0, inputs.length);
+      const again = flatten(call(fresh)).leaves;
+      const sources = [...fresh, ...captured];
+      const live = again.map((t, i) => [t, cts[i]] as const).filter(([, ct]) => ct);
+      const outs = live.map(([t]) => t);
+      return pullBack(
+        record(outs, sources),
+        outs,
+        live.map(([, ct]) => ct!),
+        sources,
+      );
+    });
+    return outDef.unflatten(wrapped) as R;
+  };
+}
+
+/** Tensors made before the function ran that its result depends on. */
+function capturedBy(outputs: readonly Tensor[], inputs: readonly Tensor[], firstId: number): Tensor[] {
+  const own = new Set(inputs.map((t) => t.node));
+  const found = new Map<string, Tensor>();
+  for (const node of reachable(outputs)) {
+    if (node.id < firstId || own.has(node)) continue;
+    for (const t of node.inputs) {
+      if (t.node.id < firstId && t.node.leaf !== "literal") found.set(`${t.node.id}:${t.output}`, t);
+    }
+  }
+  return [...found.values()];
+}
+
+/**
+ * Maps a function over axis 0 of its arguments' leaves by applying it to each slice and stacking the results. Unrolled:
+ * the graph grows with the batch, so prefer writing batched code where it matters.
+ */
+export function vmap<Args extends unknown[], R>(f: (...args: Args) => R): (...args: Args) => R {
+  return (...args) => {
+    const { leaves, def } = flatten(args);
+    const n = leaves[0]?.shape[0] ?? 0;
+    if (n === 0) throw new ShapeError("vmap: expected tensors with at least one element on axis 0");
+    const results = Array.from({ length: n }, (_, i) =>
+      flatten(f(...(def.unflatten(leaves.map((t) => t.slice([i], [i + 1]).squeeze(0))) as Args))),
+    );
+    const stacked = results[0]!.leaves.map((t, k) =>
+      t.unsqueeze(0).concat(
+        results.slice(1).map((r) => r.leaves[k]!.unsqueeze(0)),
+        0,
+      ),
+    );
+    return results[0]!.def.unflatten(stacked) as R;
+  };
+}

@@ -1,0 +1,90 @@
+/** Values on demand: compiles and runs whatever a tensor depends on, with a cache of compiled graphs. */
+import { DTypeError, LifetimeError } from "../errors.ts";
+import { DTYPES, type DType, type HostArray } from "./dtype.ts";
+import { assertFits } from "./memory.ts";
+import { lowerGraph } from "./onnx/lower.ts";
+import { type DeviceTensor, defaultDevice, type Runtime, runtime, type Session } from "./runtime/runtime.ts";
+import type { Tensor, Value } from "./tensor.ts";
+
+/** Compiled eager graphs, least recently used first. */
+const sessions = new Map<string, Promise<Session>>();
+const MAX_SESSIONS = 256;
+
+async function sessionFor(model: Uint8Array): Promise<Session> {
+  const device = await defaultDevice();
+  const key = device + new TextDecoder("latin1").decode(model);
+  let session = sessions.get(key);
+  sessions.delete(key);
+  session ??= (await runtime()).createSession(model, device);
+  sessions.set(key, session);
+  session.catch(() => sessions.delete(key));
+  if (sessions.size > MAX_SESSIONS) {
+    const [oldest, stale] = sessions.entries().next().value!;
+    sessions.delete(oldest);
+    await (await stale).close();
+  }
+  return session;
+}
+
+/** The tensor's value as the runtime's own tensor, uploaded on first use. */
+export function toDevice(t: Tensor, rt: Runtime): DeviceTensor {
+  const value = t.value;
+  if (!value) throw new LifetimeError(`${t} has no value yet`);
+  value.device ??= wrapHost(rt, t.dtype, t.shape, value.host!);
+  return value.device;
+}
+
+/** A runtime tensor over a host array, without a copy. */
+export function wrapHost(rt: Runtime, dtype: DType, shape: readonly number[], data: HostArray): DeviceTensor {
+  const { ort } = DTYPES[dtype];
+  if (!ort) throw new DTypeError(`${dtype} is for storage only: cast to f32 first`);
+  return new rt.Tensor(ort as "float32", data as Float32Array, shape as number[]);
+}
+
+/** Host data of a computed tensor. */
+export function readHost(t: Tensor): HostArray {
+  const value = t.value;
+  if (!value) throw new LifetimeError(`${t} has no value yet: await its data()`);
+  value.host ??= value.device!.data as HostArray;
+  return value.host;
+}
+
+/** Computes the values of all tensors that have none yet, in one run. */
+export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
+  const nodes = [...new Set(tensors.filter((t) => !t.value).map((t) => t.node))];
+  if (nodes.length === 0) return;
+  const rt = await runtime();
+  const wanted = nodes.flatMap((node) => node.tensors());
+  const graph = lowerGraph(wanted, { capabilities: rt.capabilities(await defaultDevice()), data: "feed" });
+  assertFits(graph.peakBytes, "this computation");
+  const fetches: Record<string, null> = {};
+  for (const out of graph.outputs) if ("name" in out) fetches[out.name] = null;
+  let results: Record<string, DeviceTensor> = {};
+  if (Object.keys(fetches).length > 0) {
+    const session = await sessionFor(graph.model);
+    const feeds = Object.fromEntries(graph.inputs.map((t, i) => [`i${i}`, toDevice(t, rt)]));
+    results = await session.run(feeds, fetches);
+  }
+  const values = graph.outputs.map(
+    (out): Value => ("name" in out ? { device: results[out.name]! } : out.leaf.value!),
+  );
+  let at = 0;
+  for (const node of nodes) node.settle(values.slice(at, (at += node.avals.length)));
+  for (const t of wanted) if (t.value!.device && t.value!.device.location !== "cpu") await download(t);
+}
+
+async function download(t: Tensor): Promise<void> {
+  const value = t.value;
+  if (!value?.device) return;
+  value.host ??= (await value.device.getData()) as HostArray;
+}
+
+/** Number of compiled eager graphs that are kept; for tests and reports. */
+export const cachedSessions = (): number => sessions.size;
+
+/** Closes all compiled eager graphs. */
+export async function clearEagerCache(): Promise<void> {
+  const open = [...sessions.values()];
+  sessions.clear();
+  await Promise.all(open.map(async (s) => (await s).close()));
+}

@@ -1,0 +1,28 @@
+/** The language: tensors, operations, differentiation, compilation, randomness. */
+import { installMethods } from "./methods.ts";
+import { OPS } from "./ops/table.ts";
+import { Node, Tensor, type TensorLike } from "./tensor.ts";
+
+installMethods();
+
+export * from "./autodiff.ts";
+export * from "./dtype.ts";
+export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
+export * from "./jit.ts";
+export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
+export * from "./ops/arithmetic.ts";
+export { attention } from "./ops/attention.ts";
+export { cast, castHost, stopGradient } from "./ops/control.ts";
+export * from "./ops/conv.ts";
+export * from "./ops/create.ts";
+export * from "./ops/elementwise.ts";
+export * from "./ops/indexing.ts";
+export * from "./ops/matmul.ts";
+export * from "./ops/normalize.ts";
+export * from "./ops/pool.ts";
+export * from "./ops/reduce.ts";
+export * from "./ops/shape.ts";
+export * from "./random/index.ts";
+export { type Device, defaultDevice, listDevices, setDefaultDevice } from "./runtime/runtime.ts";
+export * from "./tree.ts";
+export { Node, OPS, Tensor, type TensorLike };

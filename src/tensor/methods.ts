@@ -1,0 +1,46 @@
+/** Functions that are also methods of `Tensor`: the tensor is their first argument. */
+import * as arithmetic from "./ops/arithmetic.ts";
+import * as control from "./ops/control.ts";
+import * as elementwise from "./ops/elementwise.ts";
+import * as indexing from "./ops/indexing.ts";
+import * as matrix from "./ops/matmul.ts";
+import * as reduce from "./ops/reduce.ts";
+import * as shape from "./ops/shape.ts";
+import { Tensor } from "./tensor.ts";
+
+const { arithmeticOps: _a, where: _w, ...arithmeticMethods } = arithmetic;
+const { elementwiseOps: _e, ...elementwiseMethods } = elementwise;
+const { reduceOps: _r, ...reduceMethods } = reduce;
+const { indexingOps: _i, ...indexingMethods } = indexing;
+const { shapeOps: _s, stack: _t, ...shapeMethods } = shape;
+
+const methods = {
+  ...elementwiseMethods,
+  ...arithmeticMethods,
+  ...reduceMethods,
+  ...indexingMethods,
+  ...shapeMethods,
+  matmul: matrix.matmul,
+  cast: control.cast,
+  castHost: control.castHost,
+  stopGradient: control.stopGradient,
+};
+
+type Rest<F extends (...args: never[]) => unknown> = Parameters<F> extends [unknown, ...infer R] ? R : [];
+
+export type TensorMethods = {
+  [K in keyof typeof methods]: (...args: Rest<(typeof methods)[K]>) => ReturnType<(typeof methods)[K]>;
+};
+
+/** Installs the methods. Called once by `index.ts`. */
+export function installMethods(): void {
+  for (const [name, f] of Object.entries(methods) as [string, (...args: unknown[]) => unknown][]) {
+    Object.defineProperty(Tensor.prototype, name, {
+      value(this: Tensor, ...args: unknown[]) {
+        return f(this, ...args);
+      },
+      writable: true,
+      configurable: true,
+    });
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Collects ONNX nodes while operations lower themselves. Equal nodes and equal constants are emitted once, so a
+ * kernel flipped for two gradients, or a weight transposed twice, costs one node.
+ */
+import { DTYPES, type DType, type HostArray, hostArray, sizeOf } from "../dtype.ts";
+import type { Aval } from "../tensor.ts";
+
+export type AttributeValue =
+  | number
+  | string
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly floats: readonly number[] };
+export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
+
+export interface OnnxNode {
+  readonly op: string;
+  readonly domain: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Attributes;
+}
+
+export interface Initializer extends Aval {
+  readonly name: string;
+  readonly data: HostArray;
+}
+
+/** Domain of ONNX Runtime's contributed operators. */
+export const CONTRIB = "com.microsoft";
+
+/** What a device's kernels offer; lowerings ask before they use more than plain ONNX. */
+export interface Capabilities {
+  /** ONNX Runtime's contributed operators (FusedMatMul, QuickGelu …) run on this device. */
+  readonly contrib: boolean;
+  readonly name: string;
+}
+
+export const CPU_CAPABILITIES: Capabilities = { contrib: true, name: "cpu" };
+/** Standard operators only: what `exportOnnx` writes for other runtimes. */
+export const PLAIN_ONNX: Capabilities = { contrib: false, name: "onnx" };
+
+export class GraphBuilder {
+  readonly nodes: OnnxNode[] = [];
+  readonly initializers: Initializer[] = [];
+  readonly capabilities: Capabilities;
+  private readonly known = new Map<string, readonly string[]>();
+  private names = 0;
+
+  constructor(capabilities: Capabilities) {
+    this.capabilities = capabilities;
+  }
+
+  get contrib(): boolean {
+    return this.capabilities.contrib;
+  }
+
+  private fresh(prefix: string): string {
+    return `${prefix}${this.names++}`;
+  }
+
+  /** Adds a node with `outputs` outputs (or finds an equal one) and returns their names. */
+  node(
+    op: string,
+    inputs: readonly string[],
+    attributes: Attributes = {},
+    outputs = 1,
+    domain = "",
+  ): readonly string[] {
+    const key = JSON.stringify([domain, op, inputs, attributes, outputs]);
+    const seen = this.known.get(key);
+    if (seen) return seen;
+    const names = Array.from({ length: outputs }, () => this.fresh("v"));
+    this.nodes.push({ op, domain, inputs, outputs: names, attributes });
+    this.known.set(key, names);
+    return names;
+  }
+
+  /** Adds a node with one output. */
+  op(op: string, inputs: readonly string[], attributes: Attributes = {}): string {
+    return this.node(op, inputs, attributes)[0]!;
+  }
+
+  /** Adds a node of ONNX Runtime's own domain. Ask `contrib` first. */
+  contribOp(op: string, inputs: readonly string[], attributes: Attributes = {}): string {
+    return this.node(op, inputs, attributes, 1, CONTRIB)[0]!;
+  }
+
+  /** A constant tensor. Small ones are shared when equal. */
+  constant(dtype: DType, shape: readonly number[], data: HostArray): string {
+    const key = data.length <= 64 ? `${dtype}[${shape}]${data}` : undefined;
+    const seen = key && this.known.get(key);
+    if (seen) return seen[0]!;
+    const name = this.fresh("c");
+    this.initializers.push({ name, dtype, shape, data });
+    if (key) this.known.set(key, [name]);
+    return name;
+  }
+
+  /** A one-dimensional i64 constant: shapes, axes, pads. */
+  ints(values: readonly number[]): string {
+    return this.constant("i64", [values.length], hostArray("i64", values));
+  }
+
+  /** A constant of one element. */
+  scalar(dtype: DType, value: number, shape: readonly number[] = []): string {
+    return this.constant(dtype, shape, hostArray(dtype, [value]));
+  }
+
+  /** A constant filled with one value. */
+  full(dtype: DType, shape: readonly number[], value: number): string {
+    const data = new DTYPES[dtype].array(sizeOf(shape));
+    data.fill(hostArray(dtype, [value])[0] as never);
+    return this.constant(dtype, shape, data);
+  }
+
+  reshape(x: string, shape: readonly number[]): string {
+    return this.op("Reshape", [x, this.ints(shape)], { allowzero: 1 });
+  }
+
+  transpose(x: string, perm: readonly number[]): string {
+    return perm.every((p, i) => p === i) ? x : this.op("Transpose", [x], { perm });
+  }
+
+  slice(
+    x: string,
+    axes: readonly number[],
+    starts: readonly number[],
+    ends: readonly number[],
+    steps: readonly number[],
+  ): string {
+    return this.op("Slice", [x, this.ints(starts), this.ints(ends), this.ints(axes), this.ints(steps)]);
+  }
+
+  sum(x: string, axes: readonly number[], keepdims: boolean): string {
+    return this.op("ReduceSum", [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 });
+  }
+}

@@ -1,0 +1,80 @@
+/** Writes a built graph as an ONNX ModelProto (onnx.proto; field numbers in comments). */
+import { DTYPES, type DType } from "../dtype.ts";
+import type { Aval } from "../tensor.ts";
+import type { AttributeValue, GraphBuilder, Initializer, OnnxNode } from "./builder.ts";
+import { ProtoWriter } from "./protobuf.ts";
+
+/** The operator set that lowerings are written against. */
+export const OPSET = 21;
+
+export interface NamedAval extends Aval {
+  readonly name: string;
+}
+
+function writeAttribute(w: ProtoWriter, name: string, value: AttributeValue): void {
+  w.string(1, name);
+  if (typeof value === "number")
+    w.int(3, value).int(20, 2); // i, INT
+  else if (typeof value === "string")
+    w.string(4, value).int(20, 3); // s, STRING
+  else if ("float" in value)
+    w.float(2, value.float).int(20, 1); // f, FLOAT
+  else if ("floats" in value) {
+    for (const f of value.floats) w.float(7, f);
+    w.int(20, 6); // FLOATS
+  } else {
+    for (const i of value) w.int(8, i);
+    w.int(20, 7); // INTS
+  }
+}
+
+function writeNode(w: ProtoWriter, node: OnnxNode): void {
+  for (const input of node.inputs) w.string(1, input);
+  for (const output of node.outputs) w.string(2, output);
+  w.string(3, node.outputs[0]!).string(4, node.op);
+  for (const [name, value] of Object.entries(node.attributes)) {
+    if (value !== undefined) w.message(5, (a) => writeAttribute(a, name, value));
+  }
+  if (node.domain) w.string(7, node.domain);
+}
+
+function writeInitializer(w: ProtoWriter, { name, shape, dtype, data }: Initializer): void {
+  for (const d of shape) w.int(1, d); // dims
+  w.int(2, DTYPES[dtype].onnx).string(8, name);
+  w.raw(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)); // raw_data, little endian
+}
+
+function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval): void {
+  w.string(1, name).message(2, (type) =>
+    type.message(1, (tensor) => {
+      tensor.int(1, DTYPES[dtype as DType].onnx);
+      tensor.message(2, (dims) => {
+        for (const d of shape) dims.message(1, (dim) => dim.int(1, d));
+      });
+    }),
+  );
+}
+
+/** Bytes of a model file: opset 21 of ONNX, IR version 10, plus the contributed domain when it is used. */
+export function encodeModel(
+  g: GraphBuilder,
+  inputs: readonly NamedAval[],
+  outputs: readonly NamedAval[],
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array {
+  const w = new ProtoWriter();
+  w.int(1, 10).string(2, "tweedie"); // ir_version, producer_name
+  w.message(7, (graph) => {
+    for (const node of g.nodes) graph.message(1, (n) => writeNode(n, node));
+    graph.string(2, "graph");
+    for (const init of g.initializers) graph.message(5, (t) => writeInitializer(t, init));
+    for (const input of inputs) graph.message(11, (v) => writeValueInfo(v, input));
+    for (const output of outputs) graph.message(12, (v) => writeValueInfo(v, output));
+  });
+  const domains = new Set(g.nodes.map((n) => n.domain));
+  w.message(8, (o) => o.string(1, "").int(2, OPSET));
+  for (const domain of domains) if (domain) w.message(8, (o) => o.string(1, domain).int(2, 1));
+  for (const [key, value] of Object.entries(metadata))
+    w.message(14, (m) => m.string(1, key).string(2, value));
+  return w.finish();
+}

@@ -1,0 +1,234 @@
+/** Elementwise functions of two or three tensors, with broadcasting. */
+import { DTypeError } from "../../errors.ts";
+import { isFloat, isInteger } from "../dtype.ts";
+import { type Aval, Tensor, type TensorLike } from "../tensor.ts";
+import { cast } from "./control.ts";
+import { asTensor, zerosLike } from "./create.ts";
+import { apply1, broadcastShapes, type Cotangent, needSameDType, notDifferentiable, type Op } from "./op.ts";
+import { sumTo } from "./reduce.ts";
+
+type BinaryOp = Op<object>;
+type Derivative = (ct: Tensor, a: Tensor, b: Tensor, y: Tensor) => readonly [Cotangent, Cotangent];
+type Check = (x: Aval) => void;
+
+const numbers: Check = (x) => {
+  if (x.dtype === "bool") throw new DTypeError("expected numbers, got bool; cast first");
+};
+const integers: Check = (x) => {
+  if (!isInteger(x.dtype)) throw new DTypeError(`expected integers, got ${x.dtype}`);
+};
+const booleans: Check = (x) => {
+  if (x.dtype !== "bool") throw new DTypeError(`expected bool, got ${x.dtype}`);
+};
+
+function binary(
+  name: string,
+  onnx: string,
+  check: Check,
+  result: "same" | "bool",
+  derivative?: Derivative,
+  attributes = {},
+): BinaryOp {
+  return {
+    name,
+    infer: (inputs) => {
+      needSameDType(inputs);
+      check(inputs[0]!);
+      const [a, b] = inputs as [Aval, Aval];
+      return [{ shape: broadcastShapes(a.shape, b.shape), dtype: result === "bool" ? "bool" : a.dtype }];
+    },
+    lower: (g, inputs) => [g.op(onnx, inputs, attributes)],
+    vjp: ([ct], [a, b], [y]) => {
+      if (!ct || !derivative) return [];
+      const [da, db] = derivative(ct, a!, b!, y!);
+      return [da && sumTo(da, a!.shape), db && sumTo(db, b!.shape)];
+    },
+  };
+}
+
+const addOp = binary("add", "Add", numbers, "same", (ct) => [ct, ct]);
+const subOp = binary("sub", "Sub", numbers, "same", (ct) => [ct, ct.neg()]);
+const mulOp = binary("mul", "Mul", numbers, "same", (ct, a, b) => [ct.mul(b), ct.mul(a)]);
+const divOp = binary("div", "Div", numbers, "same", (ct, _, b, y) => [ct.div(b), ct.mul(y).div(b).neg()]);
+const powOp = binary("pow", "Pow", numbers, "same", (ct, a, b, y) => [
+  ct.mul(b).mul(a.pow(b.sub(1))),
+  ct.mul(y).mul(where(a.greater(0), a, onesWhere(a)).log()),
+]);
+/** 1 of the tensor's dtype: log(1) = 0 stands in where the base is not positive. */
+const onesWhere = (a: Tensor): Tensor => asTensor(1, a.dtype);
+
+/** Ties share the gradient evenly. */
+function selection(pick: (a: Tensor, b: Tensor) => Tensor): Derivative {
+  return (ct, a, b) => {
+    const tie = cast(a.equal(b), ct.dtype).mul(0.5);
+    const first = cast(pick(a, b), ct.dtype).add(tie);
+    return [ct.mul(first), ct.mul(first.neg().add(1))];
+  };
+}
+const maximumOp = binary(
+  "maximum",
+  "Max",
+  numbers,
+  "same",
+  selection((a, b) => a.greater(b)),
+);
+const minimumOp = binary(
+  "minimum",
+  "Min",
+  numbers,
+  "same",
+  selection((a, b) => a.less(b)),
+);
+
+const modOp: BinaryOp = {
+  ...binary("mod", "Mod", numbers, "same", (ct, a, b) => [ct, ct.mul(truncate(a.div(b))).neg()]),
+  lower: (g, inputs, _, { inputs: [a] }) => [g.op("Mod", inputs, { fmod: isFloat(a!.dtype) ? 1 : 0 })],
+};
+const truncate = (x: Tensor): Tensor => x.abs().floor().mul(x.sign());
+
+const comparison = (name: string, onnx: string, check: Check = numbers): BinaryOp =>
+  binary(name, onnx, check, "bool");
+const equalOp = comparison("equal", "Equal", () => {});
+const lessOp = comparison("less", "Less");
+const lessEqualOp = comparison("lessEqual", "LessOrEqual");
+const greaterOp = comparison("greater", "Greater");
+const greaterEqualOp = comparison("greaterEqual", "GreaterOrEqual");
+const andOp = comparison("logicalAnd", "And", booleans);
+const orOp = comparison("logicalOr", "Or", booleans);
+const xorOp = comparison("logicalXor", "Xor", booleans);
+const bitAndOp = binary("bitwiseAnd", "BitwiseAnd", integers, "same");
+const bitOrOp = binary("bitwiseOr", "BitwiseOr", integers, "same");
+const bitXorOp = binary("bitwiseXor", "BitwiseXor", integers, "same");
+const unsigned: Check = (x) => {
+  if (!x.dtype.startsWith("u")) throw new DTypeError(`expected unsigned integers, got ${x.dtype}`);
+};
+const shiftLeftOp = binary("shiftLeft", "BitShift", unsigned, "same", undefined, { direction: "LEFT" });
+const shiftRightOp = binary("shiftRight", "BitShift", unsigned, "same", undefined, { direction: "RIGHT" });
+
+const whereOp: Op<object> = {
+  name: "where",
+  infer: ([condition, a, b]) => {
+    booleans(condition!);
+    needSameDType([a!, b!]);
+    return [
+      { shape: broadcastShapes(condition!.shape, broadcastShapes(a!.shape, b!.shape)), dtype: a!.dtype },
+    ];
+  },
+  lower: (g, inputs) => [g.op("Where", inputs)],
+  vjp: ([ct], [condition, a, b]) => {
+    if (!ct) return [];
+    const zero = zerosLike(ct);
+    return [
+      undefined,
+      sumTo(where(condition!, ct, zero), a!.shape),
+      sumTo(where(condition!, zero, ct), b!.shape),
+    ];
+  },
+};
+
+/** Both operands as tensors; a number takes the other's dtype. */
+function pair(a: TensorLike, b: TensorLike): [Tensor, Tensor] {
+  if (a instanceof Tensor) return [a, asTensor(b, a.dtype)];
+  const second = asTensor(b, "f32");
+  return [asTensor(a, second.dtype), second];
+}
+
+export function add(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(addOp, pair(a, b), {});
+}
+export function sub(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(subOp, pair(a, b), {});
+}
+export function mul(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(mulOp, pair(a, b), {});
+}
+/** Quotient; integers truncate towards zero. */
+export function div(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(divOp, pair(a, b), {});
+}
+export function pow(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(powOp, pair(a, b), {});
+}
+export function maximum(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(maximumOp, pair(a, b), {});
+}
+export function minimum(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(minimumOp, pair(a, b), {});
+}
+/** Remainder: sign of the dividend for floats (C `fmod`), of the divisor for integers (Python `%`). */
+export function mod(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(modOp, pair(a, b), {});
+}
+export function equal(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(equalOp, pair(a, b), {});
+}
+export function notEqual(a: TensorLike, b: TensorLike): Tensor {
+  return equal(a, b).logicalNot();
+}
+export function less(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(lessOp, pair(a, b), {});
+}
+export function lessEqual(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(lessEqualOp, pair(a, b), {});
+}
+export function greater(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(greaterOp, pair(a, b), {});
+}
+export function greaterEqual(a: TensorLike, b: TensorLike): Tensor {
+  return apply1(greaterEqualOp, pair(a, b), {});
+}
+export function logicalAnd(a: Tensor, b: Tensor): Tensor {
+  return apply1(andOp, [a, b], {});
+}
+export function logicalOr(a: Tensor, b: Tensor): Tensor {
+  return apply1(orOp, [a, b], {});
+}
+export function logicalXor(a: Tensor, b: Tensor): Tensor {
+  return apply1(xorOp, [a, b], {});
+}
+export function bitwiseAnd(a: Tensor, b: TensorLike): Tensor {
+  return apply1(bitAndOp, pair(a, b), {});
+}
+export function bitwiseOr(a: Tensor, b: TensorLike): Tensor {
+  return apply1(bitOrOp, pair(a, b), {});
+}
+export function bitwiseXor(a: Tensor, b: TensorLike): Tensor {
+  return apply1(bitXorOp, pair(a, b), {});
+}
+/** Unsigned integers only. */
+export function shiftLeft(a: Tensor, b: TensorLike): Tensor {
+  return apply1(shiftLeftOp, pair(a, b), {});
+}
+/** Unsigned integers only; zeros move in. */
+export function shiftRight(a: Tensor, b: TensorLike): Tensor {
+  return apply1(shiftRightOp, pair(a, b), {});
+}
+/** `a` where the condition holds, else `b`. */
+export function where(condition: Tensor, a: TensorLike, b: TensorLike): Tensor {
+  return apply1(whereOp, [condition, ...pair(a, b)], {});
+}
+
+export const arithmeticOps = {
+  add: addOp,
+  sub: subOp,
+  mul: mulOp,
+  div: divOp,
+  pow: powOp,
+  maximum: maximumOp,
+  minimum: minimumOp,
+  mod: modOp,
+  equal: equalOp,
+  less: lessOp,
+  lessEqual: lessEqualOp,
+  greater: greaterOp,
+  greaterEqual: greaterEqualOp,
+  logicalAnd: andOp,
+  logicalOr: orOp,
+  logicalXor: xorOp,
+  bitwiseAnd: bitAndOp,
+  bitwiseOr: bitOrOp,
+  bitwiseXor: bitXorOp,
+  shiftLeft: shiftLeftOp,
+  shiftRight: shiftRightOp,
+  where: whereOp,
+};

@@ -1,0 +1,300 @@
+/**
+ * Convolution in 1, 2 and 3 dimensions. The convolution, its input gradient (the transposed convolution) and its
+ * weight gradient are one trilinear form seen from three sides, so each one's derivative is made of the other two.
+ */
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import { sizeOf } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
+import type { Aval, Tensor } from "../tensor.ts";
+import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
+
+export interface ConvGeometry {
+  /** Per spatial axis. */
+  readonly stride: readonly number[];
+  readonly dilation: readonly number[];
+  /** Zeros before and after, per spatial axis. */
+  readonly padding: readonly (readonly [before: number, after: number])[];
+  readonly groups: number;
+}
+
+/** Spatial size of a convolution's result. */
+function convSize(
+  input: number,
+  kernel: number,
+  axis: number,
+  { stride, dilation, padding }: ConvGeometry,
+): number {
+  const [before, after] = padding[axis]!;
+  return Math.floor((input + before + after - dilation[axis]! * (kernel - 1) - 1) / stride[axis]!) + 1;
+}
+
+const onnxPads = ({ padding }: ConvGeometry): number[] => [
+  ...padding.map((p) => p[0]),
+  ...padding.map((p) => p[1]),
+];
+
+function checkConv(x: Aval, w: Aval, { groups }: ConvGeometry): void {
+  needSameDType([x, w]);
+  needFloat(x);
+  if (x.shape.length < 3 || w.shape.length !== x.shape.length) {
+    throw new ShapeError(
+      "expected an input [N, C, ...] and a kernel [K, C / groups, ...] with the same number of axes",
+    );
+  }
+  if (w.shape[1]! * groups !== x.shape[1]) {
+    throw new ShapeError(
+      `the input has ${x.shape[1]} channels, the kernel expects ${w.shape[1]! * groups} (${groups} groups)`,
+    );
+  }
+  if (w.shape[0]! % groups !== 0)
+    throw new ShapeError(`${w.shape[0]} output channels do not split into ${groups} groups`);
+}
+
+const convOp: Op<ConvGeometry> = {
+  name: "conv",
+  infer: ([x, w, b], geometry) => {
+    checkConv(x!, w!, geometry);
+    if (b && (b.shape.length !== 1 || b.shape[0] !== w!.shape[0]))
+      throw new ShapeError(`the bias needs shape [${w!.shape[0]}]`);
+    const spatial = x!.shape.slice(2).map((d, i) => convSize(d, w!.shape[i + 2]!, i, geometry));
+    if (spatial.some((d) => d < 1))
+      throw new ShapeError(`the kernel is larger than the padded input: result [${spatial.join(", ")}]`);
+    return [{ shape: [x!.shape[0]!, w!.shape[0]!, ...spatial], dtype: x!.dtype }];
+  },
+  lower: (g, inputs, geometry, { inputs: [, w] }) => [
+    g.op("Conv", inputs, {
+      kernel_shape: w!.shape.slice(2),
+      strides: geometry.stride,
+      dilations: geometry.dilation,
+      pads: onnxPads(geometry),
+      group: geometry.groups,
+    }),
+  ],
+  vjp: ([ct], [x, w, b], _, geometry) => {
+    if (!ct) return [];
+    const spatialAxes = ct.shape.map((_, i) => i).filter((i) => i !== 1);
+    return [
+      apply1(convTransposeOp, [ct, w!], { ...geometry, spatial: x!.shape.slice(2) }),
+      apply1(convWeightGradOp, [x!, ct], { ...geometry, kernel: w!.shape.slice(2) }),
+      b && ct.sum(spatialAxes),
+    ];
+  },
+};
+
+interface TransposeAttrs extends ConvGeometry {
+  /** Spatial shape of the result: the input of the convolution that this is the adjoint of. */
+  readonly spatial: readonly number[];
+}
+
+const convTransposeOp: Op<TransposeAttrs> = {
+  name: "convTranspose",
+  infer: ([y, w], attrs) => {
+    needSameDType([y!, w!]);
+    if (y!.shape[1] !== w!.shape[0])
+      throw new ShapeError(
+        `the input has ${y!.shape[1]} channels, the kernel [K, C / groups, ...] expects ${w!.shape[0]}`,
+      );
+    attrs.spatial.forEach((d, i) => {
+      const back = convSize(d, w!.shape[i + 2]!, i, attrs);
+      if (back !== y!.shape[i + 2])
+        throw new ShapeError(
+          `a result of size ${d} on spatial axis ${i} would come from ${back}, not ${y!.shape[i + 2]}`,
+        );
+    });
+    return [{ shape: [y!.shape[0]!, w!.shape[1]! * attrs.groups, ...attrs.spatial], dtype: y!.dtype }];
+  },
+  lower: (g, [y, w], attrs, { inputs: [ya, wa] }) => [lowerTransposed(g, y!, w!, attrs, ya!, wa!)],
+  vjp: ([ct], [y, w], _, attrs) => {
+    if (!ct) return [];
+    return [
+      apply1(convOp, [ct, w!], attrs),
+      apply1(convWeightGradOp, [ct, y!], { ...attrs, kernel: w!.shape.slice(2) }),
+    ];
+  },
+};
+
+/** With stride 1 a plain convolution by the flipped kernel with its channels exchanged runs faster than ConvTranspose. */
+function lowerTransposed(
+  g: GraphBuilder,
+  y: string,
+  w: string,
+  attrs: TransposeAttrs,
+  ya: Aval,
+  wa: Aval,
+): string {
+  const kernel = wa.shape.slice(2);
+  const { stride, dilation, groups } = attrs;
+  const reach = kernel.map((k, i) => dilation[i]! * (k - 1));
+  const pads = attrs.padding.map(([before, after], i) => [reach[i]! - before, reach[i]! - after] as const);
+  if (groups === 1 && stride.every((s) => s === 1) && pads.flat().every((p) => p >= 0)) {
+    const flipped = kernel.some((k) => k > 1) ? flipSpatial(g, w, wa.shape.length) : w;
+    const exchanged = g.transpose(flipped, [1, 0, ...kernel.map((_, i) => i + 2)]);
+    return g.op("Conv", [y, exchanged], {
+      kernel_shape: kernel,
+      strides: stride,
+      dilations: dilation,
+      pads: onnxPads({ ...attrs, padding: pads }),
+      group: 1,
+    });
+  }
+  // What the convolution's floor left over at the far end is added back.
+  const rest = attrs.spatial.map(
+    (d, i) =>
+      d - ((ya.shape[i + 2]! - 1) * stride[i]! + reach[i]! + 1 - attrs.padding[i]![0] - attrs.padding[i]![1]),
+  );
+  return g.op("ConvTranspose", [y, w], {
+    kernel_shape: kernel,
+    strides: stride,
+    dilations: dilation,
+    pads: onnxPads(attrs),
+    output_padding: rest,
+    group: groups,
+  });
+}
+
+function flipSpatial(g: GraphBuilder, w: string, rank: number): string {
+  const axes = Array.from({ length: rank - 2 }, (_, i) => i + 2);
+  const all = (v: number): number[] => axes.map(() => v);
+  return g.slice(w, axes, all(-1), all(-(2 ** 31)), all(-1));
+}
+
+interface WeightGradAttrs extends ConvGeometry {
+  readonly kernel: readonly number[];
+}
+
+const convWeightGradOp: Op<WeightGradAttrs> = {
+  name: "convWeightGrad",
+  infer: ([x, dy], { kernel, groups }) => {
+    needSameDType([x!, dy!]);
+    return [{ shape: [dy!.shape[1]!, x!.shape[1]! / groups, ...kernel], dtype: x!.dtype }];
+  },
+  lower: (g, [x, dy], attrs, { inputs: [xa, da] }) => [lowerWeightGrad(g, x!, dy!, attrs, xa!, da!)],
+  vjp: ([ct], [x, dy], _, attrs) => {
+    if (!ct) return [];
+    return [
+      apply1(convTransposeOp, [dy!, ct], { ...attrs, spatial: x!.shape.slice(2) }),
+      apply1(convOp, [x!, ct], attrs),
+    ];
+  },
+};
+
+/** All offsets inside a kernel, row-major. */
+function* offsets(kernel: readonly number[]): Generator<number[]> {
+  for (let i = 0; i < sizeOf(kernel); i++) {
+    let rest = i;
+    yield kernel.map((_, axis) => {
+      const inner = sizeOf(kernel.slice(axis + 1));
+      const at = Math.floor(rest / inner);
+      rest %= inner;
+      return at;
+    });
+  }
+}
+
+/**
+ * dw[k, c, o] = sum over n, p of dy[n, k, p] x[n, c, stride p + dilation o]: the shifted views of the padded input are
+ * laid side by side on the channel axis, so that one matrix product per sample and group yields all offsets.
+ */
+function lowerWeightGrad(
+  g: GraphBuilder,
+  x: string,
+  dy: string,
+  attrs: WeightGradAttrs,
+  xa: Aval,
+  da: Aval,
+): string {
+  const { kernel, groups, stride, dilation, padding } = attrs;
+  const [n, c, ...spatial] = xa.shape as [number, number, ...number[]];
+  const [, k, ...out] = da.shape as [number, number, ...number[]];
+  const padded = padding.flat().some((p) => p !== 0)
+    ? g.op("Pad", [x, g.ints([0, 0, ...padding.map((p) => p[0]), 0, 0, ...padding.map((p) => p[1])])], {
+        mode: "constant",
+      })
+    : x;
+  const axes = kernel.map((_, i) => i + 2);
+  const whole = padding.every(
+    ([a, b], i) => kernel[i] === 1 && stride[i] === 1 && a + b === 0 && out[i] === spatial[i],
+  );
+  const views = [...offsets(kernel)].map((offset) => {
+    if (whole) return g.reshape(padded, [n, groups, c / groups, sizeOf(out)]);
+    const starts = offset.map((o, i) => o * dilation[i]!);
+    const ends = starts.map((s, i) => s + (out[i]! - 1) * stride[i]! + 1);
+    return g.reshape(g.slice(padded, axes, starts, ends, stride), [n, groups, c / groups, sizeOf(out)]);
+  });
+  const columns = views.length === 1 ? views[0]! : g.op("Concat", views, { axis: 2 }); // [N, G, kk C/G, P]
+  const rows = g.reshape(dy, [n, groups, k / groups, sizeOf(out)]);
+  const product =
+    g.contrib && xa.dtype === "f32"
+      ? g.contribOp("FusedMatMul", [columns, rows], { transB: 1 })
+      : g.op("MatMul", [columns, g.transpose(rows, [0, 1, 3, 2])]); // [N, G, kk C/G, K/G]
+  const summed = g.reshape(g.sum(product, [0], false), [groups, sizeOf(kernel), c / groups, k / groups]);
+  return g.reshape(g.transpose(summed, [0, 3, 2, 1]), [k, c / groups, ...kernel]);
+}
+
+export interface ConvOptions {
+  /** One number for all spatial axes, or one each. Default 1. */
+  readonly stride?: number | readonly number[];
+  /** Zeros on both sides (a number, or one per axis), or `[before, after]` per axis. Default 0. */
+  readonly padding?: number | readonly (number | readonly [number, number])[];
+  readonly dilation?: number | readonly number[];
+  readonly groups?: number;
+}
+
+function geometry(
+  x: Tensor,
+  { stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvOptions,
+): ConvGeometry {
+  const axes = Math.max(0, x.rank - 2);
+  const each = <T>(v: T | readonly T[]): readonly T[] =>
+    Array.isArray(v) ? v : Array.from({ length: axes }, () => v as T);
+  const out = {
+    stride: each(stride),
+    dilation: each(dilation),
+    padding: each<number | readonly [number, number]>(padding).map((p) =>
+      typeof p === "number" ? ([p, p] as const) : p,
+    ),
+    groups,
+  };
+  const positive = [...out.stride, ...out.dilation, groups].every((v) => Number.isInteger(v) && v >= 1);
+  if (!positive || out.padding.flat().some((p) => !Number.isInteger(p) || p < 0)) {
+    throw new ArgumentError(
+      "conv: stride, dilation and groups need positive integers, padding non-negative ones",
+    );
+  }
+  if (out.stride.length !== axes || out.dilation.length !== axes || out.padding.length !== axes) {
+    throw new ArgumentError(`conv: expected ${axes} values per option for ${x}`);
+  }
+  return out;
+}
+
+/** Cross-correlation: x [N, C, ...], weight [K, C / groups, ...], bias [K] gives [N, K, ...]; 1 to 3 spatial axes. */
+export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
+  return apply1(convOp, bias ? [x, weight, bias] : [x, weight], geometry(x, options));
+}
+
+export interface ConvTransposeOptions extends ConvOptions {
+  /** Extra size on the far side, to undo the rounding of a strided convolution. */
+  readonly outputPadding?: number | readonly number[];
+}
+
+/** Transposed convolution: x [N, K, ...], weight [K, C / groups, ...], bias [C] gives [N, C, ...]. */
+export function convTranspose(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  options: ConvTransposeOptions = {},
+): Tensor {
+  const attrs = geometry(x, options);
+  const extra = options.outputPadding ?? 0;
+  const spatial = x.shape.slice(2).map((d, i) => {
+    const [before, after] = attrs.padding[i]!;
+    const more = typeof extra === "number" ? extra : extra[i]!;
+    return (
+      (d - 1) * attrs.stride[i]! - before - after + attrs.dilation[i]! * (weight.shape[i + 2]! - 1) + more + 1
+    );
+  });
+  const out = apply1(convTransposeOp, [x, weight], { ...attrs, spatial });
+  return bias ? out.add(bias.reshape([-1, ...spatial.map(() => 1)])) : out;
+}
+
+export const convOps = { conv: convOp, convTranspose: convTransposeOp, convWeightGrad: convWeightGradOp };

@@ -1,0 +1,191 @@
+/** Tensors from numbers and arrays. */
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import { DTYPES, type DType, type HostArray, hostArray, sizeOf } from "../dtype.ts";
+import { assertTensorFits } from "../memory.ts";
+import { type LeafKind, Node, Tensor, type TensorLike } from "../tensor.ts";
+import { broadcastTo } from "./shape.ts";
+
+/** Nested arrays of numbers, as written by hand. */
+export type NestedNumbers = number | boolean | readonly NestedNumbers[];
+
+function checkShape(shape: readonly number[]): void {
+  for (const d of shape) {
+    if (!Number.isSafeInteger(d) || d < 0)
+      throw new ShapeError(`a shape needs non-negative integers, got [${shape.join(", ")}]`);
+  }
+}
+
+/** A leaf over a host array, which is not copied and must not be written to afterwards. */
+export function fromHost(
+  dtype: DType,
+  shape: readonly number[],
+  data: HostArray,
+  leaf: LeafKind = "data",
+): Tensor {
+  checkShape(shape);
+  if (!(data instanceof DTYPES[dtype].array)) {
+    throw new ArgumentError(
+      `fromHost: ${dtype} needs a ${DTYPES[dtype].array.name}, got ${data?.constructor?.name}`,
+    );
+  }
+  if (data.length !== sizeOf(shape)) {
+    throw new ShapeError(
+      `fromHost: shape [${shape.join(", ")}] needs ${sizeOf(shape)} elements, got ${data.length}`,
+    );
+  }
+  const node = new Node(undefined, [], undefined, [{ shape: [...shape], dtype }], leaf);
+  node.values[0] = { host: data };
+  return new Tensor(node);
+}
+
+/** A placeholder that a trace feeds. */
+export function input(shape: readonly number[], dtype: DType): Tensor {
+  checkShape(shape);
+  return new Tensor(new Node(undefined, [], undefined, [{ shape: [...shape], dtype }], "input"));
+}
+
+function shapeOfNested(values: NestedNumbers): number[] {
+  const shape: number[] = [];
+  for (let v = values; Array.isArray(v); v = v[0] as NestedNumbers) {
+    shape.push(v.length);
+    if (v.length === 0) break;
+  }
+  return shape;
+}
+
+function flattenNested(values: NestedNumbers, shape: readonly number[], axis: number, out: number[]): void {
+  if (axis === shape.length) {
+    if (typeof values === "object")
+      throw new ShapeError("tensor: nested arrays are deeper in some places than in others");
+    out.push(Number(values));
+    return;
+  }
+  if (!Array.isArray(values) || values.length !== shape[axis]) {
+    throw new ShapeError(`tensor: ragged nested arrays: expected ${shape[axis]} entries on axis ${axis}`);
+  }
+  for (const v of values) flattenNested(v, shape, axis + 1, out);
+}
+
+/**
+ * A tensor from nested arrays, or from a flat typed array with a shape. The dtype is f32 unless told otherwise
+ * (bool for booleans, the array's own for typed arrays other than `Uint16Array`).
+ */
+export function tensor(
+  values: NestedNumbers | HostArray,
+  options: { shape?: readonly number[]; dtype?: DType } = {},
+): Tensor {
+  if (ArrayBuffer.isView(values)) {
+    const dtype = options.dtype ?? dtypeOfArray(values);
+    const data = values instanceof DTYPES[dtype].array ? values : hostArray(dtype, values);
+    return fromHost(dtype, options.shape ?? [values.length], data);
+  }
+  const shape = shapeOfNested(values);
+  const flat: number[] = [];
+  flattenNested(values, shape, 0, flat);
+  let first: NestedNumbers | undefined = values;
+  while (Array.isArray(first)) first = first[0];
+  const dtype = options.dtype ?? (typeof first === "boolean" ? "bool" : "f32");
+  return fromHost(dtype, options.shape ?? shape, hostArray(dtype, flat));
+}
+
+function dtypeOfArray(array: HostArray): DType {
+  const found = (Object.keys(DTYPES) as DType[]).find(
+    (d) => d !== "f16" && d !== "bf16" && array instanceof DTYPES[d].array,
+  );
+  if (!found)
+    throw new ArgumentError(`tensor: a ${array.constructor.name} needs an explicit dtype (f16 or bf16)`);
+  return found;
+}
+
+/** A number in a formula: embedded in compiled graphs as a constant. */
+export function literal(value: number, dtype: DType = "f32"): Tensor {
+  return fromHost(dtype, [], hostArray(dtype, [value]), "literal");
+}
+
+/** A constant array in a formula: embedded in compiled graphs, so keep it small. */
+export function constant(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
+  return fromHost(dtype, shape, hostArray(dtype, values), "literal");
+}
+
+/** The tensor itself, or a number as a scalar of the given dtype. */
+export function asTensor(x: TensorLike, dtype: DType): Tensor {
+  if (x instanceof Tensor) return x;
+  if (typeof x !== "number")
+    throw new ArgumentError(`expected a tensor or a number, got ${x === null ? "null" : typeof x}`);
+  return literal(x, dtype);
+}
+
+/** All elements equal. Takes no memory until a value is needed. */
+export function full(shape: readonly number[], value: number, dtype: DType = "f32"): Tensor {
+  checkShape(shape);
+  assertTensorFits(shape, dtype);
+  return broadcastTo(literal(value, dtype), shape);
+}
+export function zeros(shape: readonly number[], dtype: DType = "f32"): Tensor {
+  return full(shape, 0, dtype);
+}
+export function ones(shape: readonly number[], dtype: DType = "f32"): Tensor {
+  return full(shape, 1, dtype);
+}
+export function zerosLike(x: Tensor): Tensor {
+  return full(x.shape, 0, x.dtype);
+}
+export function onesLike(x: Tensor): Tensor {
+  return full(x.shape, 1, x.dtype);
+}
+
+/** `start, start + step, …` below `stop`. */
+export function arange(start: number, stop: number, step = 1, dtype: DType = "i64"): Tensor {
+  const count = Math.max(0, Math.ceil((stop - start) / step));
+  if (!Number.isFinite(count))
+    throw new ArgumentError(
+      `arange: expected finite bounds and a non-zero step, got ${start}, ${stop}, ${step}`,
+    );
+  assertTensorFits([count], dtype);
+  return constant(
+    dtype,
+    [count],
+    Array.from({ length: count }, (_, i) => start + i * step),
+  );
+}
+
+/** `count` evenly spaced numbers from `start` to `stop`, both included. */
+export function linspace(start: number, stop: number, count: number, dtype: DType = "f32"): Tensor {
+  return constant(
+    dtype,
+    [count],
+    Array.from({ length: count }, (_, i) => start + (i * (stop - start)) / Math.max(1, count - 1)),
+  );
+}
+
+/** Identity matrix. */
+export function eye(n: number, dtype: DType = "f32"): Tensor {
+  assertTensorFits([n, n], dtype);
+  const data = new DTYPES[dtype].array(n * n);
+  for (let i = 0; i < n; i++) data[i * n + i] = hostArray(dtype, [1])[0] as never;
+  return fromHost(dtype, [n, n], data, "literal");
+}
+
+/** Lower-triangular mask: `true` where column <= row + diagonal. The causal mask is `tril(T, T)`. */
+export function tril(rows: number, columns: number, diagonal = 0): Tensor {
+  assertTensorFits([rows, columns], "bool");
+  return constant(
+    "bool",
+    [rows, columns],
+    Array.from({ length: rows * columns }, (_, i) =>
+      i % columns <= Math.floor(i / columns) + diagonal ? 1 : 0,
+    ),
+  );
+}
+
+/** Upper-triangular mask: `true` where column >= row + diagonal. */
+export function triu(rows: number, columns: number, diagonal = 0): Tensor {
+  assertTensorFits([rows, columns], "bool");
+  return constant(
+    "bool",
+    [rows, columns],
+    Array.from({ length: rows * columns }, (_, i) =>
+      i % columns >= Math.floor(i / columns) + diagonal ? 1 : 0,
+    ),
+  );
+}

@@ -1,0 +1,300 @@
+/** Elementwise functions of one tensor. */
+import { DTypeError } from "../../errors.ts";
+import type { DType } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
+import type { Aval, Tensor } from "../tensor.ts";
+import { logicalAnd, maximum, minimum, where } from "./arithmetic.ts";
+import { cast } from "./control.ts";
+import { zerosLike } from "./create.ts";
+import { apply1, type Cotangent, needFloat, notDifferentiable, type Op } from "./op.ts";
+
+type UnaryOp = Op<object>;
+type Derivative = (ct: Tensor, x: Tensor, y: Tensor) => Cotangent;
+
+/** An operation that ONNX has under one name. */
+function unary(
+  name: string,
+  onnx: string,
+  derivative: Derivative | undefined,
+  check: (x: Aval) => void = needFloat,
+): UnaryOp {
+  return {
+    name,
+    infer: ([x]) => {
+      check(x!);
+      return [x!];
+    },
+    lower: (g, [x]) => [g.op(onnx, [x!])],
+    vjp: ([ct], [x], [y]) => [ct && derivative?.(ct, x!, y!)],
+  };
+}
+
+const numeric = (x: Aval): void => {
+  if (x.dtype === "bool") throw new DTypeError("expected numbers, got bool");
+};
+
+/** True where a predicate holds. */
+function predicate(name: string, onnx: string): UnaryOp {
+  return {
+    name,
+    infer: ([x]) => {
+      needFloat(x!);
+      return [{ shape: x!.shape, dtype: "bool" }];
+    },
+    lower: (g, [x]) => [g.op(onnx, [x!])],
+    vjp: notDifferentiable,
+  };
+}
+
+const negOp = unary("neg", "Neg", (ct) => neg(ct), numeric);
+const absOp = unary("abs", "Abs", (ct, x) => ct.mul(sign(x)), numeric);
+const signOp = unary("sign", "Sign", undefined, numeric);
+const expOp = unary("exp", "Exp", (ct, _, y) => ct.mul(y));
+const logOp = unary("log", "Log", (ct, x) => ct.div(x));
+const sqrtOp = unary("sqrt", "Sqrt", (ct, _, y) => ct.div(y.mul(2)));
+const reciprocalOp = unary("reciprocal", "Reciprocal", (ct, _, y) => ct.mul(y.square().neg()));
+const sinOp = unary("sin", "Sin", (ct, x) => ct.mul(cos(x)));
+const cosOp = unary("cos", "Cos", (ct, x) => ct.mul(sin(x)).neg());
+const tanOp = unary("tan", "Tan", (ct, _, y) => ct.mul(y.square().add(1)));
+const atanOp = unary("atan", "Atan", (ct, x) => ct.div(x.square().add(1)));
+const asinOp = unary("asin", "Asin", (ct, x) => ct.div(sqrt(x.square().neg().add(1))));
+const acosOp = unary("acos", "Acos", (ct, x) => ct.div(sqrt(x.square().neg().add(1))).neg());
+const tanhOp = unary("tanh", "Tanh", (ct, _, y) => ct.mul(y.square().neg().add(1)));
+const erfOp = unary("erf", "Erf", (ct, x) => ct.mul(x.square().neg().exp()).mul(2 / Math.sqrt(Math.PI)));
+const sigmoidOp = unary("sigmoid", "Sigmoid", (ct, _, y) => ct.mul(y.sub(y.square())));
+const softplusOp = unary("softplus", "Softplus", (ct, x) => ct.mul(sigmoid(x)));
+const reluOp = unary("relu", "Relu", (ct, x) => ct.mul(cast(x.greater(0), x.dtype)));
+const floorOp = unary("floor", "Floor", undefined);
+const ceilOp = unary("ceil", "Ceil", undefined);
+const roundOp = unary("round", "Round", undefined);
+const isNaNOp = predicate("isNaN", "IsNaN");
+const isInfOp = predicate("isInf", "IsInf");
+
+const notOp: UnaryOp = {
+  name: "logicalNot",
+  infer: ([x]) => {
+    if (x!.dtype !== "bool") throw new DTypeError(`expected bool, got ${x!.dtype}`);
+    return [x!];
+  },
+  lower: (g, [x]) => [g.op("Not", [x!])],
+  vjp: notDifferentiable,
+};
+
+const bitwiseNotOp = unary("bitwiseNot", "BitwiseNot", undefined, (x) => {
+  if (x.dtype === "bool" || x.dtype.includes("f")) throw new DTypeError(`expected integers, got ${x.dtype}`);
+});
+
+/** x * sigmoid(alpha x) with one kernel where the device has it (QuickGelu). */
+function lowerSwish(g: GraphBuilder, x: string, dtype: DType, alpha: number): string {
+  if (g.contrib && dtype === "f32") return g.contribOp("QuickGelu", [x], { alpha: { float: alpha } });
+  const scaled = alpha === 1 ? x : g.op("Mul", [x, g.scalar(dtype, alpha)]);
+  return g.op("Mul", [x, g.op("Sigmoid", [scaled])]);
+}
+
+const swishOp: Op<{ alpha: number }> = {
+  name: "swish",
+  infer: ([x]) => {
+    needFloat(x!);
+    return [x!];
+  },
+  lower: (g, [x], { alpha }, { outputs: [y] }) => [lowerSwish(g, x!, y!.dtype, alpha)],
+  // d/dx x s(ax) = s + a y (1 - s) = s (1 + a (x - y)), with y the output: four passes instead of five.
+  vjp: ([ct], [x], [y], { alpha }) => {
+    if (!ct) return [];
+    const s = sigmoid(alpha === 1 ? x! : x!.mul(alpha));
+    const slope = x!.sub(y!);
+    return [ct.mul(s).mul((alpha === 1 ? slope : slope.mul(alpha)).add(1))];
+  },
+};
+
+const geluOp: Op<{ approximate: "none" | "tanh" }> = {
+  name: "gelu",
+  infer: ([x]) => {
+    needFloat(x!);
+    return [x!];
+  },
+  lower: (g, [x], { approximate }) => [g.op("Gelu", [x!], { approximate })],
+  vjp: ([ct], [x], _, { approximate }) => [
+    ct?.mul(approximate === "tanh" ? geluTanhSlope(x!) : geluErfSlope(x!)),
+  ],
+};
+
+/** Phi(x) + x phi(x), with the standard normal distribution and density. */
+function geluErfSlope(x: Tensor): Tensor {
+  const cdf = erf(x.mul(Math.SQRT1_2)).mul(0.5).add(0.5);
+  return cdf.add(
+    x
+      .square()
+      .mul(-0.5)
+      .exp()
+      .mul(x)
+      .mul(1 / Math.sqrt(2 * Math.PI)),
+  );
+}
+
+/** Derivative of 0.5 x (1 + tanh(c (x + 0.044715 x^3))), c = sqrt(2 / pi). */
+function geluTanhSlope(x: Tensor): Tensor {
+  const c = Math.sqrt(2 / Math.PI);
+  const x2 = x.square();
+  const t = tanh(x.mul(x2.mul(0.044715 * c).add(c)));
+  const inner = x2
+    .mul(3 * 0.044715 * c)
+    .add(c)
+    .mul(x);
+  return t.add(1).add(t.square().neg().add(1).mul(inner)).mul(0.5);
+}
+
+const clipOp: Op<{ min: number; max: number }> = {
+  name: "clip",
+  infer: ([x]) => {
+    numeric(x!);
+    return [x!];
+  },
+  lower: (g, [x], { min, max }, { inputs: [a] }) => {
+    const bound = (v: number): string => (Number.isFinite(v) ? g.scalar(a!.dtype, v) : "");
+    return [g.op("Clip", [x!, bound(min), bound(max)])];
+  },
+  vjp: ([ct], [x], _, { min, max }) => [
+    ct && where(logicalAnd(x!.greaterEqual(min), x!.lessEqual(max)), ct, zerosLike(ct)),
+  ],
+};
+
+export function neg(x: Tensor): Tensor {
+  return apply1(negOp, [x], {});
+}
+export function abs(x: Tensor): Tensor {
+  return apply1(absOp, [x], {});
+}
+/** -1, 0 or 1. */
+export function sign(x: Tensor): Tensor {
+  return apply1(signOp, [x], {});
+}
+export function exp(x: Tensor): Tensor {
+  return apply1(expOp, [x], {});
+}
+/** Natural logarithm. */
+export function log(x: Tensor): Tensor {
+  return apply1(logOp, [x], {});
+}
+export function sqrt(x: Tensor): Tensor {
+  return apply1(sqrtOp, [x], {});
+}
+export function reciprocal(x: Tensor): Tensor {
+  return apply1(reciprocalOp, [x], {});
+}
+/** 1 / sqrt(x). */
+export function rsqrt(x: Tensor): Tensor {
+  return reciprocal(sqrt(x));
+}
+export function square(x: Tensor): Tensor {
+  return x.mul(x);
+}
+export function sin(x: Tensor): Tensor {
+  return apply1(sinOp, [x], {});
+}
+export function cos(x: Tensor): Tensor {
+  return apply1(cosOp, [x], {});
+}
+export function tan(x: Tensor): Tensor {
+  return apply1(tanOp, [x], {});
+}
+export function asin(x: Tensor): Tensor {
+  return apply1(asinOp, [x], {});
+}
+export function acos(x: Tensor): Tensor {
+  return apply1(acosOp, [x], {});
+}
+export function atan(x: Tensor): Tensor {
+  return apply1(atanOp, [x], {});
+}
+export function tanh(x: Tensor): Tensor {
+  return apply1(tanhOp, [x], {});
+}
+/** Error function. */
+export function erf(x: Tensor): Tensor {
+  return apply1(erfOp, [x], {});
+}
+/** 1 / (1 + exp(-x)). */
+export function sigmoid(x: Tensor): Tensor {
+  return apply1(sigmoidOp, [x], {});
+}
+/** log(1 + exp(x)). */
+export function softplus(x: Tensor): Tensor {
+  return apply1(softplusOp, [x], {});
+}
+export function relu(x: Tensor): Tensor {
+  return apply1(reluOp, [x], {});
+}
+/** x sigmoid(x). */
+export function silu(x: Tensor): Tensor {
+  return apply1(swishOp, [x], { alpha: 1 });
+}
+/** x sigmoid(1.702 x), the activation of CLIP. */
+export function quickGelu(x: Tensor): Tensor {
+  return apply1(swishOp, [x], { alpha: 1.702 });
+}
+/** Gaussian error linear unit; `"tanh"` is the usual approximation. */
+export function gelu(x: Tensor, approximate: "none" | "tanh" = "none"): Tensor {
+  return apply1(geluOp, [x], { approximate });
+}
+export function floor(x: Tensor): Tensor {
+  return apply1(floorOp, [x], {});
+}
+export function ceil(x: Tensor): Tensor {
+  return apply1(ceilOp, [x], {});
+}
+/** Nearest integer, halves to even. */
+export function round(x: Tensor): Tensor {
+  return apply1(roundOp, [x], {});
+}
+export function isNaN(x: Tensor): Tensor {
+  return apply1(isNaNOp, [x], {});
+}
+export function isInf(x: Tensor): Tensor {
+  return apply1(isInfOp, [x], {});
+}
+export function logicalNot(x: Tensor): Tensor {
+  return apply1(notOp, [x], {});
+}
+export function bitwiseNot(x: Tensor): Tensor {
+  return apply1(bitwiseNotOp, [x], {});
+}
+/** Limits to [min, max]; either bound may be infinite. The gradient is 1 inside the bounds (included), 0 outside. */
+export function clip(x: Tensor, min: number, max: number): Tensor {
+  return apply1(clipOp, [x], { min, max });
+}
+/** min(max(x, -limit), limit) by tensors, for bounds that are themselves computed. */
+export function clipTo(x: Tensor, min: Tensor, max: Tensor): Tensor {
+  return minimum(maximum(x, min), max);
+}
+
+export const elementwiseOps = {
+  neg: negOp,
+  abs: absOp,
+  sign: signOp,
+  exp: expOp,
+  log: logOp,
+  sqrt: sqrtOp,
+  reciprocal: reciprocalOp,
+  sin: sinOp,
+  cos: cosOp,
+  tan: tanOp,
+  asin: asinOp,
+  acos: acosOp,
+  atan: atanOp,
+  tanh: tanhOp,
+  erf: erfOp,
+  sigmoid: sigmoidOp,
+  softplus: softplusOp,
+  relu: reluOp,
+  swish: swishOp,
+  gelu: geluOp,
+  floor: floorOp,
+  ceil: ceilOp,
+  round: roundOp,
+  isNaN: isNaNOp,
+  isInf: isInfOp,
+  logicalNot: notOp,
+  bitwiseNot: bitwiseNotOp,
+  clip: clipOp,
+};

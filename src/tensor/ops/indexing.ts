@@ -1,0 +1,183 @@
+/** Reading and writing at computed positions. */
+import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import { DTYPES, type DType } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
+import { type Aval, Tensor } from "../tensor.ts";
+import { cast } from "./control.ts";
+import { arange, constant, zeros, zerosLike } from "./create.ts";
+import { apply1, needSameDType, normalizeAxis, type Op } from "./op.ts";
+import { reshape, transpose, unsqueeze } from "./shape.ts";
+
+function needIndices(x: Aval): void {
+  if (x.dtype !== "i64" && x.dtype !== "i32")
+    throw new DTypeError(`indices must be i64 or i32, got ${x.dtype}`);
+}
+
+const gatherOp: Op<{ axis: number }> = {
+  name: "gather",
+  infer: ([x, indices], { axis }) => {
+    needIndices(indices!);
+    return [
+      {
+        shape: [...x!.shape.slice(0, axis), ...indices!.shape, ...x!.shape.slice(axis + 1)],
+        dtype: x!.dtype,
+      },
+    ];
+  },
+  lower: (g, inputs, { axis }) => [g.op("Gather", inputs, { axis })],
+  vjp: ([ct], [x, indices], _, { axis }) => {
+    if (!ct) return [];
+    // Bring the gathered axes to the front, where scatterND adds whole rows.
+    const k = indices!.rank;
+    const front = [
+      ...Array.from({ length: k }, (_, i) => axis + i),
+      ...ct.shape.map((_, i) => i).filter((i) => i < axis || i >= axis + k),
+    ];
+    const others = x!.shape.map((_, i) => i).filter((i) => i !== axis);
+    const rows = zeros([x!.shape[axis]!, ...others.map((i) => x!.shape[i]!)], ct.dtype);
+    const added = scatterND(rows, unsqueeze(indices!, -1), transpose(ct, front), "add");
+    return [
+      transpose(
+        added,
+        x!.shape.map((_, i) => (i === axis ? 0 : i < axis ? i + 1 : i)),
+      ),
+    ];
+  },
+};
+
+const gatherElementsOp: Op<{ axis: number }> = {
+  name: "gatherElements",
+  infer: ([x, indices], { axis }) => {
+    needIndices(indices!);
+    if (
+      indices!.shape.length !== x!.shape.length ||
+      indices!.shape.some((d, i) => i !== axis && d > x!.shape[i]!)
+    ) {
+      throw new ShapeError("indices need the shape of the data, except along the axis");
+    }
+    return [{ shape: indices!.shape, dtype: x!.dtype }];
+  },
+  lower: (g, inputs, { axis }) => [g.op("GatherElements", inputs, { axis })],
+  vjp: ([ct], [x, indices], _, { axis }) => [ct && scatterElements(zerosLike(x!), indices!, ct, axis, "add")],
+};
+
+/** How written values meet what is there. */
+type Reduction = "none" | "add";
+
+const scatterElementsOp: Op<{ axis: number; reduction: Reduction }> = {
+  name: "scatterElements",
+  infer: ([x, indices, updates]) => {
+    needIndices(indices!);
+    needSameDType([x!, updates!]);
+    if (indices!.shape.join() !== updates!.shape.join())
+      throw new ShapeError("indices and updates need the same shape");
+    return [x!];
+  },
+  lower: (g, inputs, { axis, reduction }) => [g.op("ScatterElements", inputs, { axis, reduction })],
+  vjp: ([ct], [, indices], _, { axis, reduction }) => {
+    if (!ct) return [];
+    const picked = gatherElements(ct, indices!, axis);
+    return [
+      reduction === "add" ? ct : scatterElements(ct, indices!, zerosLike(picked), axis, "none"),
+      undefined,
+      picked,
+    ];
+  },
+};
+
+const gatherNDOp: Op<object> = {
+  name: "gatherND",
+  infer: ([x, indices]) => {
+    needIndices(indices!);
+    const depth = indices!.shape.at(-1) ?? 0;
+    if (indices!.shape.length < 1 || depth > x!.shape.length)
+      throw new ShapeError("the last axis of indices must be at most the rank of the data");
+    return [{ shape: [...indices!.shape.slice(0, -1), ...x!.shape.slice(depth)], dtype: x!.dtype }];
+  },
+  lower: (g, [x, indices], _, { inputs: [, ia] }) => [g.op("GatherND", [x!, toI64(g, indices!, ia!.dtype)])],
+  vjp: ([ct], [x, indices]) => [ct && scatterND(zerosLike(x!), indices!, ct, "add")],
+};
+
+/** The *ND operators of ONNX take i64 only. */
+const toI64 = (g: GraphBuilder, name: string, dtype: DType): string =>
+  dtype === "i64" ? name : g.op("Cast", [name], { to: DTYPES.i64.onnx });
+
+const scatterNDOp: Op<{ reduction: Reduction }> = {
+  name: "scatterND",
+  infer: ([x, indices, updates]) => {
+    needIndices(indices!);
+    needSameDType([x!, updates!]);
+    const expected = [...indices!.shape.slice(0, -1), ...x!.shape.slice(indices!.shape.at(-1))];
+    if (expected.join() !== updates!.shape.join())
+      throw new ShapeError(`updates need shape [${expected.join(", ")}]`);
+    return [x!];
+  },
+  lower: (g, [x, indices, updates], { reduction }, { inputs: [, ia] }) => [
+    g.op("ScatterND", [x!, toI64(g, indices!, ia!.dtype), updates!], { reduction }),
+  ],
+  vjp: ([ct], [, indices], _, { reduction }) => {
+    if (!ct) return [];
+    const picked = gatherND(ct, indices!);
+    return [reduction === "add" ? ct : scatterND(ct, indices!, zerosLike(picked), "none"), undefined, picked];
+  },
+};
+
+/** Elements (or rows) of an axis at the given indices: `x[…, indices, …]`. Negative indices count from the end. */
+export function gather(x: Tensor, indices: Tensor | readonly number[], axis = 0): Tensor {
+  const list =
+    indices instanceof Tensor ? indices : indexList(indices, x.shape[normalizeAxis(axis, x.rank)]!);
+  return apply1(gatherOp, [x, list], { axis: normalizeAxis(axis, x.rank) });
+}
+
+function indexList(indices: readonly number[], size: number): Tensor {
+  for (const i of indices) {
+    if (!Number.isInteger(i) || i < -size || i >= size)
+      throw new ArgumentError(`gather: index ${i} is outside an axis of size ${size}`);
+  }
+  return constant("i64", [indices.length], indices);
+}
+
+/** One element per index along an axis (NumPy `take_along_axis`). */
+export function gatherElements(x: Tensor, indices: Tensor, axis: number): Tensor {
+  return apply1(gatherElementsOp, [x, indices], { axis: normalizeAxis(axis, x.rank) });
+}
+/** `x` with `updates` written (or added) at one index per element along an axis. Repeated indices add up with "add". */
+export function scatterElements(
+  x: Tensor,
+  indices: Tensor,
+  updates: Tensor,
+  axis: number,
+  reduction: Reduction = "none",
+): Tensor {
+  return apply1(scatterElementsOp, [x, indices, updates], { axis: normalizeAxis(axis, x.rank), reduction });
+}
+/** Elements or sub-tensors at multi-dimensional indices (last axis of `indices`). */
+export function gatherND(x: Tensor, indices: Tensor): Tensor {
+  return apply1(gatherNDOp, [x, indices], {});
+}
+/** `x` with `updates` written (or added) at multi-dimensional indices. */
+export function scatterND(
+  x: Tensor,
+  indices: Tensor,
+  updates: Tensor,
+  reduction: Reduction = "none",
+): Tensor {
+  return apply1(scatterNDOp, [x, indices, updates], { reduction });
+}
+/** Adds rows of `updates` [n, …] to rows of `x` at `indices` [n]; repeated indices add up. */
+export function scatterAdd(x: Tensor, indices: Tensor, updates: Tensor): Tensor {
+  return scatterND(x, unsqueeze(indices, -1), updates, "add");
+}
+/** 1 at the index, 0 elsewhere, on a new last axis of size `classes`. Indices outside give zeros. */
+export function oneHot(indices: Tensor, classes: number, dtype: DType = "f32"): Tensor {
+  const grid = reshape(arange(0, classes, 1, indices.dtype), [...indices.shape.map(() => 1), classes]);
+  return cast(unsqueeze(indices, -1).equal(grid), dtype);
+}
+
+export const indexingOps = {
+  gather: gatherOp,
+  gatherElements: gatherElementsOp,
+  scatterElements: scatterElementsOp,
+  gatherND: gatherNDOp,
+  scatterND: scatterNDOp,
+};

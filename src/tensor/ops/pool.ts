@@ -1,0 +1,92 @@
+/** Pooling over spatial axes. */
+import { ShapeError } from "../../errors.ts";
+import { sizeOf } from "../dtype.ts";
+import type { Aval, Tensor } from "../tensor.ts";
+import { convTranspose } from "./conv.ts";
+import { full, zeros } from "./create.ts";
+import { scatterElements } from "./indexing.ts";
+import { apply, apply1, type Op } from "./op.ts";
+import { reshape } from "./shape.ts";
+
+interface PoolAttrs {
+  readonly kernel: readonly number[];
+  readonly stride: readonly number[];
+  /** The same on both sides of each axis. */
+  readonly padding: readonly number[];
+}
+
+function pooledShape(x: Aval, { kernel, stride, padding }: PoolAttrs): number[] {
+  const spatial = x.shape.slice(2);
+  if (spatial.length !== kernel.length)
+    throw new ShapeError(`expected ${kernel.length} spatial axes, got ${spatial.length}`);
+  const out = spatial.map((d, i) => Math.floor((d + 2 * padding[i]! - kernel[i]!) / stride[i]!) + 1);
+  if (out.some((d) => d < 1))
+    throw new ShapeError(`the window [${kernel.join(", ")}] is larger than the padded input`);
+  return [...x.shape.slice(0, 2), ...out];
+}
+
+const poolAttributes = ({ kernel, stride, padding }: PoolAttrs) => ({
+  kernel_shape: kernel,
+  strides: stride,
+  pads: [...padding, ...padding],
+});
+
+const avgPoolOp: Op<PoolAttrs> = {
+  name: "avgPool",
+  infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
+  lower: (g, [x], attrs) => [g.op("AveragePool", [x!], { ...poolAttributes(attrs), count_include_pad: 1 })],
+  // The adjoint spreads each cotangent evenly over its window: a transposed convolution per channel.
+  vjp: ([ct], [x], _, { kernel, stride, padding }) => {
+    if (!ct) return [];
+    const [n, c, ...spatial] = x!.shape as [number, number, ...number[]];
+    const flat = reshape(ct, [n * c, 1, ...ct.shape.slice(2)]);
+    const window = full([1, 1, ...kernel], 1 / sizeOf(kernel), ct.dtype);
+    const outputPadding = spatial.map((d, i) => (d + 2 * padding[i]! - kernel[i]!) % stride[i]!);
+    return [reshape(convTranspose(flat, window, undefined, { stride, padding, outputPadding }), x!.shape)];
+  },
+};
+
+const maxPoolOp: Op<PoolAttrs> = {
+  name: "maxPool",
+  infer: ([x], attrs) => {
+    const shape = pooledShape(x!, attrs);
+    return [
+      { shape, dtype: x!.dtype },
+      { shape, dtype: "i64" },
+    ];
+  },
+  lower: (g, [x], attrs) => g.node("MaxPool", [x!], poolAttributes(attrs), 2),
+  vjp: ([ct], [x], [, indices]) => {
+    if (!ct) return [];
+    const flat = zeros([x!.size], ct.dtype);
+    return [reshape(scatterElements(flat, reshape(indices!, [-1]), reshape(ct, [-1]), 0, "add"), x!.shape)];
+  },
+};
+
+export interface PoolOptions {
+  /** Default: the window itself, so that windows do not overlap. */
+  readonly stride?: number | readonly number[];
+  readonly padding?: number | readonly number[];
+}
+
+function poolAttrs(
+  x: Tensor,
+  window: number | readonly number[],
+  { stride = window, padding = 0 }: PoolOptions,
+): PoolAttrs {
+  const each = (v: number | readonly number[]): readonly number[] =>
+    typeof v === "number" ? x.shape.slice(2).map(() => v) : v;
+  return { kernel: each(window), stride: each(stride), padding: each(padding) };
+}
+
+/** Mean over windows of x [N, C, ...]; padding counts as zeros. */
+export function avgPool(x: Tensor, window: number | readonly number[], options: PoolOptions = {}): Tensor {
+  return apply1(avgPoolOp, [x], poolAttrs(x, window, options));
+}
+
+/** Maximum over windows of x [N, C, ...]; padding never wins. */
+export function maxPool(x: Tensor, window: number | readonly number[], options: PoolOptions = {}): Tensor {
+  return apply(maxPoolOp, [x], poolAttrs(x, window, options))[0]!;
+}
+
+export const poolOps = { avgPool: avgPoolOp, maxPool: maxPoolOp };

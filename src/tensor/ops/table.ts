@@ -1,0 +1,27 @@
+/** The table of all operations. Tests iterate over it, so that none goes without a proof of its gradient. */
+import { arithmeticOps } from "./arithmetic.ts";
+import { controlOps } from "./control.ts";
+import { convOps } from "./conv.ts";
+import { elementwiseOps } from "./elementwise.ts";
+import { indexingOps } from "./indexing.ts";
+import { matmulOps } from "./matmul.ts";
+import { normalizeOps } from "./normalize.ts";
+import type { AnyOp } from "./op.ts";
+import { poolOps } from "./pool.ts";
+import { reduceOps } from "./reduce.ts";
+import { shapeOps } from "./shape.ts";
+
+export const OPS = {
+  ...elementwiseOps,
+  ...arithmeticOps,
+  ...reduceOps,
+  ...matmulOps,
+  ...convOps,
+  ...poolOps,
+  ...normalizeOps,
+  ...indexingOps,
+  ...shapeOps,
+  ...controlOps,
+} satisfies Record<string, AnyOp>;
+
+export type OpName = keyof typeof OPS;

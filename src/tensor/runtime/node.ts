@@ -1,0 +1,27 @@
+/** The runtime of Node: onnxruntime-node. CPU everywhere; WebGPU, CUDA, CoreML, DirectML where the package has them. */
+import * as ort from "onnxruntime-node";
+import { CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
+import type { Device, Runtime } from "./runtime.ts";
+import { openSession } from "./session.ts";
+
+const runtime: Runtime = {
+  Tensor: ort.Tensor,
+  devices: () => {
+    const names = ort.listSupportedBackends().map((b) => b.name as Device);
+    return ["cpu", ...names.filter((n) => n !== "cpu")];
+  },
+  capabilities: (device) => (device === "cpu" ? CPU_CAPABILITIES : { ...PLAIN_ONNX, name: device }),
+  createSession: (model, device, settings = {}) =>
+    openSession(ort.InferenceSession, model, device, {
+      executionProviders: [device],
+      graphOptimizationLevel: "all",
+      ...(settings.threads && { intraOpNumThreads: settings.threads }),
+      ...(settings.profile && {
+        enableProfiling: true,
+        profileFilePrefix: settings.profilePrefix ?? "profile",
+      }),
+      logSeverityLevel: 3, // errors only: the optimiser warns about things that are fine
+    }),
+};
+
+export default runtime;

@@ -1,0 +1,81 @@
+/**
+ * Devices behind one interface. A runtime turns model bytes into a session; `node.ts` and `web.ts` build the same
+ * interface on onnxruntime-node and onnxruntime-web.
+ */
+import type { InferenceSession, OnnxValue, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-common";
+import { DeviceError } from "../../errors.ts";
+import type { Capabilities } from "../onnx/builder.ts";
+
+/** A tensor as ONNX Runtime holds it, in host or device memory. */
+export type DeviceTensor = OrtTensor;
+
+/** Where graphs run: a name of `listDevices()`. */
+export type Device = "cpu" | "webgpu" | "wasm" | "cuda" | "tensorrt" | "coreml" | "dml" | "webnn";
+
+export interface SessionSettings {
+  /** Threads for one operator; default: all physical cores. */
+  readonly threads?: number;
+  /** Writes a time-per-node trace (chrome://tracing format) when the session is released. */
+  readonly profile?: boolean;
+  /** Prefix of the profile's file name. */
+  readonly profilePrefix?: string;
+}
+
+export interface Session {
+  readonly device: Device;
+  run(
+    feeds: Record<string, DeviceTensor>,
+    fetches: Record<string, DeviceTensor | null>,
+  ): Promise<Record<string, DeviceTensor>>;
+  /** Frees the session. Running it afterwards throws `LifetimeError`. */
+  close(): Promise<void>;
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  readonly inputs: readonly InferenceSession.ValueMetadata[];
+  readonly outputs: readonly InferenceSession.ValueMetadata[];
+}
+
+export interface Runtime {
+  readonly Tensor: TensorConstructor;
+  /** Devices that this build of ONNX Runtime can use here, the default first. */
+  devices(): Device[];
+  capabilities(device: Device): Capabilities;
+  /** Compiles a model. Throws `DeviceError` with the runtime's own words when it cannot. */
+  createSession(model: Uint8Array | string, device: Device, settings?: SessionSettings): Promise<Session>;
+}
+
+export type RunResult = Record<string, OnnxValue>;
+
+let loaded: Runtime | undefined;
+
+/** The runtime of this platform, loaded on first use. */
+export async function runtime(): Promise<Runtime> {
+  loaded ??= (await import("#runtime")).default as Runtime;
+  return loaded;
+}
+
+let chosen: Device | undefined;
+
+/** The device that eager values and `jit` without a `device` option use. */
+export async function defaultDevice(): Promise<Device> {
+  return chosen ?? (await runtime()).devices()[0]!;
+}
+
+/** Sets the default device. Throws `DeviceError`, listing what is there, when it is missing. */
+export async function setDefaultDevice(device: Device): Promise<void> {
+  chosen = await checkDevice(device);
+}
+
+/** Devices that can be used here, the default first. */
+export async function listDevices(): Promise<Device[]> {
+  return (await runtime()).devices();
+}
+
+/** The device itself when it is there; otherwise throws `DeviceError`. */
+export async function checkDevice(device: Device): Promise<Device> {
+  const here = await listDevices();
+  if (!here.includes(device)) {
+    throw new DeviceError(`device "${device}" is not available here; available: ${here.join(", ")}`);
+  }
+  return device;
+}
