@@ -12,7 +12,7 @@ export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
 export * from "./ops/arithmetic.ts";
 export { attention } from "./ops/attention.ts";
-export { cast, castHost, stopGradient } from "./ops/control.ts";
+export { barrier, cast, castHost, stopGradient } from "./ops/control.ts";
 export * from "./ops/conv.ts";
 export * from "./ops/create.ts";
 export * from "./ops/elementwise.ts";

@@ -247,7 +247,7 @@ export function ceil(x: Tensor): Tensor {
 export function round(x: Tensor): Tensor {
   return apply1(roundOp, [x], {});
 }
-export function isNaN(x: Tensor): Tensor {
+export function isNan(x: Tensor): Tensor {
   return apply1(isNaNOp, [x], {});
 }
 export function isInf(x: Tensor): Tensor {

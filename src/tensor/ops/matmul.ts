@@ -4,7 +4,7 @@ import type { Tensor } from "../tensor.ts";
 import { eye } from "./create.ts";
 import { apply1, broadcastShapes, needFloat, needRank, needSameDType, type Op } from "./op.ts";
 import { sumTo } from "./reduce.ts";
-import { reshape, swapAxes, transpose, unsqueeze } from "./shape.ts";
+import { reshape, transpose, unsqueeze } from "./shape.ts";
 
 interface MatmulAttrs {
   readonly transA: boolean;

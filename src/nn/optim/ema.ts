@@ -1,0 +1,41 @@
+/** Exponential moving averages of parameters. */
+import { asTensor, minimum, type Tensor, treeMap } from "../../tensor/index.ts";
+
+/** Decay at a step (f32 scalar, 0 at the first update). */
+export type EmaDecay = (step: Tensor) => Tensor;
+
+/** The same decay throughout. */
+export const constantDecay =
+  (decay: number): EmaDecay =>
+  () =>
+    asTensor(decay, "f32");
+
+/** min(decay, (1 + step) / (10 + step)): short memory at first. */
+export const warmupDecay =
+  (decay: number): EmaDecay =>
+  (step) =>
+    minimum(asTensor(decay, "f32"), step.add(1).div(step.add(10)));
+
+/** 1 - (1 + step / invGamma)^-power, at most `max`: the schedule of k-diffusion and diffusers. */
+export const powerDecay =
+  (power = 2 / 3, invGamma = 1, max = 0.9999): EmaDecay =>
+  (step) =>
+    minimum(
+      asTensor(max, "f32"),
+      step
+        .mul(1 / invGamma)
+        .add(1)
+        .pow(-power)
+        .neg()
+        .add(1),
+    );
+
+/** The average after one more set of parameters: average + (1 - decay) (parameters - average). */
+export function updateEma<P>(average: P, parameters: P, decay: Tensor): P {
+  const weight = decay.neg().add(1);
+  return treeMap(
+    (a, _, p) => (a.dtype.startsWith("f") ? a.add(p!.sub(a).mul(weight.cast(a.dtype))) : p!),
+    average,
+    parameters,
+  );
+}

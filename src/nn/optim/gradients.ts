@@ -1,0 +1,82 @@
+/** What happens to gradients between the loss and the optimiser: norms, clipping, accumulation. */
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import {
+  barrier,
+  flatten,
+  type Tensor,
+  treeEntries,
+  treeLeaves,
+  treeMap,
+  valueAndGrad,
+} from "../../tensor/index.ts";
+
+const floats = (tree: unknown): Tensor[] => treeLeaves(tree).filter((t) => t.dtype.startsWith("f"));
+
+/** Sum of squares as a product of a row with itself: one pass, no temporary. */
+function sumOfSquares(t: Tensor): Tensor {
+  return t
+    .reshape([1, -1])
+    .matmul(t.reshape([1, -1]), { transB: true })
+    .reshape([]);
+}
+
+/** Euclidean norm of all float leaves together. */
+export function globalNorm(tree: unknown): Tensor {
+  const parts = floats(tree).map(sumOfSquares);
+  if (parts.length === 0) throw new ArgumentError("globalNorm: the tree holds no float tensors");
+  return parts.reduce((a, b) => a.add(b)).sqrt();
+}
+
+/** Norm of each float leaf, by path: names the layer when something explodes. */
+export function normsByPath(tree: unknown): Record<string, Tensor> {
+  const entries = treeEntries(tree).filter(([, t]) => t.dtype.startsWith("f"));
+  return Object.fromEntries(entries.map(([path, t]) => [path, sumOfSquares(t).sqrt()]));
+}
+
+/** Scales a tree so that its global norm is at most `max` (as PyTorch's `clip_grad_norm_`). Also gives the norm before. */
+export function clipByGlobalNorm<T>(tree: T, max: number): { clipped: T; norm: Tensor } {
+  if (!(max > 0)) throw new ArgumentError(`clipByGlobalNorm: expected a positive bound, got ${max}`);
+  const norm = globalNorm(tree);
+  const scale = norm.add(1e-6).reciprocal().mul(max).clip(0, 1);
+  return { clipped: treeMap((t) => (t.dtype.startsWith("f") ? t.mul(scale.cast(t.dtype)) : t), tree), norm };
+}
+
+/** Limits every element to [-bound, bound]. */
+export function clipByValue<T>(tree: T, bound: number): T {
+  return treeMap((t) => (t.dtype.startsWith("f") ? t.clip(-bound, bound) : t), tree);
+}
+
+/**
+ * `valueAndGrad` over `parts` equal slices of the batch (axis 0 of every tensor after the first argument), averaged:
+ * the gradient of the whole batch with the memory of one slice. Each slice waits for the one before.
+ */
+export function accumulatedValueAndGrad<X, Batch extends unknown[]>(
+  loss: (x: X, ...batch: Batch) => Tensor,
+  parts: number,
+): (x: X, ...batch: Batch) => [value: Tensor, gradient: X] {
+  if (!Number.isInteger(parts) || parts < 1)
+    throw new ArgumentError(`accumulatedValueAndGrad: expected a positive number of parts, got ${parts}`);
+  return (x, ...batch) => {
+    const { leaves, def } = flatten(batch);
+    for (const t of leaves) {
+      if ((t.shape[0] ?? 0) % parts !== 0 || t.rank === 0) {
+        throw new ShapeError(`accumulatedValueAndGrad: axis 0 of ${t} does not split into ${parts} parts`);
+      }
+    }
+    let total: [Tensor, X] | undefined;
+    for (let i = 0; i < parts; i++) {
+      const token = total && treeLeaves(total[1])[0]; // the first layer's gradient is computed last
+      const slice = leaves.map((t) => {
+        const n = t.shape[0]! / parts;
+        const part = t.sliceAxis(0, i * n, (i + 1) * n);
+        return token ? barrier(part, token) : part;
+      });
+      const [value, gradient] = valueAndGrad(loss)(x, ...(def.unflatten(slice) as Batch));
+      total = total
+        ? [total[0].add(value as Tensor), treeMap((a, _, b) => a.add(b!), total[1], gradient)]
+        : [value as Tensor, gradient];
+    }
+    const share = 1 / parts;
+    return [total![0].mul(share), treeMap((t) => (t.dtype.startsWith("f") ? t.mul(share) : t), total![1])];
+  };
+}

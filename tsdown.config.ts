@@ -1,0 +1,51 @@
+/**
+ * Builds dist/: one module per source file, ESM and declarations. What is public is said once, in package.json's
+ * `exports` and `bin`; the entry points are read from there.
+ */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { defineConfig } from "tsdown";
+
+const manifest = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8"));
+
+const targets: string[] = [
+  ...Object.values<string | { default: string }>(manifest.exports).map((e) =>
+    typeof e === "string" ? e : e.default,
+  ),
+  ...Object.values<string>(manifest.bin ?? {}),
+];
+const entry = Object.fromEntries(
+  targets
+    .filter((path) => path.startsWith("./dist/"))
+    .map((path) => path.slice("./dist/".length, -".js".length))
+    .concat("tensor/runtime/node", "tensor/runtime/web") // what #runtime stands for
+    .map((name) => [name, `src/${name}.ts`]),
+);
+for (const source of Object.values(entry)) {
+  if (!existsSync(new URL(source, import.meta.url)))
+    throw new Error(`package.json exports ${source.replace(/^src|\.ts$/g, "")}, but ${source} is not there`);
+}
+
+/**
+ * `#runtime` is looked up in the nearest package.json: the repository's maps it to src, this one to dist. So neither
+ * tsx, vitest, Node nor a bundler needs a condition of its own.
+ */
+const scope = {
+  type: "module",
+  sideEffects: ["./tensor/index.js"],
+  imports: {
+    "#runtime": { browser: "./tensor/runtime/web.js", default: "./tensor/runtime/node.js" },
+  },
+};
+
+export default defineConfig({
+  entry,
+  outDir: "dist",
+  format: "esm",
+  platform: "neutral",
+  target: "es2022",
+  unbundle: true,
+  fixedExtension: false,
+  dts: true,
+  deps: { neverBundle: ["#runtime", /^onnxruntime-/, /^node:/, "sharp"] },
+  onSuccess: () => writeFileSync("dist/package.json", `${JSON.stringify(scope, null, 2)}\n`),
+});
