@@ -40,6 +40,7 @@ const scope = {
 export default defineConfig({
   entry,
   outDir: "dist",
+  tsconfig: "tsconfig.build.json",
   format: "esm",
   platform: "neutral",
   target: "es2022",

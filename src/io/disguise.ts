@@ -15,7 +15,10 @@ const PAGE = "It looks like a web page, not weights: the download was probably a
 export const MAGIC_BYTES = 64;
 
 const DISGUISES: readonly Disguise[] = [
-  { magic: "PK\x03\x04", hint: `It is a zip archive, as PyTorch writes .pt, .ckpt and .bin files. ${CONVERT}` },
+  {
+    magic: "PK\x03\x04",
+    hint: `It is a zip archive, as PyTorch writes .pt, .ckpt and .bin files. ${CONVERT}`,
+  },
   { magic: "PK\x05\x06", hint: "It is an empty zip archive" },
   { magic: [0x80, 2], hint: `It is a Python pickle. ${CONVERT}` },
   { magic: [0x80, 3], hint: `It is a Python pickle. ${CONVERT}` },

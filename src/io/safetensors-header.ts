@@ -179,7 +179,9 @@ function scanSpan(scanner: JsonScanner, name: string, fail: (message: string) =>
     } else scanner.skip();
   });
   if (dtype === undefined || shape === undefined || offsets === undefined) {
-    return fail(`expected "dtype", "shape" and "data_offsets" for tensor ${quote(name)}, got only some of them`);
+    return fail(
+      `expected "dtype", "shape" and "data_offsets" for tensor ${quote(name)}, got only some of them`,
+    );
   }
   const [begin, end] = offsets;
   if (offsets.length !== 2 || begin === undefined || end === undefined) {
@@ -190,7 +192,9 @@ function scanSpan(scanner: JsonScanner, name: string, fail: (message: string) =>
 
 function scanIntegers(scanner: JsonScanner, what: string): number[] {
   const values: number[] = [];
-  scanner.array(`an array as "${what}"`, () => values.push(scanner.unsignedInteger(`an element of "${what}"`)));
+  scanner.array(`an array as "${what}"`, () =>
+    values.push(scanner.unsignedInteger(`an element of "${what}"`)),
+  );
   return values;
 }
 
@@ -206,7 +210,9 @@ function tile(
   let at = 0;
   for (const [name, { dtype, shape, begin, end }] of ordered) {
     if (begin !== at || end < begin) {
-      fail(`expected tensor ${quote(name)} to start at byte ${at} of the data, got data_offsets [${begin}, ${end}]`);
+      fail(
+        `expected tensor ${quote(name)} to start at byte ${at} of the data, got data_offsets [${begin}, ${end}]`,
+      );
     }
     const bits = SAFETENSORS_BITS.get(dtype);
     if (bits === undefined) return fail(`unknown dtype ${quote(dtype)} of tensor ${quote(name)}`);

@@ -4,7 +4,7 @@
  * and written in the machine's byte order, which is little-endian wherever Node and browsers run on x86 and ARM.
  */
 
-import { ArgumentError, DTypeError, FormatError, LifetimeError, MemoryError, ShapeError } from "../errors.ts";
+import { ArgumentError, DTypeError, LifetimeError, MemoryError, ShapeError } from "../errors.ts";
 import { DTYPES, type DType, f16ToNumber, type HostArray } from "../tensor/dtype.ts";
 import { MAGIC_BYTES } from "./disguise.ts";
 import { hasLoneSurrogate, quote } from "./json-scanner.ts";
@@ -40,9 +40,7 @@ export interface RawTensor {
 export type StoredTensor = HostTensor | RawTensor;
 
 /** Tensors by name. A `Map` can also hold names such as `__proto__` and integers without reordering. */
-export type NamedTensors =
-  | ReadonlyMap<string, StoredTensor>
-  | Readonly<Record<string, StoredTensor>>;
+export type NamedTensors = ReadonlyMap<string, StoredTensor> | Readonly<Record<string, StoredTensor>>;
 
 /** A whole file in memory. */
 export interface Safetensors {
@@ -215,7 +213,8 @@ export function safetensorsChunks(
   tensors: NamedTensors,
   metadata: ReadonlyMap<string, string> | Readonly<Record<string, string>> = {},
 ): Uint8Array[] {
-  const pairs = tensors instanceof Map ? [...tensors] : Object.entries(tensors as Record<string, StoredTensor>);
+  const pairs =
+    tensors instanceof Map ? [...tensors] : Object.entries(tensors as Record<string, StoredTensor>);
   const items = pairs.map(([name, tensor]) => item(name, tensor)).sort(compareItems);
   return [encodeHeader(items, metadata), ...items.map(({ bytes }) => bytes)];
 }
@@ -286,15 +285,19 @@ function encodeHeader(
   const members: string[] = [];
   const texts = metadata instanceof Map ? [...metadata] : Object.entries(metadata as Record<string, string>);
   if (texts.length > 0) {
-    const sorted = texts.sort(([a], [b]) => compareCodePoints(a, b)).map(([key, value]) => {
-      return `${checkText(key, "metadata key")}:${checkText(value, `metadata ${quote(key)}`)}`;
-    });
+    const sorted = texts
+      .sort(([a], [b]) => compareCodePoints(a, b))
+      .map(([key, value]) => {
+        return `${checkText(key, "metadata key")}:${checkText(value, `metadata ${quote(key)}`)}`;
+      });
     members.push(`"${METADATA_KEY}":{${sorted.join(",")}}`);
   }
   let at = 0;
   for (const { name, dtype, shape, bytes } of items) {
     const end = at + bytes.length;
-    members.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${at},${end}]}`);
+    members.push(
+      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${at},${end}]}`,
+    );
     at = end;
   }
   const json = new TextEncoder().encode(`{${members.join(",")}}`);

@@ -6,6 +6,7 @@ import { Node, Tensor, type TensorLike } from "./tensor.ts";
 installMethods();
 
 export * from "./autodiff.ts";
+export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
 export * from "./jit.ts";

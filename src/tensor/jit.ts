@@ -16,7 +16,7 @@ import {
   type Session,
   type SessionSettings,
 } from "./runtime/runtime.ts";
-import { Node, Tensor } from "./tensor.ts";
+import { type Aval, Node, Tensor } from "./tensor.ts";
 import { flatten, type TreeDef } from "./tree.ts";
 
 export interface JitOptions extends SessionSettings {
@@ -32,8 +32,10 @@ export interface JitOptions extends SessionSettings {
 }
 
 interface Compiled {
+  /** Absent when every result is an argument passed through. */
   readonly session: Session | undefined;
-  readonly graph: LoweredGraph;
+  readonly outputs: LoweredGraph["outputs"];
+  readonly avals: readonly Aval[];
   readonly result: TreeDef;
   /** For each output: which argument leaf it is, when it is passed through unchanged. */
   readonly passes: ReadonlyMap<Tensor, number>;
@@ -42,6 +44,11 @@ interface Compiled {
 /** A compiled function. Call it like the original; results come as a promise. */
 export interface Jitted<Args extends unknown[], R> {
   (...args: Args): Promise<R>;
+  /**
+   * The arguments that the last call was given by donation, for who must undo it (a step that went wrong). Their memory
+   * is not reused before the next call. Undefined when there are none.
+   */
+  takeBack(): Partial<Args> | undefined;
   /** Number of signatures compiled so far. */
   readonly signatures: number;
   /** Frees all sessions. */
@@ -73,7 +80,14 @@ async function compile(
   const session = graph.outputs.some((o) => "name" in o)
     ? await rt.createSession(graph.model, device, settings)
     : undefined;
-  return { session, graph, result: resultDef, passes: new Map(inputs.map((t, i) => [t, i])) };
+  const { outputs: results, avals } = graph; // the model's bytes are not kept: the session has them
+  return {
+    session,
+    outputs: results,
+    avals,
+    result: resultDef,
+    passes: new Map(inputs.map((t, i) => [t, i])),
+  };
 }
 
 /** Spare memory by dtype and size. */
@@ -113,6 +127,7 @@ export function jit<Args extends unknown[], R>(
   const donated = new Set(options.donate ?? []);
   const donatedKeys = new Map<number, string>();
   const pool = new BufferPool();
+  let retired: Retired[] = [];
 
   async function find(key: string, args: Args, device: Device): Promise<Compiled> {
     let entry = compiled.get(key);
@@ -148,38 +163,50 @@ export function jit<Args extends unknown[], R>(
     const { leaves, def } = flatten(args);
     await evaluate(leaves);
     const key = `${device} ${def.key} ${leaves.map((t) => `${t.dtype}[${t.shape}]`).join(" ")}`;
-    const { session, graph, result, passes } = await find(key, args, device);
+    const compiledGraph = await find(key, args, device);
+    const { session, result, passes } = compiledGraph;
     const rt = await runtime();
 
     const feeds: Record<string, DeviceTensor> = {};
     leaves.forEach((t, i) => {
-      if (session?.inputNames.includes(`i${i}`) ?? false) feeds[`i${i}`] = toDevice(t, rt);
+      feeds[`i${i}`] = toDevice(t, rt);
     });
+    for (const { buffers } of retired)
+      for (const { aval, device } of buffers) pool.give(aval.dtype, aval.shape, device);
+    retired = [];
     const fetches: Record<string, DeviceTensor | null> = {};
-    for (const [i, out] of graph.outputs.entries()) {
-      const aval = graph.avals[i]!;
+    for (const [i, out] of compiledGraph.outputs.entries()) {
+      const aval = compiledGraph.avals[i]!;
       if ("name" in out) fetches[out.name] = device === "cpu" ? pool.take(rt, aval.dtype, aval.shape) : null;
     }
     const values = session ? await session.run(feeds, fetches) : {};
 
-    const kept = new Set<Node>();
-    const outputs = graph.outputs.map((out, i) => {
+    // Never reuse what is still in use: arguments that were not given up, and results that are arguments.
+    const kept = new Set(
+      args.flatMap((arg, i) => (donated.has(i) ? [] : flatten(arg).leaves.map((t) => t.node))),
+    );
+    const outputs = compiledGraph.outputs.map((out, i) => {
       if ("leaf" in out) {
         const passed = passes.has(out.leaf) ? leaves[passes.get(out.leaf)!]! : out.leaf;
         kept.add(passed.node);
         return passed;
       }
-      return settled(graph.avals[i]!, device === "cpu" ? fetches[out.name]! : values[out.name]!);
+      return settled(compiledGraph.avals[i]!, device === "cpu" ? fetches[out.name]! : values[out.name]!);
     });
-    for (const i of donated)
-      retire(
-        flatten(args[i]).leaves.filter((t) => !kept.has(t.node)),
-        pool,
-      );
+    retired = [...donated].map((i) => retire(i, args[i], kept));
     return result.unflatten(outputs) as R;
   };
 
   return Object.defineProperties(call, {
+    takeBack: {
+      value: () => {
+        if (retired.length === 0) return undefined;
+        const args: unknown[] = [];
+        for (const r of retired) args[r.argument] = r.restore();
+        retired = [];
+        return args;
+      },
+    },
     signatures: { get: () => compiled.size },
     close: {
       value: async () => {
@@ -192,21 +219,34 @@ export function jit<Args extends unknown[], R>(
   }) as Jitted<Args, R>;
 }
 
-function settled(aval: { shape: readonly number[]; dtype: DType }, device: DeviceTensor): Tensor {
+function settled(aval: Aval, device: DeviceTensor): Tensor {
   const node = new Node(undefined, [], undefined, [aval], "data");
   node.values[0] = { device };
   return new Tensor(node);
 }
 
-/** Takes the buffers of donated tensors. */
-function retire(tensors: readonly Tensor[], pool: BufferPool): void {
-  for (const t of tensors) {
-    if (t.node.gone || t.node.leaf !== "data") continue;
-    const { device } = t.value!;
-    if (device) pool.give(t.dtype, t.shape, device);
+/** A donated argument after the call: its memory, and how to put it together again. */
+interface Retired {
+  readonly argument: number;
+  readonly buffers: readonly { readonly aval: Aval; readonly device: DeviceTensor }[];
+  restore(): unknown;
+}
+
+/** Takes the buffers of a donated argument, except those still in use; a leaf that occurs twice counts once. */
+function retire(argument: number, tree: unknown, kept: Set<Node>): Retired {
+  const { leaves, def } = flatten(tree);
+  const buffers = new Map<Node, { aval: Aval; device: DeviceTensor }>();
+  for (const t of leaves) {
+    if (kept.has(t.node) || t.node.gone || t.node.leaf !== "data" || !t.value?.device) continue;
+    buffers.set(t.node, { aval: { shape: t.shape, dtype: t.dtype }, device: t.value.device });
     t.node.values.fill(undefined);
     t.node.gone = "it was donated to a compiled function; use the state that the function returned";
   }
+  const restored = (t: Tensor): Tensor => {
+    const own = buffers.get(t.node);
+    return own ? settled(own.aval, own.device) : t;
+  };
+  return { argument, buffers: [...buffers.values()], restore: () => def.unflatten(leaves.map(restored)) };
 }
 
 function firstDifference(before: string, after: string): string {

@@ -59,7 +59,10 @@ describe("check-layers", () => {
   it("reports long files", () => {
     const file = (lines: number) => ({ path: "src/io/x.ts", text: "x;\n".repeat(lines) });
     expect(checkLengths([file(MAX_LINES)])).toEqual([]);
-    expect(checkLengths([file(MAX_LINES + 1)])[0]).toMatchObject({ path: "src/io/x.ts", line: MAX_LINES + 1 });
+    expect(checkLengths([file(MAX_LINES + 1)])[0]).toMatchObject({
+      path: "src/io/x.ts",
+      line: MAX_LINES + 1,
+    });
   });
 
   it("holds for this repository", () => {

@@ -19,7 +19,8 @@ let started = false;
 
 /** Settings of the browser's runtime. Call it before the first value is computed: they are read once. */
 export function configureWeb({ wasmPaths, threads }: WebOptions): void {
-  if (started) throw new ArgumentError("configureWeb: the runtime has started; call it before any computation");
+  if (started)
+    throw new ArgumentError("configureWeb: the runtime has started; call it before any computation");
   if (threads !== undefined && !(Number.isInteger(threads) && threads > 0))
     throw new ArgumentError(`configureWeb: threads is a positive integer, got ${threads}`);
   if (wasmPaths !== undefined) ort.env.wasm.wasmPaths = wasmPaths;

@@ -1,0 +1,75 @@
+/** Attention with projections. */
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import { attention, type Tensor } from "../../tensor/index.ts";
+import type { Rng } from "../init.ts";
+import { Module } from "../module.ts";
+import { Linear } from "./linear.ts";
+
+/** [N, T, heads D] as [N, heads, T, D]. */
+const splitHeads = (x: Tensor, heads: number): Tensor =>
+  x.reshape([x.shape[0]!, x.shape[1]!, heads, x.shape[2]! / heads]).transpose([0, 2, 1, 3]);
+
+/**
+ * Scaled dot-product attention in several heads (Vaswani et al. 2017): q [N, Q, heads D], k [N, K, heads D] and
+ * v [N, K, heads E] give [N, Q, heads E]. A boolean mask keeps what is true, a float mask is added; its shape is
+ * [Q, K], [N, Q, K] or [N, heads, Q, K], with 1 wherever it is the same for all.
+ */
+export function multiHeadAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  { heads, mask, scale }: { heads: number; mask?: Tensor; scale?: number },
+): Tensor {
+  for (const x of [q, k, v]) {
+    if (x.rank !== 3 || x.shape[2]! % heads !== 0)
+      throw new ShapeError(`multiHeadAttention: expected [N, T, ${heads} * D], got ${x}`);
+  }
+  const [qs, ks, vs] = [q, k, v].map((x) => splitHeads(x, heads)) as [Tensor, Tensor, Tensor];
+  const perHead = mask?.rank === 3 ? mask.unsqueeze(1) : mask;
+  const out = attention(qs, ks, vs, { mask: perHead, scale }); // [N, heads, Q, E]
+  return out.transpose([0, 2, 1, 3]).reshape([out.shape[0]!, out.shape[2]!, heads * out.shape[3]!]);
+}
+
+export interface AttentionOptions {
+  readonly heads: number;
+  /** Width of one head; default: queryDim / heads. */
+  readonly headDim?: number;
+  /** Width of the context, for cross attention; default: queryDim. */
+  readonly contextDim?: number;
+  readonly outDim?: number;
+  /** Bias of the three input projections. Default false. */
+  readonly bias?: boolean;
+  /** Bias of the output projection. Default true. */
+  readonly outBias?: boolean;
+}
+
+/** Self attention, or cross attention when a context is given. Keys as in diffusers. */
+export class MultiHeadAttention extends Module {
+  readonly toQ: Linear;
+  readonly toK: Linear;
+  readonly toV: Linear;
+  readonly toOut: readonly [Linear];
+  readonly heads: number;
+
+  constructor(queryDim: number, options: AttentionOptions, rng: Rng) {
+    super();
+    const { heads, headDim = queryDim / heads, contextDim = queryDim, outDim = queryDim } = options;
+    const { bias = false, outBias = true } = options;
+    const inner = heads * headDim;
+    if (!Number.isInteger(heads) || !Number.isInteger(headDim) || heads < 1 || headDim < 1)
+      throw new ArgumentError(`MultiHeadAttention: ${queryDim} channels do not split into ${heads} heads`);
+    this.toQ = new Linear(queryDim, inner, { bias }, rng);
+    this.toK = new Linear(contextDim, inner, { bias }, rng);
+    this.toV = new Linear(contextDim, inner, { bias }, rng);
+    this.toOut = [new Linear(inner, outDim, { bias: outBias }, rng)];
+    this.heads = heads;
+  }
+
+  /** x [N, T, C] and context [N, S, contextDim] (default: x) give [N, T, outDim]. See `multiHeadAttention` for masks. */
+  call(x: Tensor, { context = x, mask }: { context?: Tensor; mask?: Tensor } = {}): Tensor {
+    const q = this.toQ.call(x);
+    const k = this.toK.call(context);
+    const v = this.toV.call(context);
+    return this.toOut[0].call(multiHeadAttention(q, k, v, { heads: this.heads, mask }));
+  }
+}

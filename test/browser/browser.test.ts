@@ -1,0 +1,133 @@
+/**
+ * The operations in a real browser: every case must give the numbers of Node's CPU, gradients included. Skipped, with
+ * a message, where there is no Chromium; TWEEDIE_REQUIRE_BROWSER=1 makes that a failure.
+ */
+import type { Browser, Page as Tab } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { assertClose } from "../tensor/op-check.ts";
+import { BROWSER_CASES } from "./cases.ts";
+import { findChromium, startChromium } from "./chromium.ts";
+import type { Page } from "./page.ts";
+import { openSite, type Site } from "./site.ts";
+import { drawTrials, type Result, runTrial, trainTiny } from "./trials.ts";
+
+declare const tweedie: Page;
+
+const chromium = findChromium();
+const required = process.env.TWEEDIE_REQUIRE_BROWSER === "1";
+if (!chromium && !required)
+  console.warn("SKIPPED: the browser suite needs Chromium; install one or name it in CHROMIUM_PATH");
+
+/** WebGPU computes in f32 throughout but with other instructions; the wasm kernels are the CPU's. */
+const TOLERANCE = { wasm: 1e-5, webgpu: 1e-4 } as const;
+
+/** Everything that differs from Node, in words. */
+function differences(expected: readonly Result[], actual: readonly Result[], tolerance: number): string[] {
+  return expected.flatMap((want, i) => {
+    const got = actual[i]!;
+    try {
+      if (want.error || got.error) throw new Error(got.error ?? `Node alone fails: ${want.error}`);
+      for (const part of ["values", "gradients"] as const) {
+        expect(got[part]?.length).toBe(want[part]?.length);
+        want[part]?.forEach((x, k) => {
+          assertClose(got[part]![k]!, x, tolerance, `${part} ${k}`);
+        });
+      }
+      return [];
+    } catch (error) {
+      return [`${want.name}: ${(error as Error).message}`];
+    }
+  });
+}
+
+describe.skipIf(!chromium && !required)("in Chromium", () => {
+  let site: Site;
+  let nodeResults: Result[];
+  let nodeLosses: number[];
+
+  beforeAll(async () => {
+    if (!chromium) throw new Error("TWEEDIE_REQUIRE_BROWSER=1, but no Chromium was found");
+    site = await openSite();
+    nodeResults = [];
+    for (const trial of drawTrials(BROWSER_CASES)) nodeResults.push(await runTrial(trial));
+    nodeLosses = await trainTiny();
+  }, 120_000);
+  afterAll(async () => site?.close());
+
+  describe.each([
+    { device: "wasm", webgpu: false },
+    { device: "webgpu", webgpu: true },
+  ] as const)("on $device", ({ device, webgpu }) => {
+    let browser: Browser;
+    let tab: Tab;
+    const complaints: string[] = [];
+    beforeAll(async () => {
+      browser = await startChromium(chromium!, { webgpu });
+      tab = await browser.newPage();
+      tab.on("pageerror", (error) => complaints.push(String(error)));
+      tab.on("console", (m) => m.type() === "error" && complaints.push(m.text()));
+      await tab.goto(site.url);
+      await tab.waitForFunction("globalThis.tweedie");
+    }, 120_000);
+    afterAll(async () => browser?.close());
+
+    it("is offered", async (context) => {
+      const devices = await tab.evaluate(() => tweedie.devices());
+      expect(devices[0]).toBe("wasm");
+      if (webgpu && !devices.includes("webgpu")) context.skip("this Chromium offers no WebGPU adapter");
+      if (webgpu) console.log(`WebGPU adapter: ${await tab.evaluate(() => tweedie.adapter())}`);
+      expect(devices).toContain(device);
+    });
+
+    it("computes what Node computes, gradients included", async (context) => {
+      const devices = await tab.evaluate(() => tweedie.devices());
+      if (!devices.includes(device)) context.skip("no adapter");
+      const results = await tab.evaluate((d) => tweedie.trials(d), device);
+      expect(results.map((r) => r.name)).toEqual(nodeResults.map((r) => r.name));
+      expect(differences(nodeResults, results, TOLERANCE[device])).toEqual([]);
+    }, 300_000);
+
+    it("trains with jit", async (context) => {
+      const devices = await tab.evaluate(() => tweedie.devices());
+      if (!devices.includes(device)) context.skip("no adapter");
+      const losses = await tab.evaluate((d) => tweedie.train(d), device);
+      assertClose(losses, nodeLosses, TOLERANCE[device], "losses");
+      expect(losses).toEqual([...losses].sort((a, b) => b - a)); // every step improves
+    }, 60_000);
+
+    it("asks for no file that is not served, and logs no error", () => {
+      expect(site.missing).toEqual([]);
+      expect(complaints).toEqual([]);
+    });
+  });
+
+  it.each([
+    { from: "the bundle", options: { threads: 2 } },
+    { from: "wasmPaths", options: { threads: 2, wasmPaths: "/ort/" } },
+  ])(
+    "runs on two threads with the runtime from $from",
+    async ({ options }) => {
+      const browser = await startChromium(chromium!, { webgpu: false });
+      try {
+        const tab = await browser.newPage();
+        const files: string[] = [];
+        const errors: string[] = [];
+        tab.on("request", (r) => files.push(new URL(r.url()).pathname));
+        tab.on("pageerror", (e) => errors.push(String(e)));
+        tab.on("console", (m) => m.type() === "error" && errors.push(m.text()));
+        await tab.goto(site.url);
+        await tab.waitForFunction("globalThis.tweedie");
+        expect(await tab.evaluate(() => tweedie.isolated())).toBe(true);
+        await tab.evaluate((o) => tweedie.configure(o), options);
+        assertClose(await tab.evaluate(() => tweedie.train("wasm")), nodeLosses, TOLERANCE.wasm, "losses");
+        expect(errors).toEqual([]);
+        expect(files.filter((f) => f.endsWith(".wasm"))).toHaveLength(1);
+        expect(files.some((f) => f.startsWith("/ort/"))).toBe("wasmPaths" in options);
+        expect(tab.workers().length).toBeGreaterThan(0);
+      } finally {
+        await browser.close();
+      }
+    },
+    60_000,
+  );
+});

@@ -1,0 +1,32 @@
+/** What the page offers to the test that drives it. */
+
+import { type Device, listDevices, setDefaultDevice } from "../../src/tensor/index.ts";
+import { configureWeb, type WebOptions } from "../../src/tensor/runtime/web.ts";
+import { BROWSER_CASES } from "./cases.ts";
+import { drawTrials, type Result, runTrial, trainTiny } from "./trials.ts";
+
+const page = {
+  configure: (options: WebOptions): void => configureWeb(options),
+  devices: (): Promise<Device[]> => listDevices(),
+  isolated: (): boolean => globalThis.crossOriginIsolated,
+  adapter: async (): Promise<string> => {
+    type Gpu = { requestAdapter(): Promise<{ info: Record<string, string> } | null> };
+    const adapter = await (navigator as unknown as { gpu?: Gpu }).gpu?.requestAdapter();
+    return adapter
+      ? `${adapter.info.vendor} ${adapter.info.architecture} ${adapter.info.description}`.trim()
+      : "";
+  },
+  train: async (device: Device): Promise<number[]> => {
+    await setDefaultDevice(device);
+    return trainTiny();
+  },
+  trials: async (device: Device): Promise<Result[]> => {
+    await setDefaultDevice(device);
+    const results: Result[] = [];
+    for (const trial of drawTrials(BROWSER_CASES)) results.push(await runTrial(trial));
+    return results;
+  },
+};
+
+export type Page = typeof page;
+Object.assign(globalThis, { tweedie: page });

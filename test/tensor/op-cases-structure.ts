@@ -1,0 +1,230 @@
+/** Cases of the operations that move elements: indexing and shapes. */
+import * as tw from "../../src/tensor/index.ts";
+import type { T } from "./op-cases-kit.ts";
+import { at, count, type Input, nd, type OpCase } from "./op-check.ts";
+
+const fromEnd = (i: number, size: number): number => (i < 0 ? i + size : i);
+
+export const gatherCase: OpCase = {
+  draw: (d) => {
+    const x = d.real(d.shape(1, 3));
+    const axis = d.int(0, x.shape.length - 1);
+    const n = x.shape[axis]!;
+    const indices = d.ints(d.shape(0, 2), -n, n - 1, d.pick("i64", "i32"));
+    const k = indices.shape.length;
+    return {
+      inputs: [x, indices],
+      f: (t, i) => tw.gather(t!, i!, axis),
+      reference: (t, i) =>
+        nd([...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)], (...j) =>
+          at(t!, [...j.slice(0, axis), fromEnd(at(i!, j.slice(axis, axis + k)), n), ...j.slice(axis + k)]),
+        ),
+    };
+  },
+};
+
+export const gatherElementsCase: OpCase = {
+  draw: (d) => {
+    const x = d.real(d.shape(1, 3));
+    const axis = d.int(0, x.shape.length - 1);
+    const n = x.shape[axis]!;
+    const shape = x.shape.map((s, i) => (i === axis ? d.int(1, 5) : d.int(1, s)));
+    return {
+      inputs: [x, d.ints(shape, -n, n - 1)],
+      f: (t, i) => tw.gatherElements(t!, i!, axis),
+      reference: (t, i) => nd(shape, (...j) => at(t!, j.with(axis, fromEnd(at(i!, j), n)))),
+    };
+  },
+};
+
+export const scatterElementsCase = (reduction: "none" | "add"): OpCase => ({
+  name: reduction,
+  draw: (d) => {
+    const x = d.real(d.shape(1, 3));
+    const axis = d.int(0, x.shape.length - 1);
+    const n = x.shape[axis]!;
+    const k = reduction === "add" ? d.int(1, 5) : d.int(1, n);
+    const shape = x.shape.with(axis, k);
+    const unique = d.distinct(n, Math.min(n, k));
+    const indices: Input =
+      reduction === "add"
+        ? d.ints(shape, 0, n - 1)
+        : { ...nd(shape, (...i) => unique[i[axis]!]!), dtype: "i64" };
+    return {
+      inputs: [x, indices, d.real(shape)],
+      f: (t, i, u) => tw.scatterElements(t!, i!, u!, axis, reduction),
+      reference: (t, i, u) =>
+        nd(x.shape, (...j) => {
+          const hits = Array.from({ length: k }, (_, m) => j.with(axis, m)).filter(
+            (m) => at(i!, m) === j[axis],
+          );
+          if (reduction === "none") return hits.length ? at(u!, hits[0]!) : at(t!, j);
+          return hits.reduce((s, m) => s + at(u!, m), at(t!, j));
+        }),
+    };
+  },
+});
+
+export const gatherNDCase: OpCase = {
+  draw: (d) => {
+    const x = d.real(d.shape(1, 3));
+    const depth = d.int(1, x.shape.length);
+    const lead = d.shape(1, 2);
+    const columns = Array.from({ length: depth }, (_, i) => d.ints(lead, 0, x.shape[i]! - 1));
+    const dtype = d.pick("i64", "i32");
+    const indices: Input = {
+      ...nd([...lead, depth], (...i) => at(columns[i.at(-1)!]!, i.slice(0, -1))),
+      dtype,
+    };
+    return {
+      inputs: [x, indices],
+      f: (t, i) => tw.gatherND(t!, i!),
+      reference: (t, i) =>
+        nd([...lead, ...x.shape.slice(depth)], (...j) => {
+          const head = j.slice(0, lead.length);
+          return at(t!, [
+            ...Array.from({ length: depth }, (_, c) => at(i!, [...head, c])),
+            ...j.slice(lead.length),
+          ]);
+        }),
+    };
+  },
+};
+
+export const scatterNDCase = (reduction: "none" | "add"): OpCase => ({
+  name: reduction,
+  draw: (d) => {
+    const x = d.real(d.shape(1, 3));
+    const n = x.shape[0]!;
+    const k = reduction === "add" ? d.int(1, 5) : d.int(1, n);
+    const rows = reduction === "add" ? d.ints([k], 0, n - 1).data : d.distinct(n, k);
+    return {
+      inputs: [x, { shape: [k, 1], data: rows, dtype: "i64" }, d.real([k, ...x.shape.slice(1)])],
+      f: (t, i, u) => tw.scatterND(t!, i!, u!, reduction),
+      reference: (t, _, u) =>
+        nd(x.shape, (...j) => {
+          const hits = rows.flatMap((r, m) => (r === j[0] ? [at(u!, j.with(0, m))] : []));
+          return hits.length && reduction === "none" ? hits[0]! : hits.reduce((s, v) => s + v, at(t!, j));
+        }),
+    };
+  },
+});
+
+export const shapeCases = {
+  reshape: {
+    draw: (d) => {
+      const x = d.real(d.shape(0, 3));
+      const to = d.pick([-1], [count(x.shape), 1], [...x.shape].reverse());
+      return {
+        inputs: [x],
+        f: (t) => tw.reshape(t!, to),
+        reference: (t) => ({ shape: to.map((v) => (v < 0 ? count(x.shape) : v)), data: t!.data }),
+      };
+    },
+  },
+  transpose: {
+    draw: (d) => {
+      const x = d.real(d.shape(1, 4, 3));
+      const perm = d.distinct(x.shape.length, x.shape.length);
+      return {
+        inputs: [x],
+        f: (t) => tw.transpose(t!, perm),
+        reference: (t) =>
+          nd(
+            perm.map((p) => x.shape[p]!),
+            (...i) =>
+              at(
+                t!,
+                x.shape.map((_, k) => i[perm.indexOf(k)]!),
+              ),
+          ),
+      };
+    },
+  },
+  broadcastTo: {
+    draw: (d) => {
+      const shape = d.shape(1, 3);
+      return {
+        inputs: [d.real(d.broadcastable(shape))],
+        f: (t) => tw.broadcastTo(t!, shape),
+        reference: (t) => nd(shape, (...i) => at(t!, i)),
+      };
+    },
+  },
+  concat: {
+    draw: (d) => {
+      const shape = d.shape(1, 3);
+      const axis = d.int(0, shape.length - 1);
+      const parts = Array.from({ length: d.int(1, 3) }, () => d.real(shape.with(axis, d.int(0, 3))));
+      const from = parts.flatMap((p, k) => Array.from({ length: p.shape[axis]! }, (_, i) => [k, i] as const));
+      return {
+        inputs: parts,
+        f: (first, ...rest) => tw.concat(first!, rest as T[], axis),
+        reference: (...xs) =>
+          nd(shape.with(axis, from.length), (...i) =>
+            at(xs[from[i[axis]!]![0]]!, i.with(axis, from[i[axis]!]![1])),
+          ),
+      };
+    },
+  },
+  slice: [
+    {
+      draw: (d) => {
+        const x = d.real(d.shape(1, 3, 6));
+        const starts = x.shape.map((n) => d.int(0, n - 1));
+        const ends = x.shape.map((n, i) => d.int(starts[i]! + 1, n));
+        const steps = x.shape.map(() => d.int(1, 3));
+        return {
+          inputs: [x],
+          f: (t) => tw.slice(t!, starts, ends, steps),
+          reference: (t) =>
+            nd(
+              starts.map((s, i) => Math.ceil((ends[i]! - s) / steps[i]!)),
+              (...i) =>
+                at(
+                  t!,
+                  i.map((v, k) => starts[k]! + v * steps[k]!),
+                ),
+            ),
+        };
+      },
+    },
+    {
+      name: "flip",
+      draw: (d) => {
+        const x = d.real(d.shape(1, 3));
+        const axes = d.distinct(x.shape.length, d.int(1, x.shape.length));
+        return {
+          inputs: [x],
+          f: (t) => tw.flip(t!, axes),
+          reference: (t) =>
+            nd(x.shape, (...i) =>
+              at(
+                t!,
+                i.map((v, k) => (axes.includes(k) ? x.shape[k]! - 1 - v : v)),
+              ),
+            ),
+        };
+      },
+    },
+  ],
+  pad: {
+    draw: (d) => {
+      const x = d.real(d.shape(1, 3, 5).map((n) => n + 2));
+      const pads = x.shape.map((): [number, number] => [d.int(-1, 2), d.int(-1, 2)]);
+      const value = d.pick(0, 1.5);
+      return {
+        inputs: [x],
+        f: (t) => tw.pad(t!, pads, "constant", value),
+        reference: (t) =>
+          nd(
+            x.shape.map((n, i) => n + pads[i]![0] + pads[i]![1]),
+            (...i) => {
+              const from = i.map((v, k) => v - pads[k]![0]);
+              return from.every((v, k) => v >= 0 && v < x.shape[k]!) ? at(t!, from) : value;
+            },
+          ),
+      };
+    },
+  },
+} satisfies Record<string, OpCase | OpCase[]>;
