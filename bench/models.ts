@@ -1,5 +1,18 @@
 /** The two networks of the benchmark as plain functions over trees of tensors, layer for layer as in peers/torch_peer.py. */
-import { attention, concat, conv, fillNormal, fromHost, groupNorm, layerNorm, linear, ones, type Tensor, zeros } from "../src/tensor/index.ts";
+import {
+  attention,
+  concat,
+  conv,
+  fillNormal,
+  fromHost,
+  groupNorm,
+  layerNorm,
+  linear,
+  ones,
+  type Tensor,
+  upsample,
+  zeros,
+} from "../src/tensor/index.ts";
 
 interface Affine {
   readonly weight: Tensor;
@@ -11,7 +24,11 @@ let drawn = 0;
 /** Standard normals, scaled. */
 export function random(shape: readonly number[], scale = 1): Tensor {
   const data = fillNormal(new Float32Array(shape.reduce((a, b) => a * b, 1)), { seed: 0, step: drawn++ });
-  return fromHost("f32", shape, data.map((v) => v * scale));
+  return fromHost(
+    "f32",
+    shape,
+    data.map((v) => v * scale),
+  );
 }
 
 const affine = (...shape: number[]): Affine => ({
@@ -65,9 +82,15 @@ const mergeHeads = (o: Tensor): Tensor => o.transpose([0, 2, 1, 3]).flattenAxes(
 
 function attend(p: Attention, x: Tensor, heads: number): Tensor {
   const [n, c, h, w] = x.shape as [number, number, number, number];
-  const tokens = normed(x, p.norm).reshape([n, c, h * w]).transpose([0, 2, 1]);
+  const tokens = normed(x, p.norm)
+    .reshape([n, c, h * w])
+    .transpose([0, 2, 1]);
   const [q, k, v] = splitHeads(dense(tokens, p.qkv), heads);
-  return x.add(dense(mergeHeads(attention(q, k, v)), p.out).transpose([0, 2, 1]).reshape(x.shape));
+  return x.add(
+    dense(mergeHeads(attention(q, k, v)), p.out)
+      .transpose([0, 2, 1])
+      .reshape(x.shape),
+  );
 }
 
 export function makeUNet(channels: readonly number[], inChannels: number) {
@@ -84,7 +107,11 @@ export function makeUNet(channels: readonly number[], inChannels: number) {
     if (i < channels.length - 1) skips.push(c);
     return { res: blocks, down: i < channels.length - 1 ? affine(c, c, 3, 3) : undefined };
   });
-  const middle = { res1: makeRes(c, c, t), attention: { norm: norm(c), qkv: affine(3 * c, c), out: affine(c, c) }, res2: makeRes(c, c, t) };
+  const middle = {
+    res1: makeRes(c, c, t),
+    attention: { norm: norm(c), qkv: affine(3 * c, c), out: affine(c, c) },
+    res2: makeRes(c, c, t),
+  };
   const up = [...channels.entries()].reverse().map(([i, width]) => {
     const blocks = [0, 1, 2].map(() => {
       const block = makeRes(c + skips.pop()!, width, t);
@@ -108,7 +135,12 @@ export function makeUNet(channels: readonly number[], inChannels: number) {
 /** x [N, C, H, W], t [N] gives [N, C, H, W]. */
 export function unet(p: ReturnType<typeof makeUNet>, x: Tensor, t: Tensor): Tensor {
   const half = p.convIn.weight.shape[0]! / 2;
-  const frequencies = fromHost("f32", [1, half], Float32Array.from({ length: half }, (_, i) => Math.exp((-i * Math.log(10000)) / half)), "literal");
+  const frequencies = fromHost(
+    "f32",
+    [1, half],
+    Float32Array.from({ length: half }, (_, i) => Math.exp((-i * Math.log(10000)) / half)),
+    "literal",
+  );
   const angles = t.unsqueeze(1).mul(frequencies);
   const e = dense(dense(concat(angles.cos(), angles.sin(), 1), p.time1).silu(), p.time2);
   let h = conv3(x, p.convIn);
@@ -120,7 +152,7 @@ export function unet(p: ReturnType<typeof makeUNet>, x: Tensor, t: Tensor): Tens
   h = res(p.middle.res2, attend(p.middle.attention, res(p.middle.res1, h, e), 4), e);
   for (const level of p.up) {
     for (const block of level.res) h = res(block, concat(h, skips.pop()!, 1), e);
-    if (level.up) h = conv3(h.repeat(2, 2).repeat(2, 3), level.up);
+    if (level.up) h = conv3(upsample(h, 2), level.up);
   }
   return conv3(normed(h, p.norm).silu(), p.convOut);
 }
@@ -141,7 +173,14 @@ export const makeDiT = (d: number, depth: number, patchDim: number) => ({
 });
 
 function ditBlock(p: ReturnType<typeof makeBlock>, x: Tensor, c: Tensor, heads: number): Tensor {
-  const [s1, b1, g1, s2, b2, g2] = dense(c.silu(), p.ada).unsqueeze(1).split(6, 2) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  const [s1, b1, g1, s2, b2, g2] = dense(c.silu(), p.ada).unsqueeze(1).split(6, 2) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
   const h = layerNorm(x, undefined, undefined, 1e-6).mul(s1.add(1)).add(b1);
   const [q, k, v] = splitHeads(dense(h, p.qkv), heads);
   const y = x.add(g1.mul(dense(mergeHeads(attention(q, k, v)), p.out)));

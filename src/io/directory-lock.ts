@@ -114,9 +114,10 @@ async function startOf(pid: number): Promise<string> {
   try {
     const status = await readFile(`/proc/${pid}/stat`, "utf8");
     const boot = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
-    // The second field is the command in parentheses and may hold spaces; the start time is field 22.
-    const ticks = status.slice(status.lastIndexOf(")") + 2).split(" ")[19];
-    return ticks === undefined ? "" : `${boot}/${ticks}`;
+    // The second field is the command in parentheses and may hold spaces; the state is field 3, the start field 22.
+    const fields = status.slice(status.lastIndexOf(")") + 2).split(" ");
+    if (fields[0] === "Z" || fields[0] === "X") return "ended"; // killed, but its parent has not noticed yet
+    return fields[19] === undefined ? "" : `${boot}/${fields[19]}`;
   } catch {
     return "";
   }

@@ -92,8 +92,10 @@ export interface KaimingOptions {
   readonly gain?: number;
 }
 
-const kaimingStd = (shape: readonly number[], { mode = "fanIn", gain = Math.SQRT2 }: KaimingOptions): number =>
-  gain / Math.sqrt(fans(shape)[mode]);
+const kaimingStd = (
+  shape: readonly number[],
+  { mode = "fanIn", gain = Math.SQRT2 }: KaimingOptions,
+): number => gain / Math.sqrt(fans(shape)[mode]);
 
 const xavierStd = (shape: readonly number[], gain: number): number => {
   const { fanIn, fanOut } = fans(shape);

@@ -20,6 +20,7 @@ import {
  * Base class of all modules and layers. Subclasses assign their fields in the constructor and compute in a method
  * `call`. Fields must be public and enumerable; getters and methods are not part of the tree.
  */
+// biome-ignore lint/complexity/noStaticOnlyClass: subclasses are what instances are made of
 export abstract class Module {
   /** Checkpoint names of properties where snake_case is not it, such as `{ linear1: "linear_1" }`. */
   static readonly keyNames: Readonly<Record<string, string>> = {};
@@ -106,6 +107,20 @@ export function mapModules<T>(root: T, f: (module: Module, key: string) => unkno
   };
   return visit(root, "") as T;
 }
+
+/** All modules of a tree by key, from the root down; a root that is a module has the key "". */
+export function modules(root: unknown): Map<string, Module> {
+  const found = new Map<string, Module>();
+  mapModules(root, (module, key) => {
+    found.set(key, module);
+    return module;
+  });
+  return found;
+}
+
+/** A copy of a module with some fields replaced. */
+export const withFields = <T extends Module>(module: T, fields: Partial<T>): T =>
+  Object.assign(Object.create(Object.getPrototypeOf(module)), module, fields);
 
 /** How strict loading is. */
 export interface LoadOptions {

@@ -21,6 +21,8 @@ export * from "./ops/indexing.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";
 export * from "./ops/pool.ts";
+export * from "./ops/quant.ts";
+export * from "./ops/random.ts";
 export * from "./ops/reduce.ts";
 export * from "./ops/shape.ts";
 export * from "./random/index.ts";

@@ -5,7 +5,7 @@
 import type { Browser, Page as Tab } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { assertClose } from "../tensor/op-check.ts";
-import { BROWSER_CASES } from "./cases.ts";
+import { ALL_CASES } from "./cases.ts";
 import { findChromium, startChromium } from "./chromium.ts";
 import type { Page } from "./page.ts";
 import { openSite, type Site } from "./site.ts";
@@ -18,11 +18,25 @@ const required = process.env.TWEEDIE_REQUIRE_BROWSER === "1";
 if (!chromium && !required)
   console.warn("SKIPPED: the browser suite needs Chromium; install one or name it in CHROMIUM_PATH");
 
-/** WebGPU computes in f32 throughout but with other instructions; the wasm kernels are the CPU's. */
-const TOLERANCE = { wasm: 1e-5, webgpu: 1e-4 } as const;
+type Tested = "wasm" | "webgpu";
+
+/** Largest error beside Node's CPU. The wasm kernels are the CPU's; WGSL allows 2^-11 in sin and cos. */
+function toleranceOf(device: Tested, name: string): number {
+  if (device === "wasm") return 1e-5;
+  return /^(sin|cos|tan) /.test(name) ? 2 ** -11 : 1e-4;
+}
+
+/** What onnxruntime-web's WebGPU provider cannot run, in its own words. Such cases are counted, not compared. */
+const WEBGPU_GAPS: Record<string, RegExp> = {
+  "ConvTranspose over three axes": /Only Conv2d or Conv1d are supported/,
+  "grouped Conv over three axes": /Conv3D does not support grouped convolution/,
+  "indices of MaxPool": /The Indices output is not supported/,
+  "f64 (WGSL has none)": /IsNodeCompatibleWithProvider/,
+};
+const isGap = (message: string): boolean => Object.values(WEBGPU_GAPS).some((words) => words.test(message));
 
 /** Everything that differs from Node, in words. */
-function differences(expected: readonly Result[], actual: readonly Result[], tolerance: number): string[] {
+function differences(device: Tested, expected: readonly Result[], actual: readonly Result[]): string[] {
   return expected.flatMap((want, i) => {
     const got = actual[i]!;
     try {
@@ -30,7 +44,7 @@ function differences(expected: readonly Result[], actual: readonly Result[], tol
       for (const part of ["values", "gradients"] as const) {
         expect(got[part]?.length).toBe(want[part]?.length);
         want[part]?.forEach((x, k) => {
-          assertClose(got[part]![k]!, x, tolerance, `${part} ${k}`);
+          assertClose(got[part]![k]!, x, toleranceOf(device, want.name), `${part} ${k}`);
         });
       }
       return [];
@@ -38,6 +52,17 @@ function differences(expected: readonly Result[], actual: readonly Result[], tol
       return [`${want.name}: ${(error as Error).message}`];
     }
   });
+}
+
+/** Says which gaps there were, and returns what cannot be explained by them. */
+function unexplained(device: Tested, trials: number, found: readonly string[]): string[] {
+  if (device === "wasm") return [...found];
+  for (const [gap, words] of Object.entries(WEBGPU_GAPS)) {
+    const hit = new Set(found.filter((f) => words.test(f)).map((f) => f.split(" #")[0]));
+    if (hit.size > 0) console.log(`WebGPU has no kernel for ${gap}: ${[...hit].join(", ")}`);
+  }
+  console.log(`WebGPU: ${trials - found.filter(isGap).length} of ${trials} problems compared`);
+  return found.filter((f) => !isGap(f));
 }
 
 describe.skipIf(!chromium && !required)("in Chromium", () => {
@@ -49,9 +74,9 @@ describe.skipIf(!chromium && !required)("in Chromium", () => {
     if (!chromium) throw new Error("TWEEDIE_REQUIRE_BROWSER=1, but no Chromium was found");
     site = await openSite();
     nodeResults = [];
-    for (const trial of drawTrials(BROWSER_CASES)) nodeResults.push(await runTrial(trial));
+    for (const trial of drawTrials(ALL_CASES)) nodeResults.push(await runTrial(trial));
     nodeLosses = await trainTiny();
-  }, 120_000);
+  }, 300_000);
   afterAll(async () => site?.close());
 
   describe.each([
@@ -68,7 +93,7 @@ describe.skipIf(!chromium && !required)("in Chromium", () => {
       tab.on("console", (m) => m.type() === "error" && complaints.push(m.text()));
       await tab.goto(site.url);
       await tab.waitForFunction("globalThis.tweedie");
-    }, 120_000);
+    }, 300_000);
     afterAll(async () => browser?.close());
 
     it("is offered", async (context) => {
@@ -84,20 +109,21 @@ describe.skipIf(!chromium && !required)("in Chromium", () => {
       if (!devices.includes(device)) context.skip("no adapter");
       const results = await tab.evaluate((d) => tweedie.trials(d), device);
       expect(results.map((r) => r.name)).toEqual(nodeResults.map((r) => r.name));
-      expect(differences(nodeResults, results, TOLERANCE[device])).toEqual([]);
+      const found = differences(device, nodeResults, results);
+      expect(unexplained(device, results.length, found)).toEqual([]);
     }, 300_000);
 
     it("trains with jit", async (context) => {
       const devices = await tab.evaluate(() => tweedie.devices());
       if (!devices.includes(device)) context.skip("no adapter");
       const losses = await tab.evaluate((d) => tweedie.train(d), device);
-      assertClose(losses, nodeLosses, TOLERANCE[device], "losses");
+      assertClose(losses, nodeLosses, toleranceOf(device, "losses"), "losses");
       expect(losses).toEqual([...losses].sort((a, b) => b - a)); // every step improves
     }, 60_000);
 
     it("asks for no file that is not served, and logs no error", () => {
       expect(site.missing).toEqual([]);
-      expect(complaints).toEqual([]);
+      expect(complaints.filter((c) => !isGap(c))).toEqual([]);
     });
   });
 
@@ -119,7 +145,7 @@ describe.skipIf(!chromium && !required)("in Chromium", () => {
         await tab.waitForFunction("globalThis.tweedie");
         expect(await tab.evaluate(() => tweedie.isolated())).toBe(true);
         await tab.evaluate((o) => tweedie.configure(o), options);
-        assertClose(await tab.evaluate(() => tweedie.train("wasm")), nodeLosses, TOLERANCE.wasm, "losses");
+        assertClose(await tab.evaluate(() => tweedie.train("wasm")), nodeLosses, 1e-5, "losses");
         expect(errors).toEqual([]);
         expect(files.filter((f) => f.endsWith(".wasm"))).toHaveLength(1);
         expect(files.some((f) => f.startsWith("/ort/"))).toBe("wasmPaths" in options);

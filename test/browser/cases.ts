@@ -1,8 +1,9 @@
-/** Whole little networks, beside the cases of single operations. */
+/** What runs in the browser: the cases of every operation, and whole little networks. */
 import * as t from "../../src/tensor/index.ts";
+import { CASES } from "../tensor/op-cases.ts";
 import type { OpCase } from "../tensor/op-check.ts";
 
-export const BROWSER_CASES: Record<string, OpCase> = {
+const NETWORKS: Record<string, OpCase> = {
   resnetBlock: {
     draw: (d) => ({
       inputs: [d.real([2, 8, 6, 6]), d.real([8, 8, 3, 3], -0.3, 0.3), d.real([8]), d.real([8])],
@@ -29,3 +30,5 @@ export const BROWSER_CASES: Record<string, OpCase> = {
     }),
   },
 };
+
+export const ALL_CASES: Record<string, OpCase | readonly OpCase[]> = { ...CASES, ...NETWORKS };

@@ -2,7 +2,7 @@
 
 import { type Device, listDevices, setDefaultDevice } from "../../src/tensor/index.ts";
 import { configureWeb, type WebOptions } from "../../src/tensor/runtime/web.ts";
-import { BROWSER_CASES } from "./cases.ts";
+import { ALL_CASES } from "./cases.ts";
 import { drawTrials, type Result, runTrial, trainTiny } from "./trials.ts";
 
 const page = {
@@ -23,7 +23,7 @@ const page = {
   trials: async (device: Device): Promise<Result[]> => {
     await setDefaultDevice(device);
     const results: Result[] = [];
-    for (const trial of drawTrials(BROWSER_CASES)) results.push(await runTrial(trial));
+    for (const trial of drawTrials(ALL_CASES)) results.push(await runTrial(trial));
     return results;
   },
 };

@@ -31,6 +31,7 @@ export async function openSite(): Promise<Site> {
     logLevel: "warn",
     build: {
       outDir,
+      emptyOutDir: true,
       minify: false,
       reportCompressedSize: false,
       chunkSizeWarningLimit: 1e5,

@@ -174,3 +174,25 @@ export const poolCase = (kind: "avgPool" | "maxPool", rank: number): OpCase => (
     };
   },
 });
+
+export const upsampleCase = (rank: number): OpCase => ({
+  name: `${rank}-d`,
+  f64: false,
+  draw: (d) => {
+    const factors = Array.from({ length: rank }, () => d.int(1, 3));
+    const x = d.real([d.int(1, 2), d.int(1, 2), ...factors.map(() => d.int(1, 3))]);
+    return {
+      inputs: [x],
+      f: (t) => tw.upsample(t!, factors),
+      reference: (t) =>
+        nd(
+          x.shape.map((n, i) => (i < 2 ? n : n * factors[i - 2]!)),
+          (...i) =>
+            at(
+              t!,
+              i.map((v, k) => (k < 2 ? v : Math.floor(v / factors[k - 2]!))),
+            ),
+        ),
+    };
+  },
+});

@@ -53,13 +53,7 @@ export class Conv extends Module {
   readonly dilation: Kernel;
   readonly groups: number;
 
-  constructor(
-    inChannels: number,
-    outChannels: number,
-    kernel: Kernel,
-    options: ConvLayerOptions,
-    rng: Rng,
-  ) {
+  constructor(inChannels: number, outChannels: number, kernel: Kernel, options: ConvLayerOptions, rng: Rng) {
     super();
     const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, init = uniformFanIn } = options;
     checkChannels("Conv", inChannels, outChannels, groups);

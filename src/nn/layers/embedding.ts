@@ -63,15 +63,25 @@ export function timestepEmbedding(t: Tensor, dim: number, options: TimestepEmbed
   if (t.rank !== 1) throw new ShapeError(`timestepEmbedding: expected times [N], got ${t}`);
   const half = Math.floor(dim / 2);
   if (!Number.isInteger(dim) || half < 1 || half === freqShift)
-    throw new ArgumentError(`timestepEmbedding: ${dim} channels leave no frequencies with shift ${freqShift}`);
+    throw new ArgumentError(
+      `timestepEmbedding: ${dim} channels leave no frequencies with shift ${freqShift}`,
+    );
   const slope = Math.fround(-Math.log(maxPeriod));
-  const exponents = Float32Array.from({ length: half }, (_, i) => Math.fround(slope * i) / (half - freqShift));
+  const exponents = Float32Array.from(
+    { length: half },
+    (_, i) => Math.fround(slope * i) / (half - freqShift),
+  );
   const frequencies = constant("f32", [1, half], exponents.map(Math.exp));
   const plain = cast(t, "f32").unsqueeze(1).mul(frequencies);
   const phase = scale === 1 ? plain : plain.mul(scale); // [N, half]
   const [first, second] = flipSinToCos ? [cos(phase), sin(phase)] : [sin(phase), cos(phase)];
   const waves = first.concat(second, 1);
-  return dim % 2 ? waves.pad([[0, 0], [0, 1]]) : waves;
+  return dim % 2
+    ? waves.pad([
+        [0, 0],
+        [0, 1],
+      ])
+    : waves;
 }
 
 /** The two-layer perceptron behind a timestep embedding. */
@@ -127,7 +137,10 @@ export class GaussianFourierFeatures extends Module {
   call(t: Tensor): Tensor {
     if (t.rank !== 1) throw new ShapeError(`GaussianFourierFeatures: expected [N], got ${t}`);
     const level = this.log ? t.log() : t;
-    const phase = level.unsqueeze(1).mul(this.weight.stopGradient()).mul(2 * Math.PI);
+    const phase = level
+      .unsqueeze(1)
+      .mul(this.weight.stopGradient())
+      .mul(2 * Math.PI);
     return this.flipSinToCos ? cos(phase).concat(sin(phase), 1) : sin(phase).concat(cos(phase), 1);
   }
 }

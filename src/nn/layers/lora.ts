@@ -2,14 +2,11 @@
 import { ArgumentError, TreeError } from "../../errors.ts";
 import { matmul, type Tensor, treeMap, zeros } from "../../tensor/index.ts";
 import { blankRng, type Rng, uniformFanIn } from "../init.ts";
-import { mapModules, mapParameters, Module, parameters } from "../module.ts";
+import { Module, mapModules, mapParameters, modules, parameters, withFields } from "../module.ts";
 import { Conv } from "./conv.ts";
 import { Linear } from "./linear.ts";
 
 const freeze = <T>(tree: T): T => treeMap((t) => t.stopGradient(), tree);
-
-const like = <T extends object>(layer: T, changes: Partial<T>): T =>
-  Object.assign(Object.create(Object.getPrototypeOf(layer)), layer, changes);
 
 /** A frozen layer plus `scale up(down(x))`, where `down` leads to few channels and `up` back. */
 export class Lora extends Module {
@@ -24,11 +21,18 @@ export class Lora extends Module {
     this.base = base;
     const zero = (_: Rng, shape: readonly number[]): Tensor => zeros(shape);
     if (base instanceof Conv) {
-      if (base.groups !== 1) throw new ArgumentError(`Lora: a Conv with ${base.groups} groups is not supported`);
+      if (base.groups !== 1)
+        throw new ArgumentError(`Lora: a Conv with ${base.groups} groups is not supported`);
       const kernel = base.weight.shape.slice(2);
       const { stride, padding, dilation } = base;
       this.down = new Conv(input, rank, kernel, { stride, padding, dilation, bias: false }, rng);
-      this.up = new Conv(rank, out, kernel.map(() => 1), { bias: false, init: zero }, blankRng);
+      this.up = new Conv(
+        rank,
+        out,
+        kernel.map(() => 1),
+        { bias: false, init: zero },
+        blankRng,
+      );
     } else {
       this.down = new Linear(input, rank, { bias: false, init: uniformFanIn }, rng);
       this.up = new Linear(rank, out, { bias: false, init: zero }, blankRng);
@@ -37,14 +41,18 @@ export class Lora extends Module {
   }
 
   call(x: Tensor): Tensor {
-    return freeze(this.base).call(x).add(this.up.call(this.down.call(x)).mul(this.scale));
+    return freeze(this.base)
+      .call(x)
+      .add(this.up.call(this.down.call(x)).mul(this.scale));
   }
 
   /** The weight that does the same in one layer. */
   get weight(): Tensor {
     const { base, down, up } = this;
     const rank = down.weight.shape[0]!;
-    const change = matmul(up.weight.reshape([-1, rank]), down.weight.reshape([rank, -1]), { alpha: this.scale });
+    const change = matmul(up.weight.reshape([-1, rank]), down.weight.reshape([rank, -1]), {
+      alpha: this.scale,
+    });
     return base.weight.stopGradient().add(change.reshape(base.weight.shape));
   }
 
@@ -54,7 +62,7 @@ export class Lora extends Module {
 
   /** The one layer that does the same. */
   merged(): Linear | Conv {
-    return like(this.base, { weight: this.weight });
+    return withFields<Linear | Conv>(this.base, { weight: this.weight });
   }
 }
 
@@ -78,7 +86,7 @@ export function addLora<T extends object>(module: T, options: LoraOptions): T {
   const matches = typeof match === "function" ? match : (key: string) => key.search(match) >= 0;
   let count = 0;
   const adapted = mapModules(module, (layer, key) => {
-    if (layer instanceof Lora) return like(layer, {});
+    if (layer instanceof Lora) return withFields(layer, {}); // a copy: nothing inside it is looked at
     if (!(layer instanceof Linear || layer instanceof Conv) || !matches(key, layer)) return layer;
     count++;
     return new Lora(layer, rank, alpha, rng);
@@ -94,15 +102,12 @@ export function mergeLora<T extends object>(module: T): T {
 
 /** Keys of the tensors that belong to adapters. */
 function adapterKeys(module: object): Set<string> {
-  const keys = new Set<string>();
-  mapModules(module, (layer, at) => {
-    if (!(layer instanceof Lora)) return layer;
-    for (const part of ["down", "up"] as const) {
-      for (const name of parameters(layer[part]).keys()) keys.add(`${at ? `${at}.` : ""}${part}.${name}`);
-    }
-    return null;
+  const keys = [...modules(module)].flatMap(([at, layer]) => {
+    if (!(layer instanceof Lora)) return [];
+    const { down, up } = layer;
+    return [...parameters({ down, up }).keys()].map((key) => (at ? `${at}.${key}` : key));
   });
-  return keys;
+  return new Set(keys);
 }
 
 /** The adapters alone, by key: a tree to differentiate, train and save. */
@@ -112,7 +117,10 @@ export function loraParameters(module: object): Record<string, Tensor> {
 }
 
 /** The module with other adapters, for example with those that are being trained. Throws `TreeError` unless the keys are the same. */
-export function withLoraParameters<T extends object>(module: T, adapters: Readonly<Record<string, Tensor>>): T {
+export function withLoraParameters<T extends object>(
+  module: T,
+  adapters: Readonly<Record<string, Tensor>>,
+): T {
   const keys = adapterKeys(module);
   const given = new Set(Object.keys(adapters));
   const missing = [...keys].filter((key) => !given.has(key));

@@ -57,6 +57,8 @@ export interface FeedForwardOptions {
   readonly bias?: boolean;
   /** Probability of dropping an inner value. Default 0. */
   readonly dropout?: number;
+  /** See `DropoutOptions`. */
+  readonly purpose?: number | string;
 }
 
 /** The perceptron of a transformer block, in the layout of diffusers: `net.0.proj`, `net.2`. */
@@ -69,7 +71,7 @@ export class FeedForward extends Module {
     const gated = activation === "geglu";
     this.net = [
       new ActivatedProjection(dim, innerDim, gated ? "gelu" : activation, gated, bias, rng),
-      new Dropout(dropout),
+      new Dropout(dropout, { purpose: options.purpose }),
       new Linear(innerDim, outDim, { bias }, rng),
     ];
   }

@@ -1,7 +1,7 @@
 /** Normalisation layers. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { batchNorm, groupNorm, layerNorm, ones, rmsNorm, type Tensor, zeros } from "../../tensor/index.ts";
-import { Module } from "../module.ts";
+import { Module, withFields } from "../module.ts";
 
 export interface NormOptions {
   /** Added to the variance. */
@@ -119,7 +119,7 @@ export class BatchNorm extends Module {
     const axes = x.shape.map((_, i) => i).filter((i) => i !== 1);
     const seen = x.stopGradient();
     const move = (from: Tensor, to: Tensor): Tensor => from.mul(1 - momentum).add(to.mul(momentum));
-    return Object.assign(Object.create(BatchNorm.prototype), this, {
+    return withFields<BatchNorm>(this, {
       runningMean: move(this.runningMean, seen.mean(axes)),
       runningVar: move(this.runningVar, seen.variance(axes, false, 1)),
     });

@@ -61,7 +61,10 @@ const asinOp = unary("asin", "Asin", (ct, x) => ct.div(sqrt(x.square().neg().add
 const acosOp = unary("acos", "Acos", (ct, x) => ct.div(sqrt(x.square().neg().add(1))).neg());
 const tanhOp = unary("tanh", "Tanh", (ct, _, y) => ct.mul(y.square().neg().add(1)));
 const erfOp = unary("erf", "Erf", (ct, x) => ct.mul(x.square().neg().exp()).mul(2 / Math.sqrt(Math.PI)));
-const sigmoidOp = unary("sigmoid", "Sigmoid", (ct, _, y) => ct.mul(y.sub(y.square())));
+const sigmoidOp: UnaryOp = {
+  ...unary("sigmoid", "Sigmoid", (ct, _, y) => ct.mul(y.sub(y.square()))),
+  lower: (g, [x], _, { outputs: [y] }) => [lowerSigmoid(g, x!, y!.dtype)],
+};
 const softplusOp = unary("softplus", "Softplus", (ct, x) => ct.mul(sigmoid(x)));
 const reluOp = unary("relu", "Relu", (ct, x) => ct.mul(cast(x.greater(0), x.dtype)));
 const floorOp = unary("floor", "Floor", undefined);
@@ -84,11 +87,17 @@ const bitwiseNotOp = unary("bitwiseNot", "BitwiseNot", undefined, (x) => {
   if (x.dtype === "bool" || x.dtype.includes("f")) throw new DTypeError(`expected integers, got ${x.dtype}`);
 });
 
+/** In f64 by the formula: the runtime fuses x Sigmoid(x) into a kernel that it has for f32 only. */
+function lowerSigmoid(g: GraphBuilder, x: string, dtype: DType): string {
+  if (dtype !== "f64") return g.op("Sigmoid", [x]);
+  return g.op("Reciprocal", [g.op("Add", [g.op("Exp", [g.op("Neg", [x])]), g.scalar(dtype, 1)])]);
+}
+
 /** x * sigmoid(alpha x) with one kernel where the device has it (QuickGelu). */
 function lowerSwish(g: GraphBuilder, x: string, dtype: DType, alpha: number): string {
   if (g.contrib && dtype === "f32") return g.contribOp("QuickGelu", [x], { alpha: { float: alpha } });
   const scaled = alpha === 1 ? x : g.op("Mul", [x, g.scalar(dtype, alpha)]);
-  return g.op("Mul", [x, g.op("Sigmoid", [scaled])]);
+  return g.op("Mul", [x, lowerSigmoid(g, scaled, dtype)]);
 }
 
 const swishOp: Op<{ alpha: number }> = {

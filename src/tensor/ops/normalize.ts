@@ -1,7 +1,10 @@
 /** Normalisation by the statistics of the data itself. */
 import { ShapeError } from "../../errors.ts";
+import { DTYPES, type DType, sizeOf } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
-import { apply, needFloat, type Op } from "./op.ts";
+import { ones, zeros } from "./create.ts";
+import { apply, type Cotangent, needFloat, needSameDType, type Op } from "./op.ts";
 import { reshape } from "./shape.ts";
 
 /**
@@ -15,10 +18,7 @@ const standardizeOp: Op<{ eps: number }> = {
     const rows: Aval = { shape: [...x!.shape.slice(0, -1), 1], dtype: x!.dtype };
     return [x!, rows, rows];
   },
-  lower: (g, [x], { eps }, { inputs: [a] }) => {
-    const ones = g.full(a!.dtype, [a!.shape.at(-1)!], 1);
-    return g.node("LayerNormalization", [x!, ones], { axis: -1, epsilon: { float: eps } }, 3);
-  },
+  lower: (g, [x], { eps }, { inputs: [a] }) => normalizeRows(g, x!, a!.dtype, a!.shape.at(-1)!, eps),
   vjp: ([ct, ctMean, ctInv], [x], [y, , inv]) => {
     const n = x!.shape.at(-1)!;
     let dx: Tensor | undefined;
@@ -37,6 +37,106 @@ const standardizeOp: Op<{ eps: number }> = {
       dx = dx ? dx.add(term) : term;
     }
     return [dx];
+  },
+};
+
+/**
+ * Normalised rows, their means and reciprocal deviations. LayerNormalization keeps its statistics in f32 whatever the
+ * input is, so they are cast, and double precision needs the formula written out.
+ */
+function normalizeRows(g: GraphBuilder, x: string, dtype: DType, size: number, eps: number): string[] {
+  if (dtype === "f64") {
+    const mean = g.op("ReduceMean", [x, g.ints([-1])], { keepdims: 1 });
+    const centred = g.op("Sub", [x, mean]);
+    const variance = g.op("ReduceMean", [g.op("Mul", [centred, centred]), g.ints([-1])], { keepdims: 1 });
+    const inv = g.op("Reciprocal", [g.op("Sqrt", [g.op("Add", [variance, g.scalar(dtype, eps)])])]);
+    return [g.op("Mul", [centred, inv]), mean, inv];
+  }
+  const ones = g.full(dtype, [size], 1);
+  const [y, ...rows] = g.node("LayerNormalization", [x, ones], { axis: -1, epsilon: { float: eps } }, 3);
+  return [y!, ...rows.map((r) => (dtype === "f32" ? r : g.op("Cast", [r], { to: DTYPES[dtype].onnx })))];
+}
+
+interface GroupNormAttrs {
+  readonly groups: number;
+  readonly eps: number;
+}
+
+/**
+ * Group norm with its affine part: x [N, C, ...], weight [C], bias [C] give y, and mean and reciprocal deviation
+ * [N, G, 1]. The gradient is written in x itself (no normalised copy is kept) as dx = a dy + b x + c, where a is per
+ * channel and b and c are per group: half the passes of differentiating the formula step by step.
+ */
+const groupNormOp: Op<GroupNormAttrs> = {
+  name: "groupNorm",
+  infer: ([x, weight, bias], { groups }) => {
+    needSameDType([x!, weight!, bias!]);
+    needFloat(x!);
+    const [n, c] = x!.shape as [number, number];
+    if (x!.shape.length < 2 || !Number.isInteger(groups) || groups < 1 || c % groups !== 0) {
+      throw new ShapeError(`${c} channels do not split into ${groups} groups`);
+    }
+    for (const p of [weight!, bias!]) {
+      if (p.shape.length !== 1 || p.shape[0] !== c)
+        throw new ShapeError(`weight and bias need shape [${c}], got [${p.shape.join(", ")}]`);
+    }
+    const statistics: Aval = { shape: [n, groups, 1], dtype: x!.dtype };
+    return [x!, statistics, statistics];
+  },
+  lower: (g, [x, weight, bias], { groups, eps }, { inputs: [xa] }) => {
+    const [n, c, ...spatial] = xa!.shape as [number, number, ...number[]];
+    const size = sizeOf(xa!.shape.slice(1)) / groups;
+    const rows = g.reshape(x!, [n, groups, size]);
+    const [normal, mean, inv] = normalizeRows(g, rows, xa!.dtype, size, eps);
+    const channels = [c, ...spatial.map(() => 1)];
+    const scaled = g.op("Mul", [g.reshape(normal!, xa!.shape), g.reshape(weight!, channels)]);
+    return [g.op("Add", [scaled, g.reshape(bias!, channels)]), mean!, inv!];
+  },
+  vjp: ([ct, ctMean, ctInv], [x, weight], [, mean, inv], { groups }) => {
+    const [n, c] = x!.shape as [number, number];
+    const perGroup = c / groups;
+    const size = x!.size / n / groups;
+    const group = (t: Tensor): Tensor => reshape(t, [n, groups, perGroup]); // [N, C] to [N, G, C/G]
+    const overMap = (t: Tensor): Tensor => reshape(t, [...t.shape, ...x!.shape.slice(2).map(() => 1)]);
+    const channels = (t: Tensor): Tensor => overMap(reshape(t.broadcastTo([n, groups, perGroup]), [n, c]));
+    let b: Tensor | undefined; // coefficient of x, [N, G, 1]
+    let shift: Tensor | undefined; // the constant, [N, G, 1]
+    const grads: Cotangent[] = [undefined, undefined, undefined];
+    const plus = (a: Tensor | undefined, t: Tensor): Tensor => (a ? a.add(t) : t);
+    if (ct) {
+      const dy = reshape(ct, [n, c, -1]);
+      const sum = group(dy.sum(2)); // of dy per channel
+      const dot = group(dy.mul(reshape(x!, [n, c, -1])).sum(2)); // of dy x per channel
+      const centred = dot.sub(sum.mul(mean!)).mul(inv!); // of dy times normalised x
+      const w = reshape(weight!, [1, groups, perGroup]);
+      b = centred
+        .mul(w)
+        .sum(2, true)
+        .mul(inv!.square())
+        .mul(-1 / size);
+      shift = b
+        .mul(mean!)
+        .neg()
+        .sub(
+          sum
+            .mul(w)
+            .sum(2, true)
+            .mul(inv!)
+            .mul(1 / size),
+        );
+      grads[0] = ct.mul(channels(inv!.mul(w)));
+      grads[1] = reshape(centred.sum(0), [c]);
+      grads[2] = reshape(sum.sum(0), [c]);
+    }
+    if (ctInv) {
+      const k = ctInv.mul(inv!.square().mul(inv!)).mul(-1 / size); // d inv / dx = -inv^3 (x - mean) / size
+      b = plus(b, k);
+      shift = plus(shift, k.mul(mean!).neg());
+    }
+    if (ctMean) shift = plus(shift, ctMean.mul(1 / size));
+    if (b) grads[0] = plus(grads[0], x!.mul(channels(b)));
+    if (shift) grads[0] = grads[0] ? grads[0].add(channels(shift)) : channels(shift).broadcastTo(x!.shape);
+    return grads;
   },
 };
 
@@ -61,13 +161,8 @@ const perChannel = (v: Tensor, x: Tensor): Tensor => reshape(v, [v.size, ...x.sh
 
 /** Group norm (Wu and He 2018): x [N, C, ...], weight and bias [C]; statistics over each of `groups` groups of channels. */
 export function groupNorm(x: Tensor, groups: number, weight?: Tensor, bias?: Tensor, eps = 1e-5): Tensor {
-  const [n, c] = x.shape as [number, number];
-  if (x.rank < 2 || !Number.isInteger(groups) || groups < 1 || c % groups !== 0) {
-    throw new ShapeError(`groupNorm: ${c} channels of ${x} do not split into ${groups} groups`);
-  }
-  const normal = reshape(standardize(reshape(x, [n, groups, -1]), eps), x.shape);
-  const scaled = weight ? normal.mul(perChannel(weight, x)) : normal;
-  return bias ? scaled.add(perChannel(bias, x)) : scaled;
+  const c = [x.shape[1] ?? 0];
+  return apply(groupNormOp, [x, weight ?? ones(c, x.dtype), bias ?? zeros(c, x.dtype)], { groups, eps })[0]!;
 }
 
 /** Instance norm: group norm with one channel per group. */
@@ -92,4 +187,4 @@ export function batchNorm(
     .add(perChannel(bias, x));
 }
 
-export const normalizeOps = { standardize: standardizeOp };
+export const normalizeOps = { standardize: standardizeOp, groupNorm: groupNormOp };

@@ -1,6 +1,6 @@
 /** Pooling over spatial axes. */
 import { ShapeError } from "../../errors.ts";
-import { sizeOf } from "../dtype.ts";
+import { hostArray, sizeOf } from "../dtype.ts";
 import type { Aval, Tensor } from "../tensor.ts";
 import { convTranspose } from "./conv.ts";
 import { full, zeros } from "./create.ts";
@@ -35,15 +35,39 @@ const avgPoolOp: Op<PoolAttrs> = {
   name: "avgPool",
   infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
   lower: (g, [x], attrs) => [g.op("AveragePool", [x!], { ...poolAttributes(attrs), count_include_pad: 1 })],
-  // The adjoint spreads each cotangent evenly over its window: a transposed convolution per channel.
+  // The adjoint spreads each cotangent evenly over its window: an upsampling when windows tile the input, in general a
+  // transposed convolution per channel.
   vjp: ([ct], [x], _, { kernel, stride, padding }) => {
     if (!ct) return [];
     const [n, c, ...spatial] = x!.shape as [number, number, ...number[]];
+    const tiles = kernel.every((k, i) => k === stride[i] && padding[i] === 0 && spatial[i]! % k === 0);
+    if (tiles) return [upsample(ct, kernel).mul(1 / sizeOf(kernel))];
     const flat = reshape(ct, [n * c, 1, ...ct.shape.slice(2)]);
     const window = full([1, 1, ...kernel], 1 / sizeOf(kernel), ct.dtype);
     const outputPadding = spatial.map((d, i) => (d + 2 * padding[i]! - kernel[i]!) % stride[i]!);
     return [reshape(convTranspose(flat, window, undefined, { stride, padding, outputPadding }), x!.shape)];
   },
+};
+
+/** Every element repeated `factors[i]` times along spatial axis i. */
+const upsampleOp: Op<{ factors: readonly number[] }> = {
+  name: "upsample",
+  infer: ([x], { factors }) => {
+    if (x!.shape.length !== factors.length + 2 || factors.some((f) => !Number.isInteger(f) || f < 1)) {
+      throw new ShapeError(`expected ${x!.shape.length - 2} whole factors, got [${factors.join(", ")}]`);
+    }
+    return [{ shape: x!.shape.map((d, i) => (i < 2 ? d : d * factors[i - 2]!)), dtype: x!.dtype }];
+  },
+  lower: (g, [x], { factors }) => {
+    const scales = g.constant("f32", [factors.length + 2], hostArray("f32", [1, 1, ...factors]));
+    const attributes = {
+      mode: "nearest",
+      coordinate_transformation_mode: "asymmetric",
+      nearest_mode: "floor",
+    };
+    return [g.op("Resize", [x!, "", scales], attributes)];
+  },
+  vjp: ([ct], _, __, { factors }) => [ct && avgPool(ct, factors).mul(sizeOf(factors))],
 };
 
 const maxPoolOp: Op<PoolAttrs> = {
@@ -89,4 +113,10 @@ export function maxPool(x: Tensor, window: number | readonly number[], options: 
   return apply(maxPoolOp, [x], poolAttrs(x, window, options))[0]!;
 }
 
-export const poolOps = { avgPool: avgPoolOp, maxPool: maxPoolOp };
+/** Nearest-neighbour upsampling of x [N, C, ...] by whole factors (one number for all spatial axes). */
+export function upsample(x: Tensor, factors: number | readonly number[]): Tensor {
+  const list = typeof factors === "number" ? x.shape.slice(2).map(() => factors) : factors;
+  return apply1(upsampleOp, [x], { factors: list });
+}
+
+export const poolOps = { upsample: upsampleOp, avgPool: avgPoolOp, maxPool: maxPoolOp };

@@ -8,6 +8,8 @@ import { matmulOps } from "./matmul.ts";
 import { normalizeOps } from "./normalize.ts";
 import type { AnyOp } from "./op.ts";
 import { poolOps } from "./pool.ts";
+import { quantOps } from "./quant.ts";
+import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { shapeOps } from "./shape.ts";
 
@@ -22,6 +24,8 @@ export const OPS = {
   ...indexingOps,
   ...shapeOps,
   ...controlOps,
+  ...randomOps,
+  ...quantOps,
 } satisfies Record<string, AnyOp>;
 
 export type OpName = keyof typeof OPS;

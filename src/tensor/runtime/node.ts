@@ -15,6 +15,7 @@ const runtime: Runtime = {
     openSession(ort.InferenceSession, model, device, {
       executionProviders: [device],
       graphOptimizationLevel: "all",
+      enableMemPattern: false, // a planned block would be kept beside the arena that the first run filled: 1.4x the memory
       ...(settings.threads && { intraOpNumThreads: settings.threads }),
       ...(settings.profile && {
         enableProfiling: true,

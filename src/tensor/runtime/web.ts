@@ -1,30 +1,60 @@
-/** The runtime of browsers: onnxruntime-web (wasm always, WebGPU where the browser has an adapter). */
-import * as ort from "onnxruntime-web/webgpu";
-import { ArgumentError } from "../../errors.ts";
+/**
+ * The runtime of browsers: onnxruntime-web. Its two builds are loaded when their device is first used: `wasm`, which
+ * has all element types in half the bytes, and `webgpu`, where the browser has an adapter.
+ */
+import { type Env, type InferenceSessionFactory, Tensor } from "onnxruntime-common";
+import { ArgumentError, DeviceError } from "../../errors.ts";
 import { CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import type { Device, Runtime } from "./runtime.ts";
 import { openSession } from "./session.ts";
 
 export interface WebOptions {
   /**
-   * Address of the folder that serves `ort-wasm-simd-threaded.asyncify.{mjs,wasm}` of onnxruntime-web, or of each
-   * file. Bundlers that follow `new URL(…, import.meta.url)` (Vite, webpack) need none.
+   * Address of a folder that serves onnxruntime-web's `ort-wasm-*.mjs` and `.wasm` files. Bundlers that follow
+   * `new URL(…, import.meta.url)` (Vite, webpack) need none.
    */
-  readonly wasmPaths?: string | { readonly mjs?: string | URL; readonly wasm?: string | URL };
+  readonly wasmPaths?: string;
   /** Threads of the wasm device. More than one needs a cross-origin isolated page; default: half the cores, up to 4. */
   readonly threads?: number;
 }
 
-let started = false;
+let options: WebOptions = {};
 
 /** Settings of the browser's runtime. Call it before the first value is computed: they are read once. */
-export function configureWeb({ wasmPaths, threads }: WebOptions): void {
-  if (started)
+export function configureWeb(settings: WebOptions): void {
+  const { threads } = settings;
+  if (loaded.size > 0)
     throw new ArgumentError("configureWeb: the runtime has started; call it before any computation");
   if (threads !== undefined && !(Number.isInteger(threads) && threads > 0))
     throw new ArgumentError(`configureWeb: threads is a positive integer, got ${threads}`);
-  if (wasmPaths !== undefined) ort.env.wasm.wasmPaths = wasmPaths;
-  if (threads !== undefined) ort.env.wasm.numThreads = threads;
+  options = { ...options, ...settings };
+}
+
+interface Build {
+  readonly env: Env;
+  readonly InferenceSession: InferenceSessionFactory;
+}
+
+const loaded = new Map<Device, Promise<Build>>();
+
+/** The build of a device, with our settings. */
+function load(device: Device): Promise<Build> {
+  const start = async (): Promise<Build> => {
+    const build: Build = await (device === "webgpu"
+      ? import("onnxruntime-web/webgpu")
+      : import("onnxruntime-web/wasm"));
+    if (options.wasmPaths !== undefined) build.env.wasm.wasmPaths = options.wasmPaths;
+    if (options.threads !== undefined) build.env.wasm.numThreads = options.threads;
+    return build;
+  };
+  const build =
+    loaded.get(device) ??
+    start().catch((cause) => {
+      loaded.delete(device);
+      throw new DeviceError(`loading onnxruntime-web for "${device}": ${cause}`, { cause });
+    });
+  loaded.set(device, build);
+  return build;
 }
 
 /** `navigator.gpu` alone promises nothing: there may be no adapter behind it. */
@@ -36,18 +66,16 @@ async function hasAdapter(): Promise<boolean> {
 const devices: readonly Device[] = (await hasAdapter()) ? ["wasm", "webgpu"] : ["wasm"];
 
 const runtime: Runtime = {
-  Tensor: ort.Tensor,
+  Tensor,
   devices: () => [...devices],
   capabilities: (device) =>
     device === "wasm" ? { ...CPU_CAPABILITIES, name: "wasm" } : { ...PLAIN_ONNX, name: device },
-  createSession: (model, device) => {
-    started = true;
-    return openSession(ort.InferenceSession, model, device, {
+  createSession: async (model, device) =>
+    openSession((await load(device)).InferenceSession, model, device, {
       executionProviders: [device],
       graphOptimizationLevel: "all",
       logSeverityLevel: 3,
-    });
-  },
+    }),
 };
 
 export default runtime;

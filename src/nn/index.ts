@@ -1,0 +1,6 @@
+/** The vocabulary: modules, initialisers, layers, optimisers, training. */
+export * from "./init.ts";
+export * from "./layers/index.ts";
+export * from "./module.ts";
+export * from "./optim/index.ts";
+export * from "./train.ts";

@@ -1,0 +1,273 @@
+/** Integer arithmetic of quantised layers. */
+import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import { DTYPES, sizeOf } from "../dtype.ts";
+import type { Aval, Tensor } from "../tensor.ts";
+import { bitwiseAnd, shiftRight } from "./arithmetic.ts";
+import { cast } from "./control.ts";
+import { onesLike } from "./create.ts";
+import { matmul } from "./matmul.ts";
+import {
+  apply,
+  apply1,
+  broadcastShapes,
+  needFloat,
+  normalizeAxis,
+  notDifferentiable,
+  type Op,
+} from "./op.ts";
+import { sum } from "./reduce.ts";
+import { reshape, sliceAxis, stack } from "./shape.ts";
+
+type ByteType = "i8" | "u8";
+
+interface LinearAttrs {
+  readonly axis: number;
+  /** Elements along the axis that share a scale; 0: one scale per index of the axis, or one for all. */
+  readonly blockSize: number;
+}
+
+/** Scales are one number, one per index of the axis, or one per block along the axis. */
+function checkScales(
+  x: Aval,
+  scale: Aval,
+  zeroPoint: Aval | undefined,
+  { axis, blockSize }: LinearAttrs,
+): void {
+  needFloat(scale);
+  const expected =
+    scale.shape.length === 0
+      ? []
+      : blockSize === 0
+        ? [x.shape[axis]!]
+        : x.shape.map((d, i) => (i === axis ? Math.ceil(d / blockSize) : d));
+  if (scale.shape.join() !== expected.join())
+    throw new ShapeError(`the scales need shape [${expected.join(", ")}], got [${scale.shape.join(", ")}]`);
+  if (zeroPoint && zeroPoint.shape.join() !== scale.shape.join())
+    throw new ShapeError("scales and zero points need the same shape");
+}
+
+const linearAttributes = (scale: Aval, { axis, blockSize }: LinearAttrs) =>
+  scale.shape.length === 0 ? {} : { axis, block_size: blockSize };
+
+const quantizeOp: Op<LinearAttrs & { dtype: ByteType }> = {
+  name: "quantizeLinear",
+  infer: ([x, scale, zeroPoint], attrs) => {
+    needFloat(x!);
+    checkScales(x!, scale!, zeroPoint, attrs);
+    if (zeroPoint && zeroPoint.dtype !== attrs.dtype)
+      throw new DTypeError(`the zero point must be ${attrs.dtype}, got ${zeroPoint.dtype}`);
+    return [{ shape: x!.shape, dtype: attrs.dtype }];
+  },
+  lower: (g, inputs, attrs, { inputs: [, scale, zeroPoint] }) => {
+    const dtype = zeroPoint ? {} : { output_dtype: DTYPES[attrs.dtype].onnx };
+    return [g.op("QuantizeLinear", inputs, { ...linearAttributes(scale!, attrs), ...dtype })];
+  },
+  vjp: notDifferentiable,
+};
+
+const dequantizeOp: Op<LinearAttrs> = {
+  name: "dequantizeLinear",
+  infer: ([q, scale, zeroPoint], attrs) => {
+    needBytes(q!);
+    checkScales(q!, scale!, zeroPoint, attrs);
+    if (zeroPoint && zeroPoint.dtype !== q!.dtype)
+      throw new DTypeError(`the zero point must be ${q!.dtype}, got ${zeroPoint.dtype}`);
+    return [{ shape: q!.shape, dtype: scale!.dtype }];
+  },
+  lower: (g, inputs, attrs, { inputs: [, scale] }) => [
+    g.op("DequantizeLinear", inputs, linearAttributes(scale!, attrs)),
+  ],
+  // The result is linear in the scales; quantised numbers carry no gradient.
+  vjp: ([ct], [q, scale, ...zeroPoint], _, attrs) => {
+    if (!ct) return [];
+    const slope = ct.mul(apply1(dequantizeOp, [q!, onesLike(scale!), ...zeroPoint], attrs));
+    return [undefined, sumOverScale(slope, scale!, attrs)];
+  },
+};
+
+function sumOverScale(x: Tensor, scale: Tensor, { axis, blockSize }: LinearAttrs): Tensor {
+  if (scale.rank === 0) return sum(x);
+  if (blockSize === 0)
+    return sum(
+      x,
+      x.shape.map((_, i) => i).filter((i) => i !== axis),
+    );
+  const whole = scale.shape[axis]! * blockSize - x.shape[axis]!;
+  const padded = x.pad(x.shape.map((_, i): [number, number] => [0, i === axis ? whole : 0]));
+  const blocks = [...x.shape.slice(0, axis), scale.shape[axis]!, blockSize, ...x.shape.slice(axis + 1)];
+  return sum(reshape(padded, blocks), axis + 1);
+}
+
+const dynamicOp: Op<object> = {
+  name: "dynamicQuantize",
+  infer: ([x]) => {
+    if (x!.dtype !== "f32") throw new DTypeError(`expected f32, got ${x!.dtype}`);
+    return [
+      { shape: x!.shape, dtype: "u8" },
+      { shape: [], dtype: "f32" },
+      { shape: [], dtype: "u8" },
+    ];
+  },
+  lower: (g, [x]) => g.node("DynamicQuantizeLinear", [x!], {}, 3),
+  vjp: notDifferentiable,
+};
+
+function needBytes(x: Aval): void {
+  if (x.dtype !== "i8" && x.dtype !== "u8") throw new DTypeError(`expected i8 or u8, got ${x.dtype}`);
+}
+
+/** Which of the optional zero points are among the inputs. */
+interface IntegerAttrs {
+  readonly aZero: boolean;
+  readonly bZero: boolean;
+}
+
+const matmulIntegerOp: Op<IntegerAttrs> = {
+  name: "matmulInteger",
+  infer: (inputs) => {
+    inputs.forEach(needBytes);
+    const [a, b] = inputs as [Aval, Aval];
+    if (a.shape.length < 2 || b.shape.length < 2)
+      throw new ShapeError("both operands need at least two axes");
+    const [m, k, l, n] = [...a.shape.slice(-2), ...b.shape.slice(-2)] as [number, number, number, number];
+    if (k !== l) throw new ShapeError(`inner dimensions ${k} and ${l} differ`);
+    return [{ shape: [...broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2)), m, n], dtype: "i32" }];
+  },
+  lower: (g, [a, b, ...zeros], { aZero, bZero }) => {
+    const za = aZero ? zeros[0]! : "";
+    return [g.op("MatMulInteger", bZero ? [a!, b!, za, zeros.at(-1)!] : aZero ? [a!, b!, za] : [a!, b!])];
+  },
+  vjp: notDifferentiable,
+};
+
+export interface NBitsLayout {
+  /** Input and output features. */
+  readonly k: number;
+  readonly n: number;
+  readonly bits: 4 | 8;
+  /** Weights that share a scale: a power of two, 16 at least. */
+  readonly blockSize: number;
+}
+
+const matmulNBitsOp: Op<NBitsLayout> = {
+  name: "matmulNBits",
+  infer: ([x, packed, scales, zeroPoints], { k, n, bits, blockSize }) => {
+    if (bits !== 4 && bits !== 8) throw new ArgumentError(`bits must be 4 or 8, got ${bits}`);
+    if (!(blockSize >= 16 && Number.isInteger(Math.log2(blockSize))))
+      throw new ArgumentError(`the block size must be a power of two from 16, got ${blockSize}`);
+    const blocks = Math.ceil(k / blockSize);
+    const expect = (t: Aval, what: string, shape: readonly number[], dtype: string): void => {
+      if (t.shape.join() !== shape.join() || t.dtype !== dtype)
+        throw new ShapeError(`${what} must be ${dtype}[${shape.join(", ")}]`);
+    };
+    if (x!.dtype !== "f32" || x!.shape.at(-1) !== k)
+      throw new ShapeError(`the input must be f32 with a last axis of ${k}`);
+    expect(packed!, "the packed weight", [n, blocks, (blockSize * bits) / 8], "u8");
+    expect(scales!, "the scales", [n, blocks], "f32");
+    if (zeroPoints) expect(zeroPoints, "the zero points", [n, Math.ceil((blocks * bits) / 8)], "u8");
+    return [{ shape: [...x!.shape.slice(0, -1), n], dtype: "f32" }];
+  },
+  lower: (g, [x, packed, scales, zeroPoints], { k, n, bits, blockSize }) => {
+    if (!g.contrib)
+      throw new ArgumentError(
+        `matmulNBits: "${g.capabilities.name}" has no MatMulNBits; multiply by dequantizeNBits(...) instead`,
+      );
+    const inputs = [x!, packed!, scales!, ...(zeroPoints ? [zeroPoints] : [])];
+    return [g.contribOp("MatMulNBits", inputs, { K: k, N: n, bits, block_size: blockSize })];
+  },
+  // The weight is frozen: only the input has a gradient, through the weight unpacked.
+  vjp: ([ct], [, packed, scales, zeroPoints], _, layout) => [
+    ct && matmul(ct, dequantizeNBits(packed!, scales!, zeroPoints, layout)),
+  ],
+};
+
+interface LinearOptions {
+  /** Axis of the scales when there is more than one. Default 1. */
+  readonly axis?: number;
+  /** Elements along the axis that share a scale. */
+  readonly blockSize?: number;
+}
+
+const linearAttrs = (x: Tensor, scale: Tensor, { axis = 1, blockSize = 0 }: LinearOptions): LinearAttrs => ({
+  axis: scale.rank === 0 ? 0 : normalizeAxis(axis, x.rank),
+  blockSize,
+});
+
+/** round(x / scale) + zeroPoint, halves to even, saturated to the range of `dtype` (i8 unless the zero point says). */
+export function quantizeLinear(
+  x: Tensor,
+  scale: Tensor,
+  zeroPoint?: Tensor,
+  options: LinearOptions & { dtype?: ByteType } = {},
+): Tensor {
+  const dtype = options.dtype ?? (zeroPoint?.dtype as ByteType | undefined) ?? "i8";
+  const inputs = zeroPoint ? [x, scale, zeroPoint] : [x, scale];
+  return apply1(quantizeOp, inputs, { ...linearAttrs(x, scale, options), dtype });
+}
+
+/** (q - zeroPoint) scale. Differentiable in the scales. */
+export function dequantizeLinear(
+  q: Tensor,
+  scale: Tensor,
+  zeroPoint?: Tensor,
+  options: LinearOptions = {},
+): Tensor {
+  const inputs = zeroPoint ? [q, scale, zeroPoint] : [q, scale];
+  return apply1(dequantizeOp, inputs, linearAttrs(q, scale, options));
+}
+
+/** Quantises by the tensor's own range (which is extended to hold 0). */
+export function dynamicQuantize(x: Tensor): [q: Tensor, scale: Tensor, zeroPoint: Tensor] {
+  return apply(dynamicOp, [x], {}) as [Tensor, Tensor, Tensor];
+}
+
+/** (a - aZero)(b - bZero) in i32; zero points are scalars, or one per row of a and per column of b. */
+export function matmulInteger(a: Tensor, b: Tensor, aZero?: Tensor, bZero?: Tensor): Tensor {
+  const inputs = [a, b, ...(aZero ? [aZero] : []), ...(bZero ? [bZero] : [])];
+  return apply1(matmulIntegerOp, inputs, { aZero: !!aZero, bZero: !!bZero });
+}
+
+/**
+ * x wᵀ with w [n, k] in blocks of 4- or 8-bit numbers: packed u8 [n, blocks, blockSize bits / 8] (low bits first),
+ * scales [n, blocks], zero points packed likewise along the blocks, u8 [n, ceil(blocks bits / 8)]; without them the
+ * middle of the range. Throws `ArgumentError` when compiled for a device without the kernel.
+ */
+export function matmulNBits(
+  x: Tensor,
+  packed: Tensor,
+  scales: Tensor,
+  zeroPoints: Tensor | undefined,
+  layout: NBitsLayout,
+): Tensor {
+  const inputs = [x, packed, scales, ...(zeroPoints ? [zeroPoints] : [])];
+  return apply1(matmulNBitsOp, inputs, layout);
+}
+
+/** Splits bytes along the last axis into numbers of 4 or 8 bits, low bits first. */
+function unpack(x: Tensor, bits: 4 | 8): Tensor {
+  if (bits === 8) return x;
+  return reshape(stack([bitwiseAnd(x, 15), shiftRight(x, 4)], -1), [...x.shape.slice(0, -1), -1]);
+}
+
+/** The weight [n, k] behind `matmulNBits`, from operations that every device has. */
+export function dequantizeNBits(
+  packed: Tensor,
+  scales: Tensor,
+  zeroPoints: Tensor | undefined,
+  { k, n, bits, blockSize }: NBitsLayout,
+): Tensor {
+  const blocks = sizeOf(scales.shape) / n;
+  const q = cast(unpack(packed, bits), scales.dtype); // [n, blocks, blockSize]
+  const zero = zeroPoints && cast(sliceAxis(unpack(zeroPoints, bits), 1, 0, blocks), scales.dtype);
+  const centred = q.sub(zero ? reshape(zero, [n, blocks, 1]) : 2 ** (bits - 1));
+  const weight = reshape(centred.mul(reshape(scales, [n, blocks, 1])), [n, blocks * blockSize]);
+  return sliceAxis(weight, 1, 0, k);
+}
+
+export const quantOps = {
+  quantizeLinear: quantizeOp,
+  dequantizeLinear: dequantizeOp,
+  dynamicQuantize: dynamicOp,
+  matmulInteger: matmulIntegerOp,
+  matmulNBits: matmulNBitsOp,
+};
