@@ -17,6 +17,7 @@ export { barrier, cast, castHost, stopGradient } from "./ops/control.ts";
 export * from "./ops/conv.ts";
 export * from "./ops/create.ts";
 export * from "./ops/elementwise.ts";
+export * from "./ops/image.ts";
 export * from "./ops/indexing.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";

@@ -2,6 +2,7 @@
 import * as arithmetic from "./ops/arithmetic.ts";
 import * as control from "./ops/control.ts";
 import * as elementwise from "./ops/elementwise.ts";
+import * as image from "./ops/image.ts";
 import * as indexing from "./ops/indexing.ts";
 import * as matrix from "./ops/matmul.ts";
 import * as reduce from "./ops/reduce.ts";
@@ -20,6 +21,7 @@ const methods = {
   ...reduceMethods,
   ...indexingMethods,
   ...shapeMethods,
+  ...image,
   matmul: matrix.matmul,
   cast: control.cast,
   castHost: control.castHost,

@@ -26,12 +26,13 @@ function toleranceOf(device: Tested, name: string): number {
   return /^(sin|cos|tan) /.test(name) ? 2 ** -11 : 1e-4;
 }
 
-/** What onnxruntime-web's WebGPU provider cannot run, in its own words. Such cases are counted, not compared. */
+/** What the WebGPU device cannot run, in the words of onnxruntime-web or of our own refusal. Such cases are counted, not compared. */
 const WEBGPU_GAPS: Record<string, RegExp> = {
   "ConvTranspose over three axes": /Only Conv2d or Conv1d are supported/,
   "grouped Conv over three axes": /Conv3D does not support grouped convolution/,
   "indices of MaxPool": /The Indices output is not supported/,
   "f64 (WGSL has none)": /IsNodeCompatibleWithProvider/,
+  "MatMulNBits (not enabled by our capabilities)": /"webgpu" has no MatMulNBits/,
 };
 const isGap = (message: string): boolean => Object.values(WEBGPU_GAPS).some((words) => words.test(message));
 

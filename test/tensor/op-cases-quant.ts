@@ -5,6 +5,9 @@ import { at, type Draw, type Input, type Nd, nd, type OpCase, sumOver } from "./
 type ByteType = "i8" | "u8";
 const RANGE = { i8: [-128, 127], u8: [0, 255] } as const;
 
+const bytes = (d: Draw, shape: readonly number[], dtype: ByteType): Input =>
+  d.ints(shape, RANGE[dtype][0], RANGE[dtype][1], dtype);
+
 function roundHalfEven(x: number): number {
   const below = Math.floor(x);
   const rest = x - below;
@@ -38,7 +41,7 @@ function drawLinear(d: Draw, kind: "tensor" | "axis" | "block"): LinearProblem {
         ? [shape[axis]!]
         : shape.with(axis, Math.ceil(shape[axis]! / blockSize));
   const dtype = d.pick<ByteType>("i8", "u8");
-  const zero = dtype === "u8" || d.int(0, 1) ? [d.ints(scales, ...RANGE[dtype], dtype)] : [];
+  const zero = dtype === "u8" || d.int(0, 1) ? [bytes(d, scales, dtype)] : [];
   return { shape, axis, blockSize, dtype, scale: d.real(scales, 0.01, 0.02), zero };
 }
 
@@ -71,7 +74,7 @@ const dequantizeCases = KINDS.map(
     draw: (d) => {
       const { shape, axis, blockSize, dtype, scale, zero } = drawLinear(d, kind);
       return {
-        inputs: [d.ints(shape, ...RANGE[dtype], dtype), scale, ...zero],
+        inputs: [bytes(d, shape, dtype), scale, ...zero],
         f: (q, s, z) => tw.dequantizeLinear(q!, s!, z, { axis, blockSize }),
         reference: (q, s, z) =>
           nd(
@@ -106,11 +109,9 @@ const matmulIntegerCase: OpCase = {
     const [m, k, n] = [d.int(1, 4), d.int(1, 6), d.int(1, 4)];
     const [ta, tb] = [d.pick<ByteType>("i8", "u8"), d.pick<ByteType>("i8", "u8")];
     const batch = d.shape(0, 1);
-    const zeros = d.int(0, 1)
-      ? [d.ints([], ...RANGE[ta], ta), d.ints(d.pick([], [n]), ...RANGE[tb], tb)]
-      : [];
+    const zeros = d.int(0, 1) ? [bytes(d, [], ta), bytes(d, d.pick([], [n]), tb)] : [];
     return {
-      inputs: [d.ints([...batch, m, k], ...RANGE[ta], ta), d.ints([k, n], ...RANGE[tb], tb), ...zeros],
+      inputs: [bytes(d, [...batch, m, k], ta), bytes(d, [k, n], tb), ...zeros],
       f: (a, b, za, zb) => tw.matmulInteger(a!, b!, za, zb),
       reference: (a, b, za, zb) =>
         nd([...batch, m, n], (...i) =>

@@ -269,22 +269,27 @@ export async function checkGradients(
   if (order === 2) await checkDirections(gradient, all, precision, d, "second order");
 }
 
-const RUNS = { numRuns: 3, seed: 20260 } as const;
+/** How many problems are drawn, and from which seed on: fixed, so that every run draws the same. */
+interface Runs {
+  readonly numRuns?: number;
+  readonly seed?: number;
+}
 
-/** Runs a case on a few drawn problems. */
-export async function runValues(c: OpCase): Promise<void> {
+/** Runs a case's values on a few drawn problems. */
+export async function runValues(c: OpCase, runs: Runs = {}): Promise<void> {
   const property = fc.asyncProperty(fc.gen(), async (g) =>
     checkValues(c.draw(new Draw(g)), c.tolerance ?? 2e-6),
   );
-  await fc.assert(property, RUNS);
+  await fc.assert(property, { numRuns: 4, seed: 20260, includeErrorInReport: true, ...runs });
 }
 
-export async function runGradients(c: OpCase): Promise<void> {
+/** Runs a case's gradients on a few drawn problems, in f32 and where possible in f64. */
+export async function runGradients(c: OpCase, runs: Runs = {}): Promise<void> {
   const property = fc.asyncProperty(fc.gen(), async (g) => {
     const d = new Draw(g);
     const problem = c.draw(d);
     await checkGradients(problem, c.order ?? 2, "f32", d);
     if (c.f64 ?? true) await checkGradients(problem, c.order ?? 2, "f64", d);
   });
-  await fc.assert(property, RUNS);
+  await fc.assert(property, { numRuns: 2, seed: 20260, includeErrorInReport: true, ...runs });
 }
