@@ -1,0 +1,187 @@
+import { describe, expect, it } from "vitest";
+import {
+  accumulatedValueAndGrad,
+  adam,
+  adamW,
+  clipByGlobalNorm,
+  clipByValue,
+  constantDecay,
+  cosineDecay,
+  globalNorm,
+  normsByPath,
+  type Optimizer,
+  piecewiseConstant,
+  polynomialDecay,
+  powerDecay,
+  sgd,
+  updateEma,
+  warmup,
+  warmupDecay,
+} from "../../src/nn/index.ts";
+import { jit, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
+
+type Params = { a: Tensor; b: Tensor };
+const start = (): Params => ({ a: tensor([1, -2, 3]), b: tensor([[0.5], [-0.25]]) });
+/** A fixed gradient sequence: sin of a running count, so that reference loops can repeat it. */
+const gradient = (step: number): Params => ({
+  a: tensor([0, 1, 2].map((i) => Math.sin(step * 5 + i))),
+  b: tensor([3, 4].map((i) => [Math.sin(step * 5 + i)])),
+});
+
+/** Runs five steps of the compiled optimiser. */
+async function run(optimizer: Optimizer, steps = 5): Promise<number[]> {
+  const update = jit((p: Params, g: Params, s: ReturnType<Optimizer["init"]>) => optimizer.update(p, g, s));
+  let [parameters, state] = [start(), optimizer.init(start())];
+  for (let i = 0; i < steps; i++) ({ parameters, state } = await update(parameters, gradient(i), state));
+  await update.close();
+  return [...(await parameters.a.toArray()), ...(await parameters.b.toArray())];
+}
+
+type Rule = (p: number, g: number, memory: Record<string, number>, step: number) => number;
+
+/** The same five steps in plain double precision. */
+function reference(rule: Rule, steps = 5): number[] {
+  return [1, -2, 3, 0.5, -0.25].map((initial, i) => {
+    const memory: Record<string, number> = { m: 0, v: 0 };
+    let p = initial;
+    for (let t = 0; t < steps; t++) p = rule(p, Math.fround(Math.sin(t * 5 + i)), memory, t + 1);
+    return p;
+  });
+}
+
+const adamRule =
+  (lr: number, decay: number, decoupled: boolean): Rule =>
+  (p, gradientValue, memory, t) => {
+    const g = decoupled ? gradientValue : gradientValue + decay * p;
+    memory.m = 0.9 * memory.m! + 0.1 * g;
+    memory.v = 0.999 * memory.v! + 0.001 * g * g;
+    const [m, v] = [memory.m / (1 - 0.9 ** t), memory.v / (1 - 0.999 ** t)];
+    return (decoupled ? p * (1 - lr * decay) : p) - (lr * m) / (Math.sqrt(v) + 1e-8);
+  };
+
+const close = (got: readonly number[], expected: readonly number[], tolerance = 2e-6): void => {
+  expect(got.length).toBe(expected.length);
+  for (const [i, value] of got.entries())
+    expect(Math.abs(value - expected[i]!)).toBeLessThan(tolerance * (1 + Math.abs(expected[i]!)));
+};
+
+describe("optimisers follow their published update rules", () => {
+  it("SGD", async () => {
+    close(
+      await run(sgd({ learningRate: 0.1 })),
+      reference((p, g) => p - 0.1 * g),
+    );
+  });
+  it("SGD with momentum, Nesterov and weight decay", async () => {
+    const rule: Rule = (p, g, memory) => {
+      const d = g + 0.01 * p;
+      memory.m = 0.9 * memory.m! + d;
+      return p - 0.1 * (d + 0.9 * memory.m);
+    };
+    close(
+      await run(sgd({ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.01 })),
+      reference(rule),
+    );
+  });
+  it("Adam with weight decay in the gradient", async () => {
+    close(await run(adam({ learningRate: 0.05, weightDecay: 0.1 })), reference(adamRule(0.05, 0.1, false)));
+  });
+  it("AdamW with decoupled weight decay", async () => {
+    close(await run(adamW({ learningRate: 0.05, weightDecay: 0.1 })), reference(adamRule(0.05, 0.1, true)));
+  });
+  it("AdamW stays accurate after a thousand steps", async () => {
+    close(await run(adamW({ learningRate: 1e-3 }), 1000), reference(adamRule(1e-3, 0.01, true), 1000), 2e-5);
+  }, 30_000);
+});
+
+describe("parameter groups", () => {
+  it("scale the rate, replace the decay and freeze by path", async () => {
+    const half = await run(
+      sgd({ learningRate: 0.1, groups: [{ match: (path) => path === "a", rateScale: 0.5 }] }),
+    );
+    close(half.slice(0, 3), reference((p, g) => p - 0.05 * g).slice(0, 3));
+    close(half.slice(3), reference((p, g) => p - 0.1 * g).slice(3));
+    const frozen = await run(
+      adamW({ learningRate: 0.1, groups: [{ match: (path) => path === "b", rateScale: 0 }] }),
+    );
+    expect(frozen.slice(3)).toEqual([0.5, -0.25]);
+    const noDecay = await run(
+      adamW({ learningRate: 0.05, weightDecay: 0.1, groups: [{ match: () => true, weightDecay: 0 }] }),
+    );
+    close(noDecay, reference(adamRule(0.05, 0, true)));
+  });
+  it("refuse impossible settings", () => {
+    expect(() => adamW({ learningRate: Number.NaN })).toThrow(/learning rate/);
+    expect(() => adamW({ learningRate: 1, beta1: 1 })).toThrow(/beta1/);
+  });
+});
+
+describe("learning-rate schedules", () => {
+  const at = async (schedule: (step: Tensor) => Tensor, step: number): Promise<number> =>
+    schedule(tensor(step)).item();
+  it("warm up linearly and then follow the next one", async () => {
+    const schedule = warmup(4, 0.8);
+    close(
+      [await at(schedule, 0), await at(schedule, 1), await at(schedule, 3), await at(schedule, 100)],
+      [0.2, 0.4, 0.8, 0.8],
+    );
+  });
+  it("decay along a cosine, a line, a power and steps", async () => {
+    close(
+      [
+        await at(cosineDecay(1, 10, 0.1), 0),
+        await at(cosineDecay(1, 10, 0.1), 5),
+        await at(cosineDecay(1, 10, 0.1), 20),
+      ],
+      [1, 0.55, 0.1],
+    );
+    close([await at(polynomialDecay(1, 10), 5), await at(polynomialDecay(1, 10, 0, 2), 5)], [0.5, 0.25]);
+    const steps = piecewiseConstant([2, 5], [1, 0.1, 0.01]);
+    close([await at(steps, 1), await at(steps, 2), await at(steps, 5)], [1, 0.1, 0.01]);
+    expect(() => piecewiseConstant([1], [1])).toThrow(/2 rates/);
+  });
+});
+
+describe("gradients between loss and optimiser", () => {
+  it("the global norm joins all leaves, and each has its own by path", async () => {
+    expect(await globalNorm({ x: tensor([3]), y: [tensor([[4]])] }).item()).toBeCloseTo(5, 6);
+    const norms = normsByPath({ x: tensor([3]), y: [tensor([[4]])] });
+    expect(await norms["y.0"]!.item()).toBeCloseTo(4, 6);
+  });
+  it("clipping leaves small gradients alone and shortens large ones to the bound", async () => {
+    const { clipped, norm } = clipByGlobalNorm({ x: tensor([30, 40]) }, 5);
+    expect(await norm.item()).toBeCloseTo(50, 4);
+    close(await clipped.x.toArray(), [3, 4], 1e-5);
+    close(await clipByGlobalNorm({ x: tensor([3, 4]) }, 50).clipped.x.toArray(), [3, 4]);
+    close(await clipByValue([tensor([-3, 0.5])], 1)[0]!.toArray(), [-1, 0.5]);
+  });
+  it("accumulation over slices equals the whole batch", async () => {
+    const loss = (w: Tensor, x: Tensor): Tensor => x.matmul(w).square().mean();
+    const [w, x] = [
+      tensor([[1], [2]]),
+      tensor([
+        [1, 0],
+        [0, 1],
+        [2, 1],
+        [-1, 3],
+      ]),
+    ];
+    const [whole, g] = valueAndGrad(loss)(w, x);
+    const [parts, h] = accumulatedValueAndGrad(loss, 2)(w, x);
+    expect(await parts.item()).toBeCloseTo(await whole.item(), 5);
+    close(await h.toArray(), await g.toArray());
+    expect(() => accumulatedValueAndGrad(loss, 3)(w, x)).toThrow(/does not split into 3/);
+  });
+});
+
+describe("exponential moving averages", () => {
+  it("move by one minus the decay", async () => {
+    const average = updateEma({ p: tensor([1]) }, { p: tensor([3]) }, constantDecay(0.9)(tensor(0)));
+    expect(await average.p.item()).toBeCloseTo(1.2, 6);
+  });
+  it("warm up as their schedules say", async () => {
+    expect(await warmupDecay(0.999)(tensor(0)).item()).toBeCloseTo(0.1, 6);
+    expect(await powerDecay(2 / 3)(tensor(7)).item()).toBeCloseTo(0.75, 6);
+    expect(await powerDecay(2 / 3, 1, 0.5)(tensor(7)).item()).toBeCloseTo(0.5, 6);
+  });
+});
