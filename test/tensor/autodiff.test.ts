@@ -91,6 +91,27 @@ describe("grad", () => {
   });
 });
 
+describe("gradients of indexing", () => {
+  it("have the same bits in every run, however many threads add", async () => {
+    const [rows, n, width] = [3, 20_000, 32];
+    const indices = tensor(BigInt64Array.from({ length: n }, (_, i) => BigInt((i * 7919) % rows)));
+    const weight = tensor(
+      Float32Array.from({ length: n * width }, (_, i) => Math.sin(i)),
+      { shape: [n, width] },
+    );
+    const f = grad((x: Tensor) => x.gather(indices).mul(weight).sum());
+    const table = tensor(new Float32Array(rows * width), { shape: [rows, width] });
+    const seen = new Set<string>();
+    for (let run = 0; run < 4; run++) seen.add(await bits(f(table)));
+    expect(seen.size).toBe(1);
+  });
+
+  it("add half-precision numbers", async () => {
+    const f = grad((x: Tensor) => x.gather([0, 0, 1]).mul(2).sum());
+    await close(f(tensor([1, 2]).cast("f16")).cast("f32"), [4, 2]);
+  });
+});
+
 describe("vjp", () => {
   it("pulls back after the result was evaluated, which frees the graph", async () => {
     const [y, pullback] = vjp((x: Tensor) => x.exp().mul(x).sum(), tensor([1, 2]));

@@ -110,6 +110,33 @@ export const scatterNDCase = (reduction: "none" | "add"): OpCase => ({
   },
 });
 
+/** Adding at multi-indices, some of them negative, some of them repeated. */
+export const scatterNDAddDeepCase: OpCase = {
+  name: "add, deep",
+  draw: (d) => {
+    const x = d.real(d.shape(2, 3, 3));
+    const k = d.int(1, 5);
+    const [rows, columns] = [
+      d.ints([k], -x.shape[0]!, x.shape[0]! - 1),
+      d.ints([k], -x.shape[1]!, x.shape[1]! - 1),
+    ];
+    const indices: Input = {
+      ...nd([k, 2], (i, c) => (c ? columns : rows).data[i!]!),
+      dtype: d.pick("i64", "i32"),
+    };
+    return {
+      inputs: [x, indices, d.real([k, ...x.shape.slice(2)])],
+      f: (t, i, u) => tw.scatterND(t!, i!, u!, "add"),
+      reference: (t, _, u) =>
+        nd(x.shape, (...j) => {
+          const hit = (m: number): boolean =>
+            fromEnd(rows.data[m]!, x.shape[0]!) === j[0] && fromEnd(columns.data[m]!, x.shape[1]!) === j[1];
+          return rows.data.reduce((s, _v, m) => (hit(m) ? s + at(u!, [m, ...j.slice(2)]) : s), at(t!, j));
+        }),
+    };
+  },
+};
+
 export const shapeCases = {
   reshape: {
     draw: (d) => {

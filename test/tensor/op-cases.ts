@@ -171,7 +171,11 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
   gatherElements: structure.gatherElementsCase,
   scatterElements: [structure.scatterElementsCase("none"), structure.scatterElementsCase("add")],
   gatherND: structure.gatherNDCase,
-  scatterND: [structure.scatterNDCase("none"), structure.scatterNDCase("add")],
+  scatterND: [
+    structure.scatterNDCase("none"),
+    structure.scatterNDCase("add"),
+    structure.scatterNDAddDeepCase,
+  ],
 
   alias: unary(
     (x) => tw.grad((y: T) => y.mul(x).square().sum())(x),

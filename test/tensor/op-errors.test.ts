@@ -89,6 +89,15 @@ describe("functions made of operations", () => {
   });
 });
 
+describe("a fraction among integers", () => {
+  it.each([() => i.mul(0.5), () => i.mean(), () => i.greater(0.5)])(
+    "is refused, not truncated (%#)",
+    (run) => {
+      expect(run).toThrow(/0\.5 does not go with a tensor of i64/);
+    },
+  );
+});
+
 describe("matmulNBits without the contributed kernels", () => {
   it("refuses to compile and names the way out", async () => {
     const layout = { k: 16, n: 2, bits: 4, blockSize: 16 } as const;

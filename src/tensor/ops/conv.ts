@@ -81,7 +81,7 @@ const convOp: Op<ConvGeometry> = {
   },
 };
 
-interface TransposeAttrs extends ConvGeometry {
+export interface TransposeAttrs extends ConvGeometry {
   /** Spatial shape of the result: the input of the convolution that this is the adjoint of. */
   readonly spatial: readonly number[];
 }
@@ -159,7 +159,7 @@ function flipSpatial(g: GraphBuilder, w: string, { shape, dtype }: Aval): string
   return g.reshape(g.op("MatMul", [rows, permutation(g, size, (j) => size - 1 - j, dtype)]), shape);
 }
 
-interface WeightGradAttrs extends ConvGeometry {
+export interface WeightGradAttrs extends ConvGeometry {
   readonly kernel: readonly number[];
 }
 

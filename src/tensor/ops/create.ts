@@ -1,6 +1,6 @@
 /** Tensors from numbers and arrays. */
-import { ArgumentError, ShapeError } from "../../errors.ts";
-import { DTYPES, type DType, type HostArray, hostArray, sizeOf } from "../dtype.ts";
+import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import { DTYPES, type DType, type HostArray, hostArray, isInteger, sizeOf } from "../dtype.ts";
 import { assertTensorFits } from "../memory.ts";
 import { type LeafKind, Node, Tensor, type TensorLike } from "../tensor.ts";
 import { broadcastTo } from "./shape.ts";
@@ -107,11 +107,13 @@ export function constant(dtype: DType, shape: readonly number[], values: ArrayLi
   return fromHost(dtype, shape, hostArray(dtype, values), "literal");
 }
 
-/** The tensor itself, or a number as a scalar of the given dtype. */
+/** The tensor itself, or a number as a scalar of the given dtype. Throws `DTypeError` for a fraction among integers. */
 export function asTensor(x: TensorLike, dtype: DType): Tensor {
   if (x instanceof Tensor) return x;
   if (typeof x !== "number")
     throw new ArgumentError(`expected a tensor or a number, got ${x === null ? "null" : typeof x}`);
+  if (isInteger(dtype) && !Number.isInteger(x))
+    throw new DTypeError(`${x} does not go with a tensor of ${dtype}: cast the tensor first`);
   return literal(x, dtype);
 }
 

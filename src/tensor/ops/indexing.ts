@@ -1,6 +1,6 @@
 /** Reading and writing at computed positions. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
-import { DTYPES, type DType } from "../dtype.ts";
+import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Aval, Tensor } from "../tensor.ts";
 import { cast } from "./control.ts";
@@ -73,7 +73,11 @@ const scatterElementsOp: Op<{ axis: number; reduction: Reduction }> = {
       throw new ShapeError("indices and updates need the same shape");
     return [x!];
   },
-  lower: (g, inputs, { axis, reduction }) => [g.op("ScatterElements", inputs, { axis, reduction })],
+  lower: (g, [x, indices, updates], { axis, reduction }, { inputs: [xa] }) => [
+    inF32(g, xa!.dtype, reduction, x!, updates!, (a, b) =>
+      g.op("ScatterElements", [a, indices!, b], { axis, reduction }),
+    ),
+  ],
   vjp: ([ct], [, indices], _, { axis, reduction }) => {
     if (!ct) return [];
     const picked = gatherElements(ct, indices!, axis);
@@ -102,6 +106,47 @@ const gatherNDOp: Op<object> = {
 const toI64 = (g: GraphBuilder, name: string, dtype: DType): string =>
   dtype === "i64" ? name : g.op("Cast", [name], { to: DTYPES.i64.onnx });
 
+/** The kernels add no half-precision numbers: those are widened, added and rounded once. */
+function inF32(
+  g: GraphBuilder,
+  dtype: DType,
+  reduction: Reduction,
+  x: string,
+  updates: string,
+  scatter: (x: string, updates: string) => string,
+): string {
+  if (dtype !== "f16" || reduction === "none") return scatter(x, updates);
+  const cast = (name: string, to: DType): string => g.op("Cast", [name], { to: DTYPES[to].onnx });
+  return cast(scatter(cast(x, "f32"), cast(updates, "f32")), "f16");
+}
+
+/**
+ * ScatterND adds in the order in which its threads arrive, so the bits differ from run to run; ScatterElements adds in
+ * the order of the indices. It takes one index per element: multi-indices become flat ones, spread over the rows.
+ */
+function addInOrder(
+  g: GraphBuilder,
+  x: string,
+  indices: string,
+  updates: string,
+  shape: readonly number[],
+  indexShape: readonly number[],
+): string {
+  const depth = indexShape.at(-1)!;
+  const [lead, row] = [shape.slice(0, depth), sizeOf(shape.slice(depth))];
+  const count = sizeOf(indexShape.slice(0, -1));
+  const strides = lead.map((_, i) => sizeOf(lead.slice(i + 1)));
+  const positive = g.op("Mod", [g.reshape(indices, [count, depth]), g.ints(lead)]); // negative ones count from the end
+  const flat = depth === 1 ? positive : g.sum(g.op("Mul", [positive, g.ints(strides)]), [1], true); // [count, 1]
+  const spread = row === 1 ? flat : g.op("Expand", [flat, g.ints([count, row])]);
+  const rows = g.reshape(x, [sizeOf(lead), row]);
+  const added = g.op("ScatterElements", [rows, spread, g.reshape(updates, [count, row])], {
+    axis: 0,
+    reduction: "add",
+  });
+  return g.reshape(added, shape);
+}
+
 const scatterNDOp: Op<{ reduction: Reduction }> = {
   name: "scatterND",
   infer: ([x, indices, updates]) => {
@@ -112,9 +157,16 @@ const scatterNDOp: Op<{ reduction: Reduction }> = {
       throw new ShapeError(`updates need shape [${expected.join(", ")}]`);
     return [x!];
   },
-  lower: (g, [x, indices, updates], { reduction }, { inputs: [, ia] }) => [
-    g.op("ScatterND", [x!, toI64(g, indices!, ia!.dtype), updates!], { reduction }),
-  ],
+  lower: (g, [x, indices, updates], { reduction }, { inputs: [xa, ia] }) => {
+    const at = toI64(g, indices!, ia!.dtype);
+    return [
+      inF32(g, xa!.dtype, reduction, x!, updates!, (a, b) =>
+        reduction === "add" && g.contrib
+          ? addInOrder(g, a, at, b, xa!.shape, ia!.shape)
+          : g.op("ScatterND", [a, at, b], { reduction }),
+      ),
+    ];
+  },
   vjp: ([ct], [, indices], _, { reduction }) => {
     if (!ct) return [];
     const picked = gatherND(ct, indices!);

@@ -6,7 +6,7 @@ import { apply1, broadcastShapes, needFloat, needRank, needSameDType, type Op } 
 import { sumTo } from "./reduce.ts";
 import { reshape, transpose, unsqueeze } from "./shape.ts";
 
-interface MatmulAttrs {
+export interface MatmulAttrs {
   readonly transA: boolean;
   readonly transB: boolean;
   /** The product is multiplied by this, for free. */

@@ -57,7 +57,7 @@ function normalizeRows(g: GraphBuilder, x: string, dtype: DType, size: number, e
   return [y!, ...rows.map((r) => (dtype === "f32" ? r : g.op("Cast", [r], { to: DTYPES[dtype].onnx })))];
 }
 
-interface GroupNormAttrs {
+export interface GroupNormAttrs {
   readonly groups: number;
   readonly eps: number;
 }

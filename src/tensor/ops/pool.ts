@@ -8,7 +8,7 @@ import { scatterElements } from "./indexing.ts";
 import { apply, apply1, type Op } from "./op.ts";
 import { reshape } from "./shape.ts";
 
-interface PoolAttrs {
+export interface PoolAttrs {
   readonly kernel: readonly number[];
   readonly stride: readonly number[];
   /** The same on both sides of each axis. */

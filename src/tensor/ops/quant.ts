@@ -20,7 +20,7 @@ import { reshape, sliceAxis, stack } from "./shape.ts";
 
 type ByteType = "i8" | "u8";
 
-interface LinearAttrs {
+export interface LinearAttrs {
   readonly axis: number;
   /** Elements along the axis that share a scale; 0: one scale per index of the axis, or one for all. */
   readonly blockSize: number;
@@ -117,7 +117,7 @@ function needBytes(x: Aval): void {
 }
 
 /** Which of the optional zero points are among the inputs. */
-interface IntegerAttrs {
+export interface IntegerAttrs {
   readonly aZero: boolean;
   readonly bZero: boolean;
 }

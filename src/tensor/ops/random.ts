@@ -13,7 +13,7 @@ import { apply1, notDifferentiable, type Op } from "./op.ts";
 
 type Distribution = "bits" | "uniform" | "normal";
 
-interface PhiloxAttrs {
+export interface PhiloxAttrs {
   readonly shape: readonly number[];
   readonly purpose: number;
   readonly distribution: Distribution;

@@ -7,7 +7,7 @@ import { scatterElements } from "./indexing.ts";
 import { apply, apply1, needFloat, normalizeAxes, normalizeAxis, notDifferentiable, type Op } from "./op.ts";
 import { broadcastTo, concat, reshape, select, sliceAxis } from "./shape.ts";
 
-interface ReduceAttrs {
+export interface ReduceAttrs {
   readonly axes: readonly number[];
   readonly keepDims: boolean;
 }
@@ -53,7 +53,7 @@ const extremeVjp: Op<ReduceAttrs>["vjp"] = ([ct], [x], [y], attrs) => {
 const maxOp = reduction("max", "ReduceMax", extremeVjp);
 const minOp = reduction("min", "ReduceMin", extremeVjp);
 
-interface ArgAttrs {
+export interface ArgAttrs {
   readonly axis: number;
   readonly keepDims: boolean;
 }

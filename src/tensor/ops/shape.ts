@@ -82,7 +82,7 @@ const concatOp: Op<{ axis: number }> = {
   },
 };
 
-interface SliceAttrs {
+export interface SliceAttrs {
   readonly axes: readonly number[];
   readonly starts: readonly number[];
   /** Exclusive; for negative steps -1 means "to the first element included". */

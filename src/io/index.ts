@@ -1,0 +1,7 @@
+/** Files: safetensors, sharded checkpoints, crash-safe run directories, pictures. */
+export * from "./atomic.ts";
+export * from "./png.ts";
+export * from "./run-directory.ts";
+export * from "./safetensors.ts";
+export * from "./safetensors-file.ts";
+export * from "./sharded.ts";
