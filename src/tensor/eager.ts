@@ -55,7 +55,10 @@ export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
   if (nodes.length === 0) return;
   const rt = await runtime();
   const wanted = nodes.flatMap((node) => node.tensors());
-  const graph = lowerGraph(wanted, { capabilities: rt.capabilities(await defaultDevice()), data: "feed" });
+  const graph = lowerGraph(wanted, {
+    capabilities: await rt.capabilities(await defaultDevice()),
+    data: "feed",
+  });
   assertFits(graph.peakBytes, "this computation");
   const fetches: Record<string, null> = {};
   for (const out of graph.outputs) if ("name" in out) fetches[out.name] = null;

@@ -74,7 +74,7 @@ async function compile(
 ): Promise<Compiled> {
   const rt = await runtime();
   const { inputs, outputs, resultDef } = trace(f as (...a: unknown[]) => unknown, args);
-  const graph = lowerGraph(outputs, { capabilities: rt.capabilities(device), inputs, data: "embed" });
+  const graph = lowerGraph(outputs, { capabilities: await rt.capabilities(device), inputs, data: "embed" });
   const fed = inputs.reduce((n, t) => n + t.bytes, 0);
   assertFits(graph.peakBytes + fed, "this compiled function");
   const session = graph.outputs.some((o) => "name" in o)

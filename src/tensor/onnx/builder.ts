@@ -34,6 +34,8 @@ export interface Capabilities {
   /** ONNX Runtime's contributed operators (FusedMatMul, QuickGelu …) run on this device. */
   readonly contrib: boolean;
   readonly name: string;
+  /** Channels per block of the CPU's blocked convolutions, where there are any. */
+  readonly channelBlock?: number;
 }
 
 export const CPU_CAPABILITIES: Capabilities = { contrib: true, name: "cpu" };
@@ -45,6 +47,7 @@ export class GraphBuilder {
   readonly initializers: Initializer[] = [];
   readonly capabilities: Capabilities;
   private readonly known = new Map<string, readonly string[]>();
+  private readonly constantNames = new Set<string>();
   private names = 0;
 
   constructor(capabilities: Capabilities) {
@@ -93,8 +96,14 @@ export class GraphBuilder {
     if (seen) return seen[0]!;
     const name = this.fresh("c");
     this.initializers.push({ name, dtype, shape, data });
+    this.constantNames.add(name);
     if (key) this.known.set(key, [name]);
     return name;
+  }
+
+  /** Whether a value is a constant of the graph, which the runtime may rearrange as it likes. */
+  isConstant(name: string): boolean {
+    return this.constantNames.has(name);
   }
 
   /** A one-dimensional i64 constant: shapes, axes, pads. */

@@ -6,6 +6,7 @@ import { ArgumentError, ShapeError } from "../../errors.ts";
 import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
+import { blockAdjointWeight, blockedConv, blockFor, blockWeight } from "./conv-blocked.ts";
 import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
 
 export interface ConvGeometry {
@@ -61,15 +62,25 @@ const convOp: Op<ConvGeometry> = {
       throw new ShapeError(`the kernel is larger than the padded input: result [${spatial.join(", ")}]`);
     return [{ shape: [x!.shape[0]!, w!.shape[0]!, ...spatial], dtype: x!.dtype }];
   },
-  lower: (g, inputs, geometry, { inputs: [, w] }) => [
-    g.op("Conv", inputs, {
-      kernel_shape: w!.shape.slice(2),
-      strides: geometry.stride,
-      dilations: geometry.dilation,
-      pads: onnxPads(geometry),
-      group: geometry.groups,
-    }),
-  ],
+  lower: (g, [x, w, b], geometry, { inputs: [xa, wa] }) => {
+    const [outChannels, inChannels, ...kernel] = wa!.shape as [number, number, ...number[]];
+    const { stride: strides, dilation: dilations, groups } = geometry;
+    const block = blockFor(g, xa!, w!, inChannels, outChannels, groups);
+    if (block) {
+      const weight = blockWeight(g, w!, wa!.shape, block);
+      return [
+        blockedConv(g, x!, weight, b, outChannels, {
+          kernel,
+          strides,
+          dilations,
+          pads: onnxPads(geometry),
+          groups,
+        }),
+      ];
+    }
+    const attributes = { kernel_shape: kernel, strides, dilations, pads: onnxPads(geometry), group: groups };
+    return [g.op("Conv", b ? [x!, w!, b] : [x!, w!], attributes)];
+  },
   vjp: ([ct], [x, w, b], _, geometry) => {
     if (!ct) return [];
     const spatialAxes = ct.shape.map((_, i) => i).filter((i) => i !== 1);
@@ -127,7 +138,20 @@ function lowerTransposed(
   const reach = kernel.map((k, i) => dilation[i]! * (k - 1));
   const pads = attrs.padding.map(([before, after], i) => [reach[i]! - before, reach[i]! - after] as const);
   if (groups === 1 && stride.every((s) => s === 1) && pads.flat().every((p) => p >= 0)) {
-    const flipped = kernel.some((k) => k > 1) ? flipSpatial(g, w, wa) : w;
+    const [k, c] = wa.shape as [number, number];
+    const block = blockFor(g, ya, w, k, c, groups);
+    if (block) {
+      const weight = blockAdjointWeight(g, w, wa.shape, block, wa.dtype);
+      const around = onnxPads({ ...attrs, padding: pads });
+      return blockedConv(g, y, weight, undefined, c, {
+        kernel,
+        strides: stride,
+        dilations: dilation,
+        pads: around,
+        groups,
+      });
+    }
+    const flipped = kernel.some((size) => size > 1) ? flipSpatial(g, w, wa) : w;
     const exchanged = g.transpose(flipped, [1, 0, ...kernel.map((_, i) => i + 2)]);
     return g.op("Conv", [y, exchanged], {
       kernel_shape: kernel,

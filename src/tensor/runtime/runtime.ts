@@ -39,7 +39,7 @@ export interface Runtime {
   readonly Tensor: TensorConstructor;
   /** Devices that this build of ONNX Runtime can use here, the default first. */
   devices(): Device[];
-  capabilities(device: Device): Capabilities;
+  capabilities(device: Device): Promise<Capabilities>;
   /** Compiles a model. Throws `DeviceError` with the runtime's own words when it cannot. */
   createSession(model: Uint8Array | string, device: Device, settings?: SessionSettings): Promise<Session>;
 }

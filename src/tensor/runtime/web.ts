@@ -68,7 +68,7 @@ const devices: readonly Device[] = (await hasAdapter()) ? ["wasm", "webgpu"] : [
 const runtime: Runtime = {
   Tensor,
   devices: () => [...devices],
-  capabilities: (device) =>
+  capabilities: async (device) =>
     device === "wasm" ? { ...CPU_CAPABILITIES, name: "wasm" } : { ...PLAIN_ONNX, name: device },
   createSession: async (model, device) =>
     openSession((await load(device)).InferenceSession, model, device, {
