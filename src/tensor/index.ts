@@ -21,6 +21,7 @@ export * from "./ops/image.ts";
 export * from "./ops/indexing.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";
+export { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 export * from "./ops/pool.ts";
 export * from "./ops/quant.ts";
 export * from "./ops/random.ts";

@@ -5,6 +5,7 @@ import * as elementwise from "./ops/elementwise.ts";
 import * as image from "./ops/image.ts";
 import * as indexing from "./ops/indexing.ts";
 import * as matrix from "./ops/matmul.ts";
+import { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 import * as reduce from "./ops/reduce.ts";
 import * as shape from "./ops/shape.ts";
 import { Tensor } from "./tensor.ts";
@@ -21,6 +22,11 @@ const methods = {
   ...reduceMethods,
   ...indexingMethods,
   ...shapeMethods,
+  pad,
+  repeat,
+  roll,
+  setSlice,
+  tile,
   ...image,
   matmul: matrix.matmul,
   cast: control.cast,

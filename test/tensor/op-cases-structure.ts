@@ -194,6 +194,23 @@ export const shapeCases = {
       };
     },
   },
+  split: {
+    draw: (d) => {
+      const shape = d.shape(1, 3);
+      const axis = d.int(0, shape.length - 1);
+      const sizes = Array.from({ length: d.int(2, 3) }, () => d.int(1, 3));
+      const total = sizes.reduce((a, b) => a + b, 0);
+      const starts = sizes.map((_, k) => sizes.slice(0, k).reduce((a, b) => a + b, 0));
+      return {
+        inputs: [d.real(shape.with(axis, total))],
+        f: (t) => tw.split(t!, sizes, axis),
+        reference: (t) =>
+          sizes.map((size, k) =>
+            nd(shape.with(axis, size), (...i) => at(t!, i.with(axis, starts[k]! + i[axis]!))),
+          ),
+      };
+    },
+  },
   slice: [
     {
       draw: (d) => {

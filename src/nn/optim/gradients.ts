@@ -9,6 +9,7 @@ import {
   treeMap,
   valueAndGrad,
 } from "../../tensor/index.ts";
+import { packed } from "./optimizer.ts";
 
 const floats = (tree: unknown): Tensor[] => treeLeaves(tree).filter((t) => t.dtype.startsWith("f"));
 
@@ -22,8 +23,11 @@ function sumOfSquares(t: Tensor): Tensor {
 
 /** Euclidean norm of all float leaves together. */
 export function globalNorm(tree: unknown): Tensor {
-  const parts = floats(tree).map(sumOfSquares);
-  if (parts.length === 0) throw new ArgumentError("globalNorm: the tree holds no float tensors");
+  const leaves = floats(tree);
+  if (leaves.length === 0) throw new ArgumentError("globalNorm: the tree holds no float tensors");
+  const small = leaves.filter((t) => t.size <= 8192 && t.dtype === leaves[0]!.dtype);
+  const large = leaves.filter((t) => !small.includes(t));
+  const parts = (small.length > 0 ? [packed(small), ...large] : large).map(sumOfSquares);
   return parts.reduce((a, b) => a.add(b)).sqrt();
 }
 

@@ -1,6 +1,14 @@
 /** What an optimiser is: two pure functions over trees, traced into the training step like everything else. */
 import { ArgumentError } from "../../errors.ts";
-import { asTensor, type Tensor, treeEntries, treeMap, zerosLike } from "../../tensor/index.ts";
+import {
+  assertSamePaths,
+  asTensor,
+  concat,
+  type Tensor,
+  treeEntries,
+  treeMap,
+  zerosLike,
+} from "../../tensor/index.ts";
 
 /** Learning rate: a number, or a function of the step number (a float scalar, 0 at the first update). */
 export type LearningRate = number | ((step: Tensor) => Tensor);
@@ -51,6 +59,58 @@ export interface OptimizerOptions {
 /** Float leaves are trained; integer leaves (indices, counters) pass through. */
 const trained = (t: Tensor): boolean => t.dtype.startsWith("f");
 
+/** Leaves up to this size share one update, because a dozen operations on 64 numbers cost as much as on 8,000. */
+const SMALL = 8192;
+
+/** Leaves that are updated together, under the same settings. */
+interface Bundle {
+  readonly paths: string[];
+  readonly rateScale: number;
+  readonly weightDecay: number;
+}
+
+/** Sorts the trained leaves into bundles: one for each large leaf, one for all small leaves of equal settings. */
+function bundle(
+  leaves: ReadonlyMap<string, Tensor>,
+  groups: readonly ParameterGroup[],
+  decay: number,
+): Bundle[] {
+  const bundles = new Map<string, Bundle>();
+  for (const [path, p] of leaves) {
+    const group = groups.find((candidate) => candidate.match(path, p));
+    const [rateScale, weightDecay] = [group?.rateScale ?? 1, group?.weightDecay ?? decay];
+    if (!trained(p) || rateScale === 0) continue;
+    const key = p.size <= SMALL ? `${p.dtype} ${rateScale} ${weightDecay}` : path;
+    const found = bundles.get(key);
+    if (found) found.paths.push(path);
+    else bundles.set(key, { paths: [path], rateScale, weightDecay });
+  }
+  return [...bundles.values()];
+}
+
+/** Tensors end to end as one vector; a single one stays as it is. */
+export function packed(tensors: readonly Tensor[]): Tensor {
+  const [first, ...rest] = tensors;
+  return rest.length === 0
+    ? first!
+    : concat(
+        first!.reshape([-1]),
+        rest.map((t) => t.reshape([-1])),
+        0,
+      );
+}
+
+/** The inverse of `packed`: pieces with the shapes of the given tensors. */
+function unpacked(vector: Tensor, like: readonly Tensor[]): Tensor[] {
+  if (like.length === 1) return [vector];
+  return vector
+    .split(
+      like.map((t) => t.size),
+      0,
+    )
+    .map((piece, i) => piece.reshape(like[i]!.shape));
+}
+
 /** An optimiser from a rule for one parameter. */
 export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Optimizer {
   const { learningRate, weightDecay = 0, groups = [] } = options;
@@ -66,32 +126,38 @@ export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Opti
       slots: Object.fromEntries(rule.slots.map((slot) => [slot, treeMap(zerosLike, parameters)])),
     }),
     update(parameters, gradients, state) {
-      const next = state.step.add(1);
+      const step = state.step.add(1);
       const rate =
         typeof learningRate === "number" ? asTensor(learningRate, "f32") : learningRate(state.step);
-      const slotLeaves = rule.slots.map((slot) => new Map(treeEntries(state.slots[slot])));
-      const written = rule.slots.map(() => new Map<string, Tensor>());
-      const updated = treeMap(
-        (p, path, g) => {
-          const slots = Object.fromEntries(rule.slots.map((slot, i) => [slot, slotLeaves[i]!.get(path)!]));
-          const group = groups.find((candidate) => candidate.match(path, p));
-          const scale = group?.rateScale ?? 1;
-          const frozen = !trained(p) || scale === 0;
-          const scaled = scale === 1 ? rate : rate.mul(scale);
-          const context = { step: next, rate: scaled, weightDecay: group?.weightDecay ?? weightDecay };
-          const result = frozen ? { p, slots } : rule.update(p, g!, slots, context);
-          rule.slots.forEach((slot, i) => {
-            written[i]!.set(path, result.slots[slot]!);
-          });
-          return result.p;
-        },
-        parameters,
-        gradients,
-      );
-      const slots = Object.fromEntries(
-        rule.slots.map((slot, i) => [slot, treeMap((_, path) => written[i]!.get(path)!, state.slots[slot])]),
-      );
-      return { parameters: updated, state: { step: next, slots } };
+      const before = new Map(treeEntries(parameters));
+      const slopes = new Map(treeEntries(gradients));
+      assertSamePaths([...before.keys()], [...slopes.keys()]);
+      const slots = new Map(rule.slots.map((slot) => [slot, new Map(treeEntries(state.slots[slot]))]));
+      const after = new Map(before);
+      for (const { paths, rateScale, weightDecay: decay } of bundle(before, groups, weightDecay)) {
+        const pick = (values: ReadonlyMap<string, Tensor>): Tensor[] =>
+          paths.map((path) => values.get(path)!);
+        const memory = Object.fromEntries([...slots].map(([slot, values]) => [slot, packed(pick(values))]));
+        const scaled = rateScale === 1 ? rate : rate.mul(rateScale);
+        const like = pick(before);
+        const result = rule.update(packed(like), packed(pick(slopes)), memory, {
+          step,
+          rate: scaled,
+          weightDecay: decay,
+        });
+        const put = (values: Map<string, Tensor>, vector: Tensor): void => {
+          for (const [i, piece] of unpacked(vector, like).entries()) values.set(paths[i]!, piece);
+        };
+        put(after, result.p);
+        for (const [slot, values] of slots) put(values, result.slots[slot]!);
+      }
+      const rebuild = <T>(tree: T, values: ReadonlyMap<string, Tensor>): T =>
+        treeMap((_, path) => values.get(path)!, tree);
+      const nextSlots = rule.slots.map((slot) => [slot, rebuild(state.slots[slot], slots.get(slot)!)]);
+      return {
+        parameters: rebuild(parameters, after),
+        state: { step, slots: Object.fromEntries(nextSlots) },
+      };
     },
   };
 }

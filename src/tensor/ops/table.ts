@@ -7,6 +7,7 @@ import { indexingOps } from "./indexing.ts";
 import { matmulOps } from "./matmul.ts";
 import { normalizeOps } from "./normalize.ts";
 import type { AnyOp } from "./op.ts";
+import { padOps } from "./pad.ts";
 import { poolOps } from "./pool.ts";
 import { quantOps } from "./quant.ts";
 import { randomOps } from "./random.ts";
@@ -23,6 +24,7 @@ export const OPS = {
   ...normalizeOps,
   ...indexingOps,
   ...shapeOps,
+  ...padOps,
   ...controlOps,
   ...randomOps,
   ...quantOps,
