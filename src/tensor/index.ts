@@ -9,6 +9,7 @@ export * from "./autodiff.ts";
 export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
+export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
 export * from "./ops/arithmetic.ts";

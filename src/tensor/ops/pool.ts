@@ -1,12 +1,13 @@
 /** Pooling over spatial axes. */
 import { ShapeError } from "../../errors.ts";
+import { vjp } from "../autodiff.ts";
 import { hostArray, sizeOf } from "../dtype.ts";
 import type { Aval, Tensor } from "../tensor.ts";
 import { convTranspose } from "./conv.ts";
-import { full, zeros } from "./create.ts";
-import { scatterElements } from "./indexing.ts";
-import { apply, apply1, type Op } from "./op.ts";
-import { reshape } from "./shape.ts";
+import { full } from "./create.ts";
+import { apply1, type Op } from "./op.ts";
+import { pad } from "./pad.ts";
+import { reshape, slice, stack } from "./shape.ts";
 
 export interface PoolAttrs {
   readonly kernel: readonly number[];
@@ -72,20 +73,23 @@ const upsampleOp: Op<{ factors: readonly number[] }> = {
 
 const maxPoolOp: Op<PoolAttrs> = {
   name: "maxPool",
-  infer: ([x], attrs) => {
-    const shape = pooledShape(x!, attrs);
-    return [
-      { shape, dtype: x!.dtype },
-      { shape, dtype: "i64" },
-    ];
-  },
-  lower: (g, [x], attrs) => g.node("MaxPool", [x!], poolAttributes(attrs), 2),
-  vjp: ([ct], [x], [, indices]) => {
-    if (!ct) return [];
-    const flat = zeros([x!.size], ct.dtype);
-    return [reshape(scatterElements(flat, reshape(indices!, [-1]), reshape(ct, [-1]), 0, "add"), x!.shape)];
-  },
+  infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
+  lower: (g, [x], attrs) => [g.op("MaxPool", [x!], poolAttributes(attrs))],
+  vjp: ([ct], [x], _, attrs) => [ct && vjp((input: Tensor) => maxOfViews(input, attrs), x!)[1](ct)[0]],
 };
+
+/** The same maximum over the shifted views of the padded input, one per place in the window; its gradient is known. */
+function maxOfViews(x: Tensor, { kernel, stride, padding }: PoolAttrs): Tensor {
+  const lowest = x.dtype === "f16" ? -65504 : -3.4e38;
+  const padded = pad(x, [[0, 0], [0, 0], ...padding.map((p) => [p, p] as const)], "constant", lowest);
+  const out = kernel.map((k, i) => Math.floor((padded.shape[i + 2]! - k) / stride[i]!) + 1);
+  const views = Array.from({ length: sizeOf(kernel) }, (_, place) => {
+    const starts = kernel.map((k, i) => Math.floor(place / sizeOf(kernel.slice(i + 1))) % k);
+    const ends = starts.map((s, i) => s + (out[i]! - 1) * stride[i]! + 1);
+    return slice(padded, [0, 0, ...starts], [undefined, undefined, ...ends], [1, 1, ...stride]);
+  });
+  return stack(views).max(0);
+}
 
 export interface PoolOptions {
   /** Default: the window itself, so that windows do not overlap. */
@@ -110,7 +114,7 @@ export function avgPool(x: Tensor, window: number | readonly number[], options: 
 
 /** Maximum over windows of x [N, C, ...]; padding never wins. */
 export function maxPool(x: Tensor, window: number | readonly number[], options: PoolOptions = {}): Tensor {
-  return apply(maxPoolOp, [x], poolAttrs(x, window, options))[0]!;
+  return apply1(maxPoolOp, [x], poolAttrs(x, window, options));
 }
 
 /** Nearest-neighbour upsampling of x [N, C, ...] by whole factors (one number for all spatial axes). */
