@@ -25,4 +25,11 @@ out = await step(layers, x);
 const start = performance.now();
 out = await step(layers, x);
 const seconds = (performance.now() - start) / 1000;
-console.log(JSON.stringify({ value: await out[0].item(), norm: await out[1].item(), seconds, peakBytes: process.resourceUsage().maxRSS * 1024 }));
+console.log(
+  JSON.stringify({
+    value: await out[0].item(),
+    norm: await out[1].item(),
+    seconds,
+    peakBytes: process.resourceUsage().maxRSS * 1024,
+  }),
+);

@@ -1,10 +1,11 @@
 /**
  * `npm run bench:memory`: resident memory over 2,000 compiled training steps and 2,000 eager computations. Growth means
- * a leak. Writes bench/results/memory.md.
+ * a leak. Writes bench/results/memory.md. The section on recomputation there comes from checkpoint.ts.
  */
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { fileURLToPath } from "node:url";
 import { writeFileAtomic } from "../src/io/atomic.ts";
 import { adamW, initialState, makeTrainStep } from "../src/nn/index.ts";
 import { cachedSessions, conv, formatBytes, groupNorm, type Tensor } from "../src/tensor/index.ts";
@@ -32,7 +33,12 @@ async function series(step: (i: number) => Promise<void>): Promise<number[]> {
 }
 
 async function training(): Promise<number[]> {
-  const model = { w1: random([32, 3, 3, 3], 0.2), gain: random([32]), bias: random([32]), w2: random([3, 32, 3, 3], 0.1) };
+  const model = {
+    w1: random([32, 3, 3, 3], 0.2),
+    gain: random([32]),
+    bias: random([32]),
+    w2: random([3, 32, 3, 3], 0.1),
+  };
   const optimizer = adamW({ learningRate: 1e-3 });
   const loss = (m: typeof model, x: Tensor): Tensor => {
     const h = groupNorm(conv(x, m.w1, undefined, { padding: 1 }), 8, m.gain, m.bias).silu();
@@ -55,7 +61,10 @@ const eager = (): Promise<number[]> =>
     await x.matmul(x, { transB: true }).softmax().mul(2).sum().item();
   });
 
-const rows = { "2,000 training steps (conv, group norm, AdamW)": await training(), "2,000 eager computations": await eager() };
+const rows = {
+  "2,000 training steps (conv, group norm, AdamW)": await training(),
+  "2,000 eager computations": await eager(),
+};
 const lines = Object.entries(rows).map(([name, marks]) => {
   const growth = marks.at(-1)! - marks[1]!;
   return `| ${name} | ${marks.map(formatBytes).join(" | ")} | ${growth < 0 ? "-" : "+"}${formatBytes(Math.abs(growth))} |`;
@@ -72,4 +81,6 @@ const text = [
   "",
 ].join("\n");
 console.log(text);
-await writeFileAtomic(fileURLToPath(new URL("results/memory.md", import.meta.url)), Buffer.from(text));
+const file = fileURLToPath(new URL("results/memory.md", import.meta.url));
+const kept = (await readFile(file, "utf8").catch(() => "")).split("\n## Recomputation")[1];
+await writeFileAtomic(file, Buffer.from(kept ? `${text}\n## Recomputation${kept}` : text));

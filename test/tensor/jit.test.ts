@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { Linear, createRng } from "../../src/nn/index.ts";
+import { createRng, Linear } from "../../src/nn/index.ts";
 import {
   fromHost,
   grad,
@@ -20,8 +20,14 @@ const state = () => ({ w: tensor([1, 2, 3]), steps: tensor(0) });
 
 describe("a compiled function", () => {
   it("gives what the plain function gives, for trees in and out", async () => {
-    const f = (p: { a: Tensor; list: [Tensor, Tensor] }, scale: number) => ({ sum: p.a.add(p.list[0]).mul(scale), last: p.list[1] });
-    const args = [{ a: tensor([1, 2]), list: [tensor([3, 4]), tensor([[5]])] as [Tensor, Tensor] }, 10] as const;
+    const f = (p: { a: Tensor; list: [Tensor, Tensor] }, scale: number) => ({
+      sum: p.a.add(p.list[0]).mul(scale),
+      last: p.list[1],
+    });
+    const args = [
+      { a: tensor([1, 2]), list: [tensor([3, 4]), tensor([[5]])] as [Tensor, Tensor] },
+      10,
+    ] as const;
     const compiled = jit(f);
     const out = await compiled(...args);
     expect(await out.sum.toArray()).toEqual(await f(...args).sum.toArray());
@@ -52,7 +58,10 @@ describe("a compiled function", () => {
   });
 
   it("embeds what it captures and passes arguments through unchanged", async () => {
-    const weights = tensor([[2, 0], [0, 2]]);
+    const weights = tensor([
+      [2, 0],
+      [0, 2],
+    ]);
     const f = jit((x: Tensor) => [x.matmul(weights), x] as const);
     const x = tensor([[1, 2]]);
     const [y, same] = await f(x);
@@ -98,7 +107,9 @@ describe("donation", () => {
 
   it("never reuses memory that is still in use: twice in the state, or also an argument that is kept", async () => {
     const shared = tensor([1, 2, 3]);
-    const f = jit((s: { a: Tensor; b: Tensor }, kept: Tensor) => ({ a: s.a.add(kept), b: s.b.mul(2) }), { donate: [0] });
+    const f = jit((s: { a: Tensor; b: Tensor }, kept: Tensor) => ({ a: s.a.add(kept), b: s.b.mul(2) }), {
+      donate: [0],
+    });
     let s = { a: shared, b: shared };
     const kept = tensor([1, 1, 1]);
     for (let i = 0; i < 3; i++) s = await f(s, kept);
@@ -130,7 +141,9 @@ describe("a compiled function refuses", () => {
   it("a donated state that changes its structure", async () => {
     const step = jit((s: Record<string, Tensor>) => s, { donate: [0] });
     await step({ a: tensor([1]) });
-    await expect(step({ a: tensor([1]), extra: tensor([2]) })).rejects.toThrow(/changed its structure.*extra/s);
+    await expect(step({ a: tensor([1]), extra: tensor([2]) })).rejects.toThrow(
+      /changed its structure.*extra/s,
+    );
     await step.close();
   });
   it("asynchronous functions and values read while tracing", async () => {
@@ -143,14 +156,20 @@ describe("a compiled function refuses", () => {
   });
   it("devices that are not there, naming those that are", async () => {
     const [here] = await listDevices();
-    await expect(setDefaultDevice("coreml")).rejects.toThrow(new RegExp(`"coreml" is not available here; available: ${here}`));
-    await expect(jit((x: Tensor) => x.add(1), { device: "dml" })(tensor([1]))).rejects.toMatchObject({ code: "DEVICE" });
+    await expect(setDefaultDevice("coreml")).rejects.toThrow(
+      new RegExp(`"coreml" is not available here; available: ${here}`),
+    );
+    await expect(jit((x: Tensor) => x.add(1), { device: "dml" })(tensor([1]))).rejects.toMatchObject({
+      code: "DEVICE",
+    });
   });
   it("tensors and graphs that would not fit, before allocating anything", async () => {
     expect(() => zeros([1e6, 1e6, 1e3])).toThrow(/needs .* more than the limit/);
     expect(() => matmul(zeros([1e6, 1]), zeros([1, 1e7]))).toThrow(/TiB/);
     setMemoryLimit(1000);
-    await expect(jit((x: Tensor) => x.mul(2).sum())(tensor(new Float32Array(200)))).rejects.toMatchObject({ code: "MEMORY" });
+    await expect(jit((x: Tensor) => x.mul(2).sum())(tensor(new Float32Array(200)))).rejects.toMatchObject({
+      code: "MEMORY",
+    });
   });
   it("use of disposed tensors", async () => {
     const x = tensor([1, 2]);

@@ -4,16 +4,31 @@ import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
 import { createRng, Linear } from "../../src/nn/index.ts";
-import { conv, exportOnnx, fillNormal, fromHost, groupNorm, importOnnx, type Tensor, tensor } from "../../src/tensor/index.ts";
+import {
+  conv,
+  exportOnnx,
+  fillNormal,
+  fromHost,
+  groupNorm,
+  importOnnx,
+  type Tensor,
+  tensor,
+} from "../../src/tensor/index.ts";
 import { ProtoWriter, readProto } from "../../src/tensor/onnx/protobuf.ts";
 
-const random = (...shape: number[]): Tensor => fromHost("f32", shape, fillNormal(new Float32Array(shape.reduce((a, b) => a * b, 1)), { seed: 1 }));
+const random = (...shape: number[]): Tensor =>
+  fromHost("f32", shape, fillNormal(new Float32Array(shape.reduce((a, b) => a * b, 1)), { seed: 1 }));
 
 /** A network that would use contributed operators on the CPU. */
 function network() {
   const [w, gain, bias] = [random(16, 3, 3, 3), random(16), random(16)];
   const head = new Linear(16, 4, {}, createRng(0));
-  return (x: Tensor): Tensor => head.call(groupNorm(conv(x, w, undefined, { padding: 1 }), 4, gain, bias).silu().mean([2, 3]));
+  return (x: Tensor): Tensor =>
+    head.call(
+      groupNorm(conv(x, w, undefined, { padding: 1 }), 4, gain, bias)
+        .silu()
+        .mean([2, 3]),
+    );
 }
 
 /** Operators by domain, read back from the file. */
@@ -24,7 +39,9 @@ function operators(model: Uint8Array): string[] {
     .filter((f) => f.field === 1)
     .map((node) => {
       const fields = [...readProto(node.bytes)];
-      const [domain, op] = [7, 4].map((k) => text.decode(fields.find((f) => f.field === k)?.bytes ?? new Uint8Array()));
+      const [domain, op] = [7, 4].map((k) =>
+        text.decode(fields.find((f) => f.field === k)?.bytes ?? new Uint8Array()),
+      );
       return `${domain}:${op}`;
     });
 }
@@ -36,9 +53,12 @@ describe("an exported model", () => {
     const model = await exportOnnx(f, [x], { inputNames: ["image"], outputNames: ["scores"] });
     const session = await ort.InferenceSession.create(model);
     expect(session.inputNames).toEqual(["image"]);
-    const { scores } = await session.run({ image: new ort.Tensor("float32", (await x.data()) as Float32Array, [2, 3, 8, 8]) });
+    const { scores } = await session.run({
+      image: new ort.Tensor("float32", (await x.data()) as Float32Array, [2, 3, 8, 8]),
+    });
     const expected = await f(x).toArray();
-    for (const [i, v] of [...(scores!.data as Float32Array)].entries()) expect(v).toBeCloseTo(expected[i]!, 5);
+    for (const [i, v] of [...(scores!.data as Float32Array)].entries())
+      expect(v).toBeCloseTo(expected[i]!, 5);
     await session.release();
   });
 
@@ -70,7 +90,9 @@ describe("an exported model", () => {
 
 describe("importOnnx refuses", () => {
   it("missing, unknown and mis-shaped inputs, and files that are no models", async () => {
-    const model = await importOnnx(await exportOnnx((x: Tensor) => x.mul(2), [tensor([1, 2])], { inputNames: ["x"] }));
+    const model = await importOnnx(
+      await exportOnnx((x: Tensor) => x.mul(2), [tensor([1, 2])], { inputNames: ["x"] }),
+    );
     await expect(model.run({})).rejects.toThrow(/missing: x/);
     await expect(model.run({ x: tensor([1, 2]), y: tensor([1]) })).rejects.toThrow(/unknown: y/);
     await expect(model.run({ x: tensor([1]) })).rejects.toThrow(/has shape \[2\], got \[1\]/);
@@ -84,7 +106,12 @@ describe("importOnnx refuses", () => {
 describe("the protobuf codec", () => {
   it("round-trips every kind of field, negative and 64-bit numbers included", () => {
     const w = new ProtoWriter();
-    w.int(1, -1).int(2, 300).int(3, 2n ** 63n - 1n).float(4, 1.5).string(5, "é").message(6, (m) => m.int(1, 7));
+    w.int(1, -1)
+      .int(2, 300)
+      .int(3, 2n ** 63n - 1n)
+      .float(4, 1.5)
+      .string(5, "é")
+      .message(6, (m) => m.int(1, 7));
     const fields = [...readProto(w.finish())];
     expect(fields.map((f) => f.field)).toEqual([1, 2, 3, 4, 5, 6]);
     expect(BigInt.asIntN(64, fields[0]!.int)).toBe(-1n);
