@@ -1,9 +1,23 @@
 /** The runtime of Node: onnxruntime-node. CPU everywhere; WebGPU, CUDA, CoreML, DirectML where the package has them. */
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import { findChannelBlock } from "./blocked-layout.ts";
 import type { Device, Runtime } from "./runtime.ts";
 import { openSession } from "./session.ts";
+
+/** Whether the library of a provider that the package does not bundle (CUDA, TensorRT) lies beside its binding. */
+function isInstalled(provider: string): boolean {
+  const main = createRequire(import.meta.url).resolve("onnxruntime-node");
+  const folder = join(dirname(main), "..", "bin", "napi-v6", process.platform, process.arch);
+  const file =
+    process.platform === "win32"
+      ? `onnxruntime_providers_${provider}.dll`
+      : `libonnxruntime_providers_${provider}.so`;
+  return existsSync(join(folder, file));
+}
 
 /** Probed once per process. */
 let channelBlock: Promise<number | undefined> | undefined;
@@ -11,8 +25,10 @@ let channelBlock: Promise<number | undefined> | undefined;
 const runtime: Runtime = {
   Tensor: ort.Tensor,
   devices: () => {
-    const names = ort.listSupportedBackends().map((b) => b.name as Device);
-    return ["cpu", ...names.filter((n) => n !== "cpu")];
+    const usable = ort
+      .listSupportedBackends()
+      .filter((b) => b.name !== "cpu" && (b.bundled || isInstalled(b.name)));
+    return ["cpu", ...usable.map((b) => b.name as Device)];
   },
   async capabilities(device) {
     if (device !== "cpu") return { ...PLAIN_ONNX, name: device };

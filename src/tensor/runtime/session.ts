@@ -24,7 +24,11 @@ export async function openSession(
       ? factory.create(model, options)
       : factory.create(model, options));
   } catch (error) {
-    throw translate(error, `compiling a graph for "${device}"`);
+    const hint =
+      device === "cpu" || device === "wasm"
+        ? ""
+        : ' (there may be no such hardware or driver here; "cpu" or "wasm" always works)';
+    throw translate(error, `compiling a graph for "${device}"${hint}`);
   }
   let closed = false;
   return {
