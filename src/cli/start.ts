@@ -12,7 +12,7 @@ const HELP = `Trains a small denoising diffusion model on generated pictures and
 
   npm start -- [options]
 
-  --steps N   training steps (default 700)
+  --steps N   training steps (default 500)
   --batch N   pictures per step (default 64)
   --seed N    seed of everything (default 0)
   --out DIR   where the picture goes (default out/start)
@@ -27,7 +27,7 @@ const positive = (name: string, text: string): number => {
 
 function readOptions() {
   const options = {
-    steps: { type: "string", default: "700" },
+    steps: { type: "string", default: "500" },
     batch: { type: "string", default: "64" },
     seed: { type: "string", default: "0" },
     out: { type: "string", default: "out/start" },
@@ -88,7 +88,7 @@ let peak = 0;
 for await (const event of train({
   model,
   loss: denoisingLoss,
-  optimizer: adamW({ learningRate: warmup(50, 2e-3), weightDecay: 0 }),
+  optimizer: adamW({ learningRate: warmup(50, 3e-3), weightDecay: 0 }),
   clipNorm: 1,
   ema: powerDecay(0.75, 1, 0.995),
   steps,
