@@ -24,11 +24,8 @@ let drawn = 0;
 /** Standard normals, scaled. */
 export function random(shape: readonly number[], scale = 1): Tensor {
   const data = fillNormal(new Float32Array(shape.reduce((a, b) => a * b, 1)), { seed: 0, step: drawn++ });
-  return fromHost(
-    "f32",
-    shape,
-    data.map((v) => v * scale),
-  );
+  for (let i = 0; i < data.length; i++) data[i]! *= scale;
+  return fromHost("f32", shape, data);
 }
 
 const affine = (...shape: number[]): Affine => ({

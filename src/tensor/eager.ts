@@ -1,10 +1,10 @@
 /** Values on demand: compiles and runs whatever a tensor depends on, with a cache of compiled graphs. */
 import { DTypeError, LifetimeError } from "../errors.ts";
-import { DTYPES, type DType, type HostArray } from "./dtype.ts";
+import { DTYPES, type DType, type HostArray, sizeOf } from "./dtype.ts";
 import { assertFits } from "./memory.ts";
 import { lowerGraph } from "./onnx/lower.ts";
 import { type DeviceTensor, defaultDevice, type Runtime, runtime, type Session } from "./runtime/runtime.ts";
-import type { Tensor, Value } from "./tensor.ts";
+import type { Node, Tensor, Value } from "./tensor.ts";
 
 /** Compiled eager graphs, least recently used first. */
 const sessions = new Map<string, Promise<Session>>();
@@ -49,9 +49,24 @@ export function readHost(t: Tensor): HostArray {
   return value.host;
 }
 
+/**
+ * A constant stretched to a shape (zeros, ones) is filled on the host: a session for it would keep as much memory again
+ * in its arena, which counts where optimiser states begin as zeros.
+ */
+function fill(node: Node): boolean {
+  const [source] = node.inputs;
+  if (node.op?.name !== "broadcastTo" || source?.node.leaf !== "literal" || source.size !== 1) return false;
+  const { shape, dtype } = node.avals[0]!;
+  const host = new DTYPES[dtype].array(sizeOf(shape));
+  host.fill(readHost(source)[0] as never);
+  node.settle([{ host }]);
+  return true;
+}
+
 /** Computes the values of all tensors that have none yet, in one run. */
 export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
-  const nodes = [...new Set(tensors.filter((t) => !t.value).map((t) => t.node))];
+  const unknown = [...new Set(tensors.filter((t) => !t.value).map((t) => t.node))];
+  const nodes = unknown.filter((node) => !fill(node));
   if (nodes.length === 0) return;
   const rt = await runtime();
   const wanted = nodes.flatMap((node) => node.tensors());

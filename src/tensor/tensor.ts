@@ -138,6 +138,10 @@ export class Tensor {
     this.node.inputs = [];
     this.node.gone = "it was disposed";
   }
+  /** What `console.log` shows in Node. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
   toString(): string {
     return `Tensor ${this.dtype}[${this.shape.join(", ")}]`;
   }

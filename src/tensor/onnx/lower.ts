@@ -179,6 +179,9 @@ function renameValues(g: GraphBuilder, rename: ReadonlyMap<string, string>): Gra
   return g;
 }
 
+/** Operations whose results share their operand's memory. */
+const VIEWS: ReadonlySet<string> = new Set(["reshape", "alias", "stopGradient", "customGradient"]);
+
 /** Bytes alive at the worst moment if values are freed after their last use. */
 function estimatePeak(nodes: readonly Node[], roots: readonly Tensor[]): number {
   const lastUse = new Map<Node, number>();
@@ -186,7 +189,8 @@ function estimatePeak(nodes: readonly Node[], roots: readonly Tensor[]): number 
     for (const input of node.inputs) lastUse.set(input.node, i);
   });
   for (const root of roots) lastUse.set(root.node, nodes.length);
-  const bytes = (node: Node): number => node.avals.reduce((n, a) => n + bytesOf(a.shape, a.dtype), 0);
+  const bytes = (node: Node): number =>
+    node.op && VIEWS.has(node.op.name) ? 0 : node.avals.reduce((n, a) => n + bytesOf(a.shape, a.dtype), 0);
   const freed = nodes.map((): Node[] => []);
   for (const [node, i] of lastUse) freed[i]?.push(node);
   let [alive, peak] = [0, 0];
