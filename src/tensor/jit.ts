@@ -1,7 +1,7 @@
 /** Compilation: a function over trees becomes one session per signature. */
 import { ArgumentError, TreeError } from "../errors.ts";
-import { DTYPES, type DType, sizeOf } from "./dtype.ts";
-import { evaluate, toDevice, wrapHost } from "./eager.ts";
+import type { DType } from "./dtype.ts";
+import { evaluate, toDevice } from "./eager.ts";
 import { assertFits } from "./memory.ts";
 import { type Capabilities, PLAIN_ONNX } from "./onnx/builder.ts";
 import { type LoweredGraph, lowerGraph } from "./onnx/lower.ts";
@@ -11,7 +11,6 @@ import {
   type Device,
   type DeviceTensor,
   defaultDevice,
-  type Runtime,
   runtime,
   type Session,
   type SessionSettings,
@@ -95,11 +94,9 @@ class BufferPool {
   private readonly spare = new Map<string, DeviceTensor[]>();
   private key = (dtype: DType, shape: readonly number[]): string => `${dtype}[${shape}]`;
 
-  take(rt: Runtime, dtype: DType, shape: readonly number[]): DeviceTensor {
-    return (
-      this.spare.get(this.key(dtype, shape))?.pop() ??
-      wrapHost(rt, dtype, shape, new DTYPES[dtype].array(sizeOf(shape)))
-    );
+  /** A spare buffer, or null: then the runtime allocates. */
+  take(dtype: DType, shape: readonly number[]): DeviceTensor | null {
+    return this.spare.get(this.key(dtype, shape))?.pop() ?? null;
   }
   give(dtype: DType, shape: readonly number[], buffer: DeviceTensor): void {
     const key = this.key(dtype, shape);
@@ -171,13 +168,15 @@ export function jit<Args extends unknown[], R>(
     leaves.forEach((t, i) => {
       feeds[`i${i}`] = toDevice(t, rt);
     });
-    for (const { buffers } of retired)
-      for (const { aval, device } of buffers) pool.give(aval.dtype, aval.shape, device);
+    const reuses = device === "cpu"; // elsewhere the runtime does not write into memory that it is given
+    for (const { buffers } of reuses ? retired : []) {
+      for (const { aval, device: spare } of buffers) pool.give(aval.dtype, aval.shape, spare);
+    }
     retired = [];
     const fetches: Record<string, DeviceTensor | null> = {};
     for (const [i, out] of compiledGraph.outputs.entries()) {
       const aval = compiledGraph.avals[i]!;
-      if ("name" in out) fetches[out.name] = device === "cpu" ? pool.take(rt, aval.dtype, aval.shape) : null;
+      if ("name" in out) fetches[out.name] = reuses ? pool.take(aval.dtype, aval.shape) : null;
     }
     const values = session ? await session.run(feeds, fetches) : {};
 
@@ -191,7 +190,7 @@ export function jit<Args extends unknown[], R>(
         kept.add(passed.node);
         return passed;
       }
-      return settled(compiledGraph.avals[i]!, device === "cpu" ? fetches[out.name]! : values[out.name]!);
+      return settled(compiledGraph.avals[i]!, fetches[out.name] ?? values[out.name]!);
     });
     retired = [...donated].map((i) => retire(i, args[i], kept));
     return result.unflatten(outputs) as R;
