@@ -11,7 +11,7 @@ export function formatBytes(bytes: number): string {
     value /= 1024;
     i++;
   }
-  return `${i === 0 ? value : value.toPrecision(3)} ${units[i]}`;
+  return `${i === 0 || value >= 100 ? value.toFixed(0) : value.toPrecision(3)} ${units[i]}`;
 }
 
 function physicalMemory(): number {
