@@ -9,24 +9,31 @@ import type { Aval, Node, Tensor } from "../tensor.ts";
 import { type Capabilities, GraphBuilder } from "./builder.ts";
 import { encodeModel, type NamedAval } from "./model.ts";
 
-/** All nodes that the tensors depend on, inputs before users. */
-export function reachable(tensors: readonly Tensor[]): Node[] {
+/** Depth-first order, inputs before users; of several starts or inputs the last is visited first. Not recursive: graphs are deep. */
+function postOrder(starts: readonly Node[], inputsOf: (node: Node) => readonly Node[]): Node[] {
   const order: Node[] = [];
-  const state = new Map<Node, 1 | 2>(); // 1: entered, 2: left
-  const stack: Node[] = tensors.map((t) => t.node).reverse();
+  const state = new Map<Node, "entered" | "left">();
+  const stack = [...starts];
   while (stack.length) {
     const node = stack.at(-1)!;
-    if (state.get(node)) {
+    if (state.has(node)) {
       stack.pop();
-      if (state.get(node) === 1) order.push(node);
-      state.set(node, 2);
+      if (state.get(node) === "entered") order.push(node);
+      state.set(node, "left");
       continue;
     }
-    state.set(node, 1);
-    if (node.gone) throw new LifetimeError(`a tensor in this computation is gone: ${node.gone}`);
-    for (const input of node.inputs) if (!state.get(input.node)) stack.push(input.node);
+    state.set(node, "entered");
+    for (const input of inputsOf(node)) if (!state.has(input)) stack.push(input);
   }
   return order;
+}
+
+/** All nodes that the tensors depend on, inputs before users. Throws `LifetimeError` where one is gone. */
+export function reachable(tensors: readonly Tensor[]): Node[] {
+  return postOrder(tensors.map((t) => t.node).reverse(), (node) => {
+    if (node.gone) throw new LifetimeError(`a tensor in this computation is gone: ${node.gone}`);
+    return node.inputs.map((t) => t.node);
+  });
 }
 
 /**
@@ -46,21 +53,7 @@ function executionOrder(roots: readonly Tensor[], nodes: readonly Node[]): Node[
       .filter((n) => depth.has(n))
       .sort((a, b) => depth.get(b)! - depth.get(a)! || a.id - b.id);
 
-  const order: Node[] = [];
-  const state = new Map<Node, 1 | 2>();
-  const stack = deepestFirst(roots).reverse();
-  while (stack.length) {
-    const node = stack.at(-1)!;
-    if (state.get(node)) {
-      stack.pop();
-      if (state.get(node) === 1) order.push(node);
-      state.set(node, 2);
-      continue;
-    }
-    state.set(node, 1);
-    for (const input of deepestFirst(node.inputs).reverse()) if (!state.get(input)) stack.push(input);
-  }
-  return order;
+  return postOrder(deepestFirst(roots).reverse(), (node) => deepestFirst(node.inputs).reverse());
 }
 
 export interface LoweredGraph {
