@@ -4,7 +4,7 @@ import { isFloat, isInteger } from "../dtype.ts";
 import { type Aval, Tensor, type TensorLike } from "../tensor.ts";
 import { cast } from "./control.ts";
 import { asTensor, zerosLike } from "./create.ts";
-import { apply1, broadcastShapes, type Cotangent, needSameDType, notDifferentiable, type Op } from "./op.ts";
+import { apply1, broadcastShapes, type Cotangent, needSameDType, type Op } from "./op.ts";
 import { sumTo } from "./reduce.ts";
 
 type BinaryOp = Op<object>;
