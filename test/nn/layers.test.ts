@@ -12,7 +12,6 @@ import {
   LayerNorm,
   LearnedPositions,
   Linear,
-  loadParameters,
   MultiHeadAttention,
   modulate,
   multiHeadAttention,
@@ -21,22 +20,7 @@ import {
   timestepEmbedding,
 } from "../../src/nn/index.ts";
 import { grad, type Tensor, tensor, tril } from "../../src/tensor/index.ts";
-
-function expectClose(
-  got: readonly number[],
-  expected: readonly number[],
-  tolerance: number,
-  what = "",
-): void {
-  expect(got.length, what).toBe(expected.length);
-  const worst = got.reduce((m, v, i) => Math.max(m, Math.abs(v - expected[i]!)), 0);
-  expect(worst, what).toBeLessThanOrEqual(tolerance);
-}
-
-/** A layer with the given weights in the order of its parameters. */
-function withWeights<T extends object>(layer: T, ...weights: Tensor[]): T {
-  return loadParameters(layer, new Map([...parameters(layer).keys()].map((key, i) => [key, weights[i]!])));
-}
+import { expectClose, withWeights } from "./layer-kit.ts";
 
 describe("timestepEmbedding", () => {
   it.each([

@@ -11,13 +11,13 @@ import {
   GroupNorm,
   LayerNorm,
   Linear,
-  loadParameters,
   MultiHeadAttention,
   parameters,
   RMSNorm,
   timestepEmbedding,
 } from "../../src/nn/index.ts";
 import { grad, type Tensor, tensor, vjp } from "../../src/tensor/index.ts";
+import { expectClose, withWeights } from "./layer-kit.ts";
 
 interface Case {
   readonly shape: number[];
@@ -37,22 +37,6 @@ function wave(phase: number, ...shape: number[]): Tensor {
     Float32Array.from({ length: n }, (_, i) => Math.sin(0.7 * i + phase)),
     { shape },
   );
-}
-
-function expectClose(
-  got: readonly number[],
-  expected: readonly number[],
-  tolerance: number,
-  what = "",
-): void {
-  expect(got.length, what).toBe(expected.length);
-  const worst = got.reduce((m, v, i) => Math.max(m, Math.abs(v - expected[i]!)), 0);
-  expect(worst, what).toBeLessThanOrEqual(tolerance);
-}
-
-/** A layer with the given weights in the order of its parameters. */
-function withWeights<T extends object>(layer: T, ...weights: Tensor[]): T {
-  return loadParameters(layer, new Map([...parameters(layer).keys()].map((key, i) => [key, weights[i]!])));
 }
 
 /** Output and all gradients against the reference. */

@@ -59,7 +59,7 @@ export interface OptimizerOptions {
 /** Float leaves are trained; integer leaves (indices, counters) pass through. */
 const trained = (t: Tensor): boolean => t.dtype.startsWith("f");
 
-/** Leaves up to this size share one update, because a dozen operations on 64 numbers cost as much as on 8,000. */
+/** Leaves up to this size share one update: for a bias of 64 numbers a dozen operations are nothing but their overhead. */
 const SMALL = 8192;
 
 /** Leaves that are updated together, under the same settings. */
