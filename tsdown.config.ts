@@ -47,6 +47,6 @@ export default defineConfig({
   unbundle: true,
   fixedExtension: false,
   dts: true,
-  deps: { neverBundle: ["#runtime", /^onnxruntime-/, /^node:/, "sharp"] },
+  deps: { neverBundle: ["#runtime", /^onnxruntime-/, /^node:/, "sharp", /^@huggingface\//] },
   onSuccess: () => writeFileSync("dist/package.json", `${JSON.stringify(scope, null, 2)}\n`),
 });

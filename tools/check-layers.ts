@@ -19,6 +19,7 @@ export const ROOMS = [
   "geometry",
   "diffusion",
   "networks",
+  "pipelines",
   "data",
   "metrics",
   "systems",

@@ -1,0 +1,2 @@
+/** Diffusion: schedules, parameterisations, samplers, guidance, objectives. */
+export * from "./sample.ts";

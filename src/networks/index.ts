@@ -1,0 +1,2 @@
+/** Networks of the field, with their official key layouts. */
+export {};

@@ -1,0 +1,2 @@
+/** Pipelines: models from files, text to image and its relatives. */
+export {};
