@@ -1,2 +1,2 @@
 /** Pipelines: models from files, text to image and its relatives. */
-export {};
+export * from "./components.ts";
