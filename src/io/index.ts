@@ -1,6 +1,8 @@
 /** Files: safetensors, sharded checkpoints, crash-safe run directories, pictures. */
 export * from "./atomic.ts";
+export * from "./generation-parameters.ts";
 export * from "./png.ts";
+export * from "./png-metadata.ts";
 export * from "./run-directory.ts";
 export * from "./safetensors.ts";
 export * from "./safetensors-file.ts";
