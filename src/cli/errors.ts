@@ -1,0 +1,41 @@
+/** How a command ends: one line that says what is wrong, and an exit code. */
+import { AbortError, TweedieError } from "../errors.ts";
+
+/** A mistake on the command line. */
+export class UsageError extends TweedieError {
+  constructor(message: string) {
+    super("USAGE", message);
+  }
+}
+
+/** Exit codes: 2 for what the user can repair, 130 after Ctrl-C as shells have it, 1 for a defect of the program. */
+export const EXIT = { ok: 0, defect: 1, badInput: 2, stopped: 130 } as const;
+
+/** The file system's codes, in words. */
+const FILE_ERRORS: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or folder",
+  EACCES: "access is denied",
+  EPERM: "this is not permitted",
+  EISDIR: "this is a folder, a file was expected",
+  ENOTDIR: "a part of this path is a file, a folder was expected",
+  EEXIST: "this exists already",
+  ENOSPC: "the disk is full",
+  EROFS: "the file system is read-only",
+  EMFILE: "too many files are open",
+  ELOOP: "too many symbolic links",
+  ENAMETOOLONG: "the name is too long",
+};
+
+/** Message and exit code for whatever was thrown. */
+export function explain(error: unknown): { message: string; code: number } {
+  if (error instanceof AbortError) return { message: "stopped", code: EXIT.stopped };
+  if (error instanceof TweedieError) return { message: error.message, code: EXIT.badInput };
+  const { code, path, message } = error as NodeJS.ErrnoException;
+  const words = code === undefined ? undefined : FILE_ERRORS[code];
+  if (words) return { message: path ? `${path}: ${words}` : `${words} (${message})`, code: EXIT.badInput };
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return {
+    message: `${text.split("\n")[0]}\nThis is a defect of tweedie. TWEEDIE_DEBUG=1 shows where it happened.`,
+    code: EXIT.defect,
+  };
+}
