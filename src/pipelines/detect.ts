@@ -1,0 +1,128 @@
+/** What a single file holds, told by the names and shapes of its tensors; no value is read. */
+import { FormatError } from "../errors.ts";
+import type { Family } from "./original-configs.ts";
+import type { WeightSource } from "./weights.ts";
+
+/** What a weight file is. */
+export type FileKind =
+  /** A whole pipeline with CompVis' names, as A1111 and ComfyUI read it. */
+  | { readonly kind: "checkpoint"; readonly family: Family; readonly inChannels: number }
+  /** Its autoencoder alone, with or without `first_stage_model.`. */
+  | { readonly kind: "vae"; readonly prefix: string }
+  /** A ControlNet, with or without `control_model.`. */
+  | { readonly kind: "controlnet"; readonly family: Family; readonly prefix: string }
+  /** A network of the reference library, which needs its `config.json`. */
+  | { readonly kind: "diffusers"; readonly what: string };
+
+export const UNET_PREFIX = "model.diffusion_model";
+export const VAE_PREFIX = "first_stage_model";
+export const CONTROL_PREFIX = "control_model";
+
+/** Architectures that are recognised but not supported, by a piece of a name that only they have. */
+const FOREIGN: readonly (readonly [piece: string, what: string])[] = [
+  ["joint_blocks.0.x_block", "Stable Diffusion 3"],
+  ["double_blocks.0.img_", "FLUX"],
+  ["double_blocks.0.", "a double-stream transformer (FLUX, HunyuanVideo)"],
+  ["caption_projection.", "PixArt"],
+  ["effnet_mapper.", "Stable Cascade"],
+  ["prior.", "a two-stage model (Stable Cascade, Kandinsky)"],
+  ["transformer.layers.0.adaLN", "a multi-modal transformer"],
+  ["temporal_transformer_blocks", "Stable Video Diffusion or AnimateDiff"],
+  ["motion_modules.", "an AnimateDiff motion module"],
+  ["ip_adapter.", "an IP-Adapter"],
+  ["string_to_param", "a textual-inversion embedding"],
+  ["emb_params", "a textual-inversion embedding"],
+  ["clip_l", "a textual-inversion embedding of SDXL"],
+];
+
+const LORA = /\.lora_(?:up|down|A|B)\.|\.hada_w1|^lora_(?:unet|te)|\.lora\.(?:up|down)\./;
+
+/** Names of the reference library, by a tensor that each of its networks has. */
+const DIFFUSERS: readonly (readonly [name: string, what: string])[] = [
+  ["controlnet_mid_block.weight", "a ControlNet"],
+  ["encoder.down_blocks.0.resnets.0.conv1.weight", "an AutoencoderKL"],
+  ["encoder.layers.0.weight", "an AutoencoderTiny"],
+  ["down_blocks.0.resnets.0.conv1.weight", "a U-Net"],
+  ["pos_embed.proj.weight", "a transformer"],
+  ["text_model.embeddings.token_embedding.weight", "a text encoder"],
+];
+
+const CONTEXT_KEY = /(?:^|\.)transformer_blocks\.0\.attn2\.to_k\.weight$/;
+const FAMILY_BY_CONTEXT = new Map<number, Family>([
+  [768, "sd1"],
+  [1024, "sd2"],
+  [2048, "sdxl"],
+]);
+
+/** Width of the text embeddings that a U-Net attends to. */
+function contextWidth(source: WeightSource, prefix: string): number | undefined {
+  for (const [name, { shape }] of source.entries)
+    if (name.startsWith(prefix) && CONTEXT_KEY.test(name)) return shape[1];
+  return undefined;
+}
+
+const shown = (source: WeightSource, count = 6): string =>
+  [...source.entries]
+    .slice(0, count)
+    .map(([name, { shape }]) => `  ${name} [${shape.join(", ")}]`)
+    .join("\n");
+
+const SUPPORTED =
+  "Known single files are Stable Diffusion 1.x, 2.x and XL base (also for inpainting), ControlNets of them, and " +
+  "their autoencoders; networks of the reference library are loaded from their folder, with its config.json";
+
+function fail(source: WeightSource, why: string): never {
+  throw new FormatError(
+    `${source.path}: ${why}. ${SUPPORTED}. Its ${source.entries.size} tensors begin with\n${shown(source)}`,
+  );
+}
+
+function familyOf(source: WeightSource, prefix: string, family: Family | undefined): Family {
+  if (family) return family;
+  const width = contextWidth(source, prefix);
+  const found = width === undefined ? undefined : FAMILY_BY_CONTEXT.get(width);
+  if (found) return found;
+  const sdxlText = [...source.entries.keys()].some((name) =>
+    name.startsWith("conditioner.embedders.0.model."),
+  );
+  if (width === 1280 && sdxlText) return fail(source, "it is the SDXL refiner, which is not supported");
+  return fail(
+    source,
+    width === undefined
+      ? "its U-Net has no cross-attention"
+      : `its U-Net attends to text of width ${width}; known are ${[...FAMILY_BY_CONTEXT.keys()].join(", ")}`,
+  );
+}
+
+/** The part of the names before `.tail`, for the first name that ends so. */
+function prefixOf(source: WeightSource, tail: string, prefixes: readonly string[]): string | undefined {
+  return prefixes.find((prefix) => source.entries.has(prefix ? `${prefix}.${tail}` : tail));
+}
+
+/**
+ * Says what a file is. `family` overrides the decision by the text's width, which a model of unusual size needs.
+ *
+ * @throws {FormatError} when it is nothing known, saying what it looks like
+ */
+export function detectFile(source: WeightSource, family?: Family): FileKind {
+  if (source.entries.size === 0) fail(source, "it holds no tensors");
+  const control = prefixOf(source, "input_hint_block.0.weight", [CONTROL_PREFIX, ""]);
+  const unet = source.entries.get(`${UNET_PREFIX}.input_blocks.0.0.weight`);
+  if (unet) {
+    const known = familyOf(source, UNET_PREFIX, family);
+    return { kind: "checkpoint", family: known, inChannels: unet.shape[1] ?? 0 };
+  }
+  if (control !== undefined)
+    return { kind: "controlnet", family: familyOf(source, control, family), prefix: control };
+  const vae = prefixOf(source, "encoder.down.0.block.0.conv1.weight", [VAE_PREFIX, ""]);
+  if (vae !== undefined) return { kind: "vae", prefix: vae };
+
+  const names = [...source.entries.keys()];
+  if (names.some((name) => LORA.test(name)))
+    return fail(source, "it is a LoRA, which is given beside a model and not instead of one");
+  for (const [name, what] of DIFFUSERS) if (source.entries.has(name)) return { kind: "diffusers", what };
+  for (const [piece, what] of FOREIGN)
+    if (names.some((name) => name.includes(piece)))
+      return fail(source, `it looks like ${what}, which is not supported`);
+  return fail(source, "its tensors are of no kind that is known here");
+}
