@@ -33,6 +33,8 @@ export interface ResnetOptions {
   /** Resamples both branches, without parameters, before the first convolution. */
   readonly resample?: "up" | "down";
   readonly dropout?: number;
+  /** See `DropoutOptions`. */
+  readonly purpose?: number | string;
 }
 
 /** Norm, activation, convolution, twice, beside a shortcut (He et al. 2016; Ho et al. 2020). */
@@ -59,7 +61,7 @@ export class ResnetBlock2D extends Module {
     const timeChannels = timeScaleShift === "scale_shift" ? 2 * outChannels : outChannels;
     this.timeEmbProj = timeDim === undefined ? undefined : new Linear(timeDim, timeChannels, {}, rng);
     this.norm2 = new GroupNorm(groupsOut, outChannels, { eps });
-    this.dropout = new Dropout(options.dropout ?? 0);
+    this.dropout = new Dropout(options.dropout ?? 0, { purpose: options.purpose });
     this.conv2 = new Conv2d(outChannels, outChannels, 3, { padding: 1 }, rng);
     this.convShortcut = channels === outChannels ? undefined : new Conv2d(channels, outChannels, 1, {}, rng);
     if (resample === "up") this.resample = new Upsample2D(channels, { kind: "nearest" }, rng);

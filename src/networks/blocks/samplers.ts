@@ -21,6 +21,7 @@ export interface UpsampleOptions {
 /** Twice the size, or the size of the skip connection that comes next. */
 export class Upsample2D extends Module {
   readonly conv: Conv2d | ConvTranspose | undefined;
+  readonly kind: NonNullable<UpsampleOptions["kind"]>;
 
   constructor(channels: number, options: UpsampleOptions, rng: Rng) {
     super();
@@ -28,11 +29,12 @@ export class Upsample2D extends Module {
     if (kind === "conv") this.conv = new Conv2d(channels, outChannels, 3, { padding: 1 }, rng);
     if (kind === "transpose")
       this.conv = new ConvTranspose(channels, outChannels, 4, { stride: 2, padding: 1 }, rng);
+    this.kind = kind;
   }
 
   /** x [N, C, H, W] gives [N, K, 2 H, 2 W], or the given size (not with a transposed convolution). */
   call(x: Tensor, size?: Size): Tensor {
-    if (this.conv instanceof ConvTranspose) return this.conv.call(x);
+    if (this.kind === "transpose") return this.conv!.call(x);
     const larger = size ? resize(x, size, { mode: "nearest" }) : upsample(x, 2);
     return this.conv ? this.conv.call(larger) : larger;
   }

@@ -1,5 +1,5 @@
 /** Activations by name: names, unlike functions, can be written into a configuration and compared. */
-import { gelu, quickGelu, relu, sigmoid, silu, type Tensor, tanh } from "../../tensor/index.ts";
+import { gelu, quickGelu, relu, sigmoid, silu, softplus, type Tensor, tanh } from "../../tensor/index.ts";
 
 /** `gelu` is exact (erf), `geluTanh` its usual approximation, `quickGelu` that of CLIP. */
 export const ACTIVATIONS = {
@@ -9,6 +9,7 @@ export const ACTIVATIONS = {
   gelu: (x: Tensor): Tensor => gelu(x),
   geluTanh: (x: Tensor): Tensor => gelu(x, "tanh"),
   quickGelu,
+  mish: (x: Tensor): Tensor => x.mul(tanh(softplus(x))),
   sigmoid,
   tanh,
 } as const satisfies Record<string, (x: Tensor) => Tensor>;

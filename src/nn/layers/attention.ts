@@ -1,6 +1,6 @@
 /** Attention with projections. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import { attention, type Tensor } from "../../tensor/index.ts";
+import { attention, cast, type Tensor } from "../../tensor/index.ts";
 import type { Rng } from "../init.ts";
 import { Module } from "../module.ts";
 import { Linear } from "./linear.ts";
@@ -12,22 +12,24 @@ const splitHeads = (x: Tensor, heads: number): Tensor =>
 /**
  * Scaled dot-product attention in several heads (Vaswani et al. 2017): q [N, Q, heads D], k [N, K, heads D] and
  * v [N, K, heads E] give [N, Q, heads E]. A boolean mask keeps what is true, a float mask is added; its shape is
- * [Q, K], [N, Q, K] or [N, heads, Q, K], with 1 wherever it is the same for all.
+ * [Q, K], [N, Q, K] or [N, heads, Q, K], with 1 wherever it is the same for all. `upcast` computes in f32 what is of
+ * half precision.
  */
 export function multiHeadAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { heads, mask, scale }: { heads: number; mask?: Tensor; scale?: number },
+  { heads, mask, scale, upcast = false }: { heads: number; mask?: Tensor; scale?: number; upcast?: boolean },
 ): Tensor {
   for (const x of [q, k, v]) {
     if (x.rank !== 3 || x.shape[2]! % heads !== 0)
       throw new ShapeError(`multiHeadAttention: expected [N, T, ${heads} * D], got ${x}`);
   }
-  const [qs, ks, vs] = [q, k, v].map((x) => splitHeads(x, heads)) as [Tensor, Tensor, Tensor];
+  const split = (x: Tensor): Tensor => splitHeads(upcast ? cast(x, "f32") : x, heads);
   const perHead = mask?.rank === 3 ? mask.unsqueeze(1) : mask;
-  const out = attention(qs, ks, vs, { mask: perHead, scale }); // [N, heads, Q, E]
-  return out.transpose([0, 2, 1, 3]).reshape([out.shape[0]!, out.shape[2]!, heads * out.shape[3]!]);
+  const out = attention(split(q), split(k), split(v), { mask: perHead, scale }); // [N, heads, Q, E]
+  const joined = out.transpose([0, 2, 1, 3]).reshape([out.shape[0]!, out.shape[2]!, heads * out.shape[3]!]);
+  return cast(joined, q.dtype);
 }
 
 export interface AttentionOptions {
@@ -41,6 +43,8 @@ export interface AttentionOptions {
   readonly bias?: boolean;
   /** Bias of the output projection. Default true. */
   readonly outBias?: boolean;
+  /** Computes scores and sums in f32 when the projections are of half precision. Default false. */
+  readonly upcast?: boolean;
 }
 
 /** Self attention, or cross attention when a context is given. Keys as in diffusers. */
@@ -50,6 +54,7 @@ export class MultiHeadAttention extends Module {
   readonly toV: Linear;
   readonly toOut: readonly [Linear];
   readonly heads: number;
+  readonly upcast: boolean;
 
   constructor(queryDim: number, options: AttentionOptions, rng: Rng) {
     super();
@@ -63,6 +68,7 @@ export class MultiHeadAttention extends Module {
     this.toV = new Linear(contextDim, inner, { bias }, rng);
     this.toOut = [new Linear(inner, outDim, { bias: outBias }, rng)];
     this.heads = heads;
+    this.upcast = options.upcast ?? false;
   }
 
   /** x [N, T, C] and context [N, S, contextDim] (default: x) give [N, T, outDim]. See `multiHeadAttention` for masks. */
@@ -70,6 +76,6 @@ export class MultiHeadAttention extends Module {
     const q = this.toQ.call(x);
     const k = this.toK.call(context);
     const v = this.toV.call(context);
-    return this.toOut[0].call(multiHeadAttention(q, k, v, { heads: this.heads, mask }));
+    return this.toOut[0].call(multiHeadAttention(q, k, v, { heads: this.heads, mask, upcast: this.upcast }));
   }
 }

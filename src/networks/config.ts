@@ -1,0 +1,121 @@
+/** Configurations of networks, read and checked: an error names the key, the value that came and what would be right. */
+import { ArgumentError } from "../errors.ts";
+import type { Activation } from "../nn/index.ts";
+
+/** A kind of value. */
+export interface Kind<T> {
+  /** Completes "expected …". */
+  readonly expected: string;
+  is(value: unknown): value is T;
+}
+
+const kind = <T>(expected: string, is: (value: unknown) => boolean): Kind<T> => ({
+  expected,
+  is: (value): value is T => is(value),
+});
+
+export const NUMBER = kind<number>("a finite number", (v) => Number.isFinite(v));
+export const POSITIVE = kind<number>("a number above 0", (v) => Number.isFinite(v) && (v as number) > 0);
+export const COUNT = kind<number>("a positive integer", (v) => Number.isInteger(v) && (v as number) >= 1);
+export const NATURAL = kind<number>("an integer from 0", (v) => Number.isInteger(v) && (v as number) >= 0);
+export const FLAG = kind<boolean>("true or false", (v) => typeof v === "boolean");
+export const PROBABILITY = kind<number>(
+  "a probability below 1",
+  (v) => Number.isFinite(v) && (v as number) >= 0 && (v as number) < 1,
+);
+
+const quoted = (value: unknown): string => JSON.stringify(value) ?? String(value);
+
+/** One of the values. */
+export const oneOf = <const T>(...values: readonly T[]): Kind<T> =>
+  kind(values.map(quoted).join(" or "), (v) => values.includes(v as T));
+
+/** One of the names of a table. */
+export const keyOf = <K extends string>(table: Readonly<Record<K, unknown>>): Kind<K> =>
+  oneOf(...(Object.keys(table) as K[]));
+
+/** A list of values of a kind. */
+export const listOf = <T>(one: Kind<T>): Kind<readonly T[]> =>
+  kind(`a list, each ${one.expected}`, (v) => Array.isArray(v) && v.length > 0 && v.every((x) => one.is(x)));
+
+/** A configuration of one network: JSON as the reference library writes it, where null counts as absent. */
+export class Config {
+  /** Class name, for messages. */
+  readonly network: string;
+  private readonly values: Readonly<Record<string, unknown>>;
+
+  /** Throws `ArgumentError` unless `values` is an object. */
+  constructor(network: string, values: unknown) {
+    if (typeof values !== "object" || values === null || Array.isArray(values))
+      throw new ArgumentError(`${network}: expected a configuration object, got ${quoted(values)}`);
+    this.network = network;
+    this.values = values as Record<string, unknown>;
+  }
+
+  has(key: string): boolean {
+    return this.values[key] !== undefined && this.values[key] !== null;
+  }
+
+  /** Whether the key is there with the value null. */
+  isNull(key: string): boolean {
+    return this.values[key] === null;
+  }
+
+  /** The error for a key whose value is not as expected. */
+  error(key: string, expected: string): ArgumentError {
+    return new ArgumentError(
+      `${this.network} config: "${key}": expected ${expected}, got ${quoted(this.values[key])}`,
+    );
+  }
+
+  /** The value, or the fallback where it is absent. Without a fallback the key is required. */
+  value<T>(key: string, one: Kind<T>, fallback?: T): T {
+    const found = this.optional(key, one) ?? fallback;
+    if (found === undefined) throw this.error(key, one.expected);
+    return found;
+  }
+
+  /** The value, or undefined where it is absent. */
+  optional<T>(key: string, one: Kind<T>): T | undefined {
+    if (!this.has(key)) return undefined;
+    const value = this.values[key];
+    if (!one.is(value)) throw this.error(key, one.expected);
+    return value;
+  }
+
+  /** A value for each of some levels: a list of as many, or one for all. */
+  perLevel<T>(key: string, levels: number, one: Kind<T>, fallback?: T): readonly T[] {
+    const given = this.has(key) ? this.values[key] : fallback;
+    if (one.is(given)) return Array.from({ length: levels }, () => given);
+    const list = listOf(one);
+    if (!list.is(given)) throw this.error(key, `${one.expected}, or one for each of ${levels} levels`);
+    if (given.length !== levels) throw this.error(key, `${levels} values, one for each level`);
+    return given;
+  }
+
+  /** Accepts a key only with one of these values (or absent): what else there is in the reference is not built here. */
+  supports(key: string, ...values: readonly unknown[]): void {
+    if (!this.has(key) || values.includes(this.values[key])) return;
+    throw this.error(key, values.length > 0 ? `${values.map(quoted).join(" or ")} (or none)` : "none");
+  }
+
+  /** That channels split into groups or heads. */
+  divides(key: string, count: number, channels: number, what: string): void {
+    if (channels % count !== 0)
+      throw this.error(key, `a divisor of the ${channels} channels of ${what} (${count} is not)`);
+  }
+}
+
+const ACTIVATION_NAMES = {
+  silu: "silu",
+  swish: "silu",
+  gelu: "gelu",
+  relu: "relu",
+  mish: "mish",
+} as const satisfies Record<string, Activation>;
+
+/** An activation by its name in the reference library. */
+export function activationOf(config: Config, key: string, fallback: Activation): Activation {
+  const name = config.optional(key, keyOf(ACTIVATION_NAMES));
+  return name === undefined ? fallback : ACTIVATION_NAMES[name];
+}
