@@ -17,11 +17,11 @@ export function editDistance(a: string, b: string): number {
   return last[b.length]!;
 }
 
-/** The candidate nearest to a word, or undefined when none is near: at most a third of the letters may differ. */
+/** The candidate nearest to a word, or undefined when none is near: at most two letters in five may differ. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   const wanted = word.slice(0, 100).toLowerCase();
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(wanted.length / 3)) + 1;
+  let bestDistance = Math.max(1, Math.floor(wanted.length / 2.5)) + 1;
   for (const candidate of candidates) {
     const known = candidate.toLowerCase();
     const begins = wanted.length >= 3 && known.startsWith(wanted);
