@@ -1,0 +1,16 @@
+/** Metrics: numbers that merge, that carry their recipe, and that agree with independent implementations. */
+export * from "./bootstrap.ts";
+export * from "./classification.ts";
+export * from "./detection.ts";
+export * from "./disentanglement.ts";
+export * from "./frechet.ts";
+export * from "./image-similarity.ts";
+export * from "./inception-score.ts";
+export * from "./kernel-distance.ts";
+export * from "./lpips.ts";
+export * from "./manifold.ts";
+export * from "./matching.ts";
+export * from "./recipe.ts";
+export * from "./sample-table.ts";
+export * from "./segmentation.ts";
+export * from "./similarity.ts";
