@@ -1,0 +1,100 @@
+/** Pictures as tensors: any format that sharp reads comes in, 8-bit PNG goes out. */
+import { readFile } from "node:fs/promises";
+import sharp from "sharp";
+import { FormatError, ShapeError } from "../errors.ts";
+import { fromHost, type Tensor } from "../tensor/index.ts";
+import { disguiseHint, MAGIC_BYTES } from "./disguise.ts";
+
+/** Width and height in pixels. */
+export interface PictureSize {
+  readonly width: number;
+  readonly height: number;
+}
+
+export interface ReadPictureOptions {
+  /** Scaled (Lanczos) and cut at the edges to this size. Default: as it is. */
+  readonly size?: PictureSize;
+}
+
+interface Pixels extends PictureSize {
+  readonly rgb: Uint8Array; // [H, W, 3]
+}
+
+function unreadable(path: string, bytes: Uint8Array, cause: unknown): FormatError {
+  const hint = disguiseHint(bytes.subarray(0, MAGIC_BYTES));
+  return new FormatError(`${path}: not a picture that can be read (${(cause as Error).message})${hint}`, {
+    cause,
+  });
+}
+
+/** Width and height of a picture the way it is looked at. @throws {FormatError} when it is none */
+export async function pictureSize(path: string): Promise<PictureSize> {
+  const bytes = await readFile(path);
+  try {
+    const { width, height } = (await sharp(bytes).metadata()).autoOrient;
+    return { width, height };
+  } catch (error) {
+    throw unreadable(path, bytes, error);
+  }
+}
+
+async function readPixels(path: string, { size }: ReadPictureOptions): Promise<Pixels> {
+  const bytes = await readFile(path);
+  try {
+    const upright = sharp(bytes).autoOrient().removeAlpha().toColourspace("srgb");
+    const scaled = size ? upright.resize({ ...size, fit: "cover", kernel: "lanczos3" }) : upright;
+    const { data, info } = await scaled.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+    const { width, height, channels } = info;
+    if (channels === 3) return { width, height, rgb: data };
+    const rgb = Uint8Array.from(
+      { length: width * height * 3 },
+      (_, i) => data[Math.floor(i / 3) * channels]!,
+    );
+    return { width, height, rgb };
+  } catch (error) {
+    throw unreadable(path, bytes, error);
+  }
+}
+
+/** A picture as [1, 3, H, W] with values in [-1, 1]; transparency is left out. @throws {FormatError} when it is none */
+export async function readPicture(path: string, options: ReadPictureOptions = {}): Promise<Tensor> {
+  const { width, height, rgb } = await readPixels(path, options);
+  const plane = width * height;
+  const values = Float32Array.from(
+    { length: 3 * plane },
+    (_, i) => rgb[(i % plane) * 3 + Math.floor(i / plane)]! / 127.5 - 1,
+  );
+  return fromHost("f32", [1, 3, height, width], values);
+}
+
+/** A picture's brightness (ITU-R 601) as [1, 1, H, W] with values in [0, 1]. @throws {FormatError} when it is none */
+export async function readMask(path: string, options: ReadPictureOptions = {}): Promise<Tensor> {
+  const { width, height, rgb } = await readPixels(path, options);
+  const luma = (i: number): number =>
+    (rgb[3 * i]! * 19595 + rgb[3 * i + 1]! * 38470 + rgb[3 * i + 2]! * 7471 + 0x8000) >> 16;
+  const values = Float32Array.from({ length: width * height }, (_, i) => luma(i) / 255);
+  return fromHost("f32", [1, 1, height, width], values);
+}
+
+/** Sample `index` of x [N, 3 or 1, H, W] with values in [-1, 1] as 8-bit [H, W, 3]. @throws {ShapeError} for another shape */
+export async function toPixels(x: Tensor, index = 0): Promise<Uint8Array> {
+  const [n, channels, h, w] = x.shape as [number, number, number, number];
+  if (x.rank !== 4 || (channels !== 1 && channels !== 3) || index >= n)
+    throw new ShapeError(`toPixels: expected [N, 1 or 3, H, W] with N above ${index}, got [${x.shape}]`);
+  const values = (await x.data()) as Float32Array;
+  const plane = h * w;
+  const start = index * channels * plane;
+  const rgb = new Uint8Array(plane * 3);
+  for (let c = 0; c < 3; c++) {
+    const from = start + (c % channels) * plane;
+    for (let i = 0; i < plane; i++)
+      rgb[3 * i + c] = Math.min(255, Math.max(0, Math.round((values[from + i]! + 1) * 127.5)));
+  }
+  return rgb;
+}
+
+/** Bytes of a PNG of pixels [H, W, 3]. The same pixels give the same bytes. */
+export const encodePng = (rgb: Uint8Array, { width, height }: PictureSize): Promise<Buffer> =>
+  sharp(rgb, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
