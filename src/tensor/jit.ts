@@ -5,6 +5,7 @@ import { evaluate, toDevice } from "./eager.ts";
 import { assertFits } from "./memory.ts";
 import { type Capabilities, PLAIN_ONNX } from "./onnx/builder.ts";
 import { type LoweredGraph, lowerGraph } from "./onnx/lower.ts";
+import { cast } from "./ops/control.ts";
 import { input } from "./ops/create.ts";
 import {
   checkDevice,
@@ -54,11 +55,28 @@ export interface Jitted<Args extends unknown[], R> {
   close(): Promise<void>;
 }
 
-/** Traces a function with placeholders of the given avals in place of its leaves. */
-export function trace<Args extends unknown[], R>(f: (...args: Args) => R, args: Args) {
+/**
+ * What is fed for an argument: for a half-precision weight that a cast widens, the half itself, and the cast is done
+ * within the graph. So weights stay in memory once, in the width of their file.
+ */
+function fed(t: Tensor): Tensor {
+  const [source] = t.node.inputs;
+  const isWidened = t.node.op?.name === "cast" && !t.node.gone && source?.dtype === "f16" && source.value;
+  return isWidened ? source : t;
+}
+
+/**
+ * Traces a function with placeholders in place of its leaves. `sources` are what is fed for them: of the same shapes,
+ * and of dtypes that are cast to those of the leaves.
+ */
+export function trace<Args extends unknown[], R>(
+  f: (...args: Args) => R,
+  args: Args,
+  sources?: readonly Tensor[],
+) {
   const { leaves, def } = flatten(args);
-  const inputs = leaves.map((t) => input(t.shape, t.dtype));
-  const result = f(...(def.unflatten(inputs) as Args));
+  const inputs = (sources ?? leaves).map((t) => input(t.shape, t.dtype));
+  const result = f(...(def.unflatten(inputs.map((t, i) => cast(t, leaves[i]!.dtype))) as Args));
   if (result instanceof Promise)
     throw new ArgumentError("jit: the traced function must not be async: values do not exist while tracing");
   const { leaves: outputs, def: resultDef } = flatten(result);
@@ -68,14 +86,15 @@ export function trace<Args extends unknown[], R>(f: (...args: Args) => R, args: 
 async function compile(
   f: (...args: never[]) => unknown,
   args: unknown[],
+  sources: readonly Tensor[],
   device: Device,
   settings: SessionSettings,
 ): Promise<Compiled> {
   const rt = await runtime();
-  const { inputs, outputs, resultDef } = trace(f as (...a: unknown[]) => unknown, args);
+  const { inputs, outputs, resultDef } = trace(f as (...a: unknown[]) => unknown, args, sources);
   const graph = lowerGraph(outputs, { capabilities: await rt.capabilities(device), inputs, data: "embed" });
-  const fed = inputs.reduce((n, t) => n + t.bytes, 0);
-  assertFits(graph.peakBytes + fed, "this compiled function");
+  const inputBytes = inputs.reduce((n, t) => n + t.bytes, 0);
+  assertFits(graph.peakBytes + inputBytes, "this compiled function");
   const session = graph.outputs.some((o) => "name" in o)
     ? await rt.createSession(graph.model, device, settings)
     : undefined;
@@ -126,10 +145,15 @@ export function jit<Args extends unknown[], R>(
   const pool = new BufferPool();
   let retired: Retired[] = [];
 
-  async function find(key: string, args: Args, device: Device): Promise<Compiled> {
+  async function find(
+    key: string,
+    args: Args,
+    sources: readonly Tensor[],
+    device: Device,
+  ): Promise<Compiled> {
     let entry = compiled.get(key);
     compiled.delete(key);
-    entry ??= compile(f as never, args, device, options);
+    entry ??= compile(f as never, args, sources, device, options);
     compiled.set(key, entry);
     entry.catch(() => compiled.delete(key));
     if (compiled.size > (options.maxSignatures ?? 8)) {
@@ -157,10 +181,14 @@ export function jit<Args extends unknown[], R>(
   const call = async (...args: Args): Promise<R> => {
     checkDonated(args);
     const device = options.device ? await checkDevice(options.device) : await defaultDevice();
-    const { leaves, def } = flatten(args);
+    const { leaves: given, def } = flatten(args);
+    // A donated argument is a state, whose results have the leaves' own dtypes: it is widened once.
+    const leaves = args.flatMap((arg, i) => flatten(arg).leaves.map(donated.has(i) ? (t) => t : fed));
     await evaluate(leaves);
-    const key = `${device} ${def.key} ${leaves.map((t) => `${t.dtype}[${t.shape}]`).join(" ")}`;
-    const compiledGraph = await find(key, args, device);
+    const avals = leaves.map(
+      (t, i) => `${t.dtype}${t === given[i] ? "" : `>${given[i]!.dtype}`}[${t.shape}]`,
+    );
+    const compiledGraph = await find(`${device} ${def.key} ${avals.join(" ")}`, args, leaves, device);
     const { session, result, passes } = compiledGraph;
     const rt = await runtime();
 

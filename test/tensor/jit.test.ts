@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { createRng, Linear } from "../../src/nn/index.ts";
 import {
+  cast,
   fromHost,
   grad,
   jit,
@@ -74,6 +75,29 @@ describe("a compiled function", () => {
     const f = jit((x: Tensor) => x.add(1));
     const lazy = tensor([1]).mul(2);
     expect(await (await f(lazy)).mul(10).item()).toBe(30);
+    await f.close();
+  });
+
+  it("is fed widened half-precision weights as they are stored, and widens them inside", async () => {
+    const stored = tensor([1.5, -2, 0.25], { dtype: "f16" });
+    const weights = { w: cast(stored, "f32"), b: tensor([1, 2, 3]) };
+    const f = jit((m: typeof weights, x: Tensor) => ({ y: m.w.mul(x).add(m.b), w: m.w }));
+    for (const scale of [2, 4]) {
+      const { y, w } = await f(weights, tensor([scale, scale, scale]));
+      expect(await y.toArray()).toEqual([1.5 * scale + 1, -2 * scale + 2, 0.25 * scale + 3]);
+      expect([w.dtype, await w.toArray()]).toEqual(["f32", [1.5, -2, 0.25]]);
+    }
+    expect(f.signatures).toBe(1);
+    expect(weights.w.value).toBeUndefined(); // no copy in full precision was kept
+    await f.close();
+  });
+
+  it("widens a donated half-precision state once, so that the next call finds the same signature", async () => {
+    const f = jit((s: { w: Tensor }) => ({ w: s.w.add(1) }), { donate: [0] });
+    const first = await f({ w: cast(tensor([1], { dtype: "f16" }), "f32") });
+    const second = await f(first);
+    expect(await second.w.toArray()).toEqual([3]);
+    expect(f.signatures).toBe(1);
     await f.close();
   });
 
