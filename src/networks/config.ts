@@ -61,6 +61,11 @@ export class Config {
     return this.values[key] === null;
   }
 
+  /** Whatever the file says. */
+  raw(key: string): unknown {
+    return this.values[key];
+  }
+
   /** The error for a key whose value is not as expected. */
   error(key: string, expected: string): ArgumentError {
     return new ArgumentError(
@@ -84,7 +89,7 @@ export class Config {
   }
 
   /** A value for each of some levels: a list of as many, or one for all. */
-  perLevel<T>(key: string, levels: number, one: Kind<T>, fallback?: T): readonly T[] {
+  perLevel<T>(key: string, levels: number, one: Kind<T>, fallback: T): readonly T[] {
     const given = this.has(key) ? this.values[key] : fallback;
     if (one.is(given)) return Array.from({ length: levels }, () => given);
     const list = listOf(one);
