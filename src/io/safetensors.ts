@@ -89,6 +89,9 @@ const NAMES: Readonly<Record<DType, string>> = {
 const BY_NAME = new Map(Object.entries(NAMES).map(([dtype, name]) => [name, dtype as DType]));
 const RANK = new Map([...SAFETENSORS_BITS.keys()].map((name, rank) => [name, rank]));
 
+/** Our element type of a name in the format, or undefined where there is none. */
+export const dtypeNamed = (name: string): DType | undefined => BY_NAME.get(name);
+
 /** True for a tensor that is kept as bytes because its element type has no {@link DType}. */
 export const isRawTensor = (tensor: StoredTensor): tensor is RawTensor => "bytes" in tensor;
 
@@ -193,6 +196,9 @@ function stored({ dtype: name, shape }: SafetensorsEntry, bytes: Uint8Array): St
   return { dtype, shape, data };
 }
 
+/** Name of a dtype in the format. */
+export const safetensorsName = (dtype: DType): string => NAMES[dtype];
+
 /** A name and everything that the header says about its tensor. */
 interface Item {
   readonly name: string;
@@ -216,7 +222,37 @@ export function safetensorsChunks(
   const pairs =
     tensors instanceof Map ? [...tensors] : Object.entries(tensors as Record<string, StoredTensor>);
   const items = pairs.map(([name, tensor]) => item(name, tensor)).sort(compareItems);
-  return [encodeHeader(items, metadata), ...items.map(({ bytes }) => bytes)];
+  const sized = items.map((item) => ({ ...item, size: item.bytes.length }));
+  return [encodeHeader(sized, metadata), ...items.map(({ bytes }) => bytes)];
+}
+
+/**
+ * The bytes of a file whose tensors are made one by one, so that it may be larger than memory: its header, then what
+ * `read` gives for each name. The same bytes as those of {@link safetensorsChunks}.
+ *
+ * @param entries dtype (as the format names it) and shape of every tensor
+ * @throws {ShapeError | DTypeError | ArgumentError} for a tensor, name or metadata that the format cannot hold, or a
+ *   tensor that is not what its entry says
+ */
+export async function* safetensorsStream(
+  entries: ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>,
+  read: (name: string) => Promise<StoredTensor>,
+  metadata: ReadonlyMap<string, string> | Readonly<Record<string, string>> = {},
+): AsyncGenerator<Uint8Array> {
+  const items = [...entries].map(([name, { dtype, shape }]) => {
+    const bits = checkEntry(name, dtype, shape);
+    return { name, dtype, shape, size: spanOf(shape, bits) ?? 0 };
+  });
+  items.sort(compareItems);
+  yield encodeHeader(items, metadata);
+  for (const { name, dtype, shape } of items) {
+    const made = item(name, await read(name));
+    if (made.dtype !== dtype || String(made.shape) !== String(shape))
+      throw new ShapeError(
+        `tensor ${quote(name)}: expected ${dtype} [${shape}], got ${made.dtype} [${made.shape}]`,
+      );
+    yield made.bytes;
+  }
 }
 
 /** A whole file as bytes; see {@link safetensorsChunks}. */
@@ -234,20 +270,26 @@ export function encodeSafetensors(
   return out;
 }
 
-function item(name: string, tensor: StoredTensor): Item {
+/** Bits per element. Throws for a name, dtype or shape that the format cannot hold. */
+function checkEntry(name: string, dtype: string, shape: readonly number[]): number {
   if (name === METADATA_KEY) throw new ArgumentError(`a tensor cannot be named "${METADATA_KEY}"`);
   checkText(name, "tensor name");
-  const { shape } = tensor;
   for (const extent of shape) {
     if (!Number.isSafeInteger(extent) || extent < 0) {
       throw new ShapeError(`tensor ${quote(name)}: expected extents from 0 to 2^53 - 1, got [${shape}]`);
     }
   }
-  const dtype = isRawTensor(tensor) ? tensor.dtype : NAMES[tensor.dtype];
   const bits = SAFETENSORS_BITS.get(dtype);
   if (bits === undefined) {
-    throw new DTypeError(`tensor ${quote(name)}: safetensors has no dtype ${quote(String(tensor.dtype))}`);
+    throw new DTypeError(`tensor ${quote(name)}: safetensors has no dtype ${quote(String(dtype))}`);
   }
+  return bits;
+}
+
+function item(name: string, tensor: StoredTensor): Item {
+  const { shape } = tensor;
+  const dtype = isRawTensor(tensor) ? tensor.dtype : (NAMES[tensor.dtype] ?? tensor.dtype);
+  const bits = checkEntry(name, dtype, shape);
   const bytes = isRawTensor(tensor) ? tensor.bytes : bytesOfData(name, tensor);
   if (spanOf(shape, bits) !== bytes.length) {
     throw new ShapeError(
@@ -265,7 +307,9 @@ function bytesOfData(name: string, { dtype, data }: HostTensor): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
-function compareItems(a: Item, b: Item): number {
+type Sized = Omit<Item, "bytes"> & { readonly size: number };
+
+function compareItems(a: Omit<Item, "bytes">, b: Omit<Item, "bytes">): number {
   return RANK.get(b.dtype)! - RANK.get(a.dtype)! || compareCodePoints(a.name, b.name);
 }
 
@@ -279,7 +323,7 @@ export function compareCodePoints(a: string, b: string): number {
 }
 
 function encodeHeader(
-  items: readonly Item[],
+  items: readonly Sized[],
   metadata: ReadonlyMap<string, string> | Readonly<Record<string, string>>,
 ): Uint8Array {
   const members: string[] = [];
@@ -293,8 +337,8 @@ function encodeHeader(
     members.push(`"${METADATA_KEY}":{${sorted.join(",")}}`);
   }
   let at = 0;
-  for (const { name, dtype, shape, bytes } of items) {
-    const end = at + bytes.length;
+  for (const { name, dtype, shape, size } of items) {
+    const end = at + size;
     members.push(
       `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${at},${end}]}`,
     );

@@ -132,10 +132,28 @@ export function hostArray(dtype: DType, values: ArrayLike<number | bigint>): Hos
   return out;
 }
 
+const widening = new Map<DType, Float32Array>();
+
+/** The number of every 16-bit pattern: whole models are widened by looking up. */
+function wideningTable(dtype: "f16" | "bf16"): Float32Array {
+  let table = widening.get(dtype);
+  if (!table) {
+    const toNumber = dtype === "f16" ? f16ToNumber : bf16ToNumber;
+    table = Float32Array.from({ length: 2 ** 16 }, (_, bits) => toNumber(bits));
+    widening.set(dtype, table);
+  }
+  return table;
+}
+
 /** The same values in another dtype. Returns the array itself when nothing changes. */
 export function convertHost(data: HostArray, from: DType, to: DType): HostArray {
   if (from === to) return data;
   const out = new DTYPES[to].array(data.length);
+  if ((from === "f16" || from === "bf16") && to === "f32") {
+    const table = wideningTable(from);
+    for (let i = 0; i < data.length; i++) out[i] = table[data[i] as number]!;
+    return out;
+  }
   for (let i = 0; i < data.length; i++) {
     const value = elementToNumber(from, data[i]!);
     out[i] = numberToElement(to, value) as never;

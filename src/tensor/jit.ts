@@ -1,11 +1,11 @@
 /** Compilation: a function over trees becomes one session per signature. */
 import { ArgumentError, TreeError } from "../errors.ts";
 import type { DType } from "./dtype.ts";
-import { evaluate, toDevice } from "./eager.ts";
+import { evaluate, loadFiles, toDevice } from "./eager.ts";
 import { assertFits } from "./memory.ts";
 import { type Capabilities, PLAIN_ONNX } from "./onnx/builder.ts";
-import { type LoweredGraph, lowerGraph } from "./onnx/lower.ts";
-import { cast } from "./ops/control.ts";
+import { type LoweredGraph, lowerGraph, reachable } from "./onnx/lower.ts";
+import { cast, storedOf } from "./ops/control.ts";
 import { input } from "./ops/create.ts";
 import {
   checkDevice,
@@ -56,16 +56,6 @@ export interface Jitted<Args extends unknown[], R> {
 }
 
 /**
- * What is fed for an argument: for a half-precision weight that a cast widens, the half itself, and the cast is done
- * within the graph. So weights stay in memory once, in the width of their file.
- */
-function fed(t: Tensor): Tensor {
-  const [source] = t.node.inputs;
-  const isWidened = t.node.op?.name === "cast" && !t.node.gone && source?.dtype === "f16" && source.value;
-  return isWidened ? source : t;
-}
-
-/**
  * Traces a function with placeholders in place of its leaves. `sources` are what is fed for them: of the same shapes,
  * and of dtypes that are cast to those of the leaves.
  */
@@ -83,6 +73,10 @@ export function trace<Args extends unknown[], R>(
   return { inputs, outputs, resultDef };
 }
 
+/** Values from outside that a traced function uses. */
+const captured = (outputs: readonly Tensor[]): Tensor[] =>
+  reachable(outputs).flatMap((node) => (node.leaf === "data" ? node.tensors() : []));
+
 async function compile(
   f: (...args: never[]) => unknown,
   args: unknown[],
@@ -92,11 +86,13 @@ async function compile(
 ): Promise<Compiled> {
   const rt = await runtime();
   const { inputs, outputs, resultDef } = trace(f as (...a: unknown[]) => unknown, args, sources);
-  const graph = lowerGraph(outputs, { capabilities: await rt.capabilities(device), inputs, data: "embed" });
+  const capabilities = await rt.capabilities(device);
+  if (!capabilities.externalWeights) await loadFiles(captured(outputs));
+  const graph = lowerGraph(outputs, { capabilities, inputs, data: "embed" });
   const inputBytes = inputs.reduce((n, t) => n + t.bytes, 0);
   assertFits(graph.peakBytes + inputBytes, "this compiled function");
   const session = graph.outputs.some((o) => "name" in o)
-    ? await rt.createSession(graph.model, device, settings)
+    ? await rt.createSession(graph.model, device, settings, graph.weights)
     : undefined;
   const { outputs: results, avals } = graph; // the model's bytes are not kept: the session has them
   return {
@@ -182,8 +178,9 @@ export function jit<Args extends unknown[], R>(
     checkDonated(args);
     const device = options.device ? await checkDevice(options.device) : await defaultDevice();
     const { leaves: given, def } = flatten(args);
-    // A donated argument is a state, whose results have the leaves' own dtypes: it is widened once.
-    const leaves = args.flatMap((arg, i) => flatten(arg).leaves.map(donated.has(i) ? (t) => t : fed));
+    // Weights are fed in the width of their file. A donated argument is a state, whose results have the leaves' own
+    // dtypes: it is widened once.
+    const leaves = args.flatMap((arg, i) => flatten(arg).leaves.map(donated.has(i) ? (t) => t : storedOf));
     await evaluate(leaves);
     const avals = leaves.map(
       (t, i) => `${t.dtype}${t === given[i] ? "" : `>${given[i]!.dtype}`}[${t.shape}]`,
@@ -307,8 +304,9 @@ export async function exportOnnx<Args extends unknown[], R>(
       given?.[i] ?? (paths[i] ? `${fallback}.${paths[i]}` : fallback);
   for (const t of outputs)
     if (!t.node.op) throw new ArgumentError(`exportOnnx: result ${t} is not computed from the inputs`);
+  await loadFiles(captured(outputs));
   return lowerGraph(outputs, {
-    capabilities: options.capabilities ?? PLAIN_ONNX,
+    capabilities: { ...(options.capabilities ?? PLAIN_ONNX), externalWeights: false },
     inputs,
     data: "embed",
     inputName: named(options.inputNames, def.paths, "input"),

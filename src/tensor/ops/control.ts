@@ -99,6 +99,15 @@ export async function castHost(x: Tensor, to: DType): Promise<Tensor> {
   return fromHost(to, x.shape, convertHost(await x.data(), x.dtype, to));
 }
 
+/**
+ * What is in memory of a tensor: the f16 leaf that a cast would widen, as weights are kept, or the tensor itself.
+ */
+export function storedOf(x: Tensor): Tensor {
+  const [source] = x.node.inputs;
+  const isWidened = x.node.op === castOp && !x.node.gone && source?.dtype === "f16" && source.value;
+  return isWidened ? source : x;
+}
+
 export const controlOps = {
   alias: aliasOp,
   stopGradient: stopGradientOp,
