@@ -1,0 +1,95 @@
+/** Emphasis in prompts, in the syntax of AUTOMATIC1111's web UI. */
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import type { Tensor } from "../../tensor/index.ts";
+
+/** A piece of a prompt and how much it counts. */
+export interface WeightedText {
+  readonly text: string;
+  readonly weight: number;
+}
+
+/** How much one pair of brackets changes a weight. */
+const STEP = 1.1;
+
+/** Deepest nesting that is honoured: beyond it, weights leave the range of single precision. */
+const MAX_DEPTH = 256;
+
+/** An escaped character, a bracket, the end of a weighted group, or text. */
+const PIECE = /\\([()[\]\\])|(\\)|:\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|([()[\]])|([^\\()[\]:]+|:)/g;
+
+/**
+ * A prompt as pieces with weights: `(text)` counts 1.1 times, `[text]` 1 / 1.1 times, `(text:1.3)` 1.3 times, nested
+ * groups multiply, `\(` is a plain bracket. A group that is never closed reaches to the end; a bracket that closes
+ * nothing is text. Neighbours of equal weight are joined. Throws `ArgumentError` for a weight that is not finite.
+ */
+export function parsePromptWeights(prompt: string): WeightedText[] {
+  const pieces: { text: string; weight: number }[] = [];
+  const open: { bracket: string; start: number }[] = [];
+  const close = (bracket: string, factor: number): boolean => {
+    const at = open.findLastIndex((group) => group.bracket === bracket);
+    if (at < 0) return false;
+    const [group] = open.splice(at, 1);
+    for (let i = group!.start; i < pieces.length; i++) pieces[i]!.weight *= factor;
+    return true;
+  };
+  for (const [whole, escaped, , weight, bracket] of prompt.matchAll(PIECE)) {
+    if ((bracket === "(" || bracket === "[") && open.length < MAX_DEPTH)
+      open.push({ bracket, start: pieces.length });
+    else if (weight !== undefined && close("(", Number(weight))) continue;
+    else if (bracket === ")" && close("(", STEP)) continue;
+    else if (bracket === "]" && close("[", 1 / STEP)) continue;
+    else pieces.push({ text: escaped ?? (whole === "\\" ? "" : whole), weight: 1 });
+  }
+  while (open.length > 0) {
+    const { bracket } = open.at(-1)!;
+    close(bracket, bracket === "(" ? STEP : 1 / STEP);
+  }
+  checkWeights(pieces);
+  return joinEqual(pieces);
+}
+
+function checkWeights(pieces: readonly WeightedText[]): void {
+  const bad = pieces.find(({ weight }) => !Number.isFinite(weight));
+  if (bad)
+    throw new ArgumentError(
+      `prompt: the weight of ${JSON.stringify(bad.text.slice(0, 80))} is ${bad.weight}`,
+    );
+}
+
+function joinEqual(pieces: readonly WeightedText[]): WeightedText[] {
+  const joined: { text: string; weight: number }[] = [];
+  for (const { text, weight } of pieces) {
+    const last = joined.at(-1);
+    if (last?.weight === weight) last.text += text;
+    else joined.push({ text, weight });
+  }
+  return joined.length > 0 ? joined : [{ text: "", weight: 1 }];
+}
+
+/** A prompt without its emphasis, for encoders that take none. */
+export const plainPrompt = (prompt: string): string =>
+  parsePromptWeights(prompt)
+    .map(({ text }) => text)
+    .join("");
+
+/**
+ * Embeddings [N, T, D] times the weights [N, T] of their tokens. With `rescale` (the default, as in the web UI) each
+ * sample keeps the mean it had; without, values simply grow.
+ */
+export function applyPromptWeights(
+  embeddings: Tensor,
+  weights: Tensor,
+  { rescale = true }: { rescale?: boolean } = {},
+): Tensor {
+  if (
+    embeddings.rank !== 3 ||
+    weights.rank !== 2 ||
+    embeddings.shape.slice(0, 2).join() !== weights.shape.join()
+  )
+    throw new ShapeError(
+      `applyPromptWeights: expected [N, T, D] and [N, T], got ${embeddings} and ${weights}`,
+    );
+  const weighted = embeddings.mul(weights.unsqueeze(2));
+  if (!rescale) return weighted;
+  return weighted.mul(embeddings.mean([1, 2], true).div(weighted.mean([1, 2], true)));
+}
