@@ -147,15 +147,21 @@ export class GaussianFourierFeatures extends Module {
 
 /**
  * Fixed positions of a grid, row by row: [rows * columns, dim]. The first half of the channels encodes the column, the
- * second the row, each as [sin | cos] of position * 10000^(-i / (dim / 4)), in double precision.
+ * second the row, each as [sin | cos] of position * 10000^(-i / (dim / 4)), in double precision. Neighbours are 1 apart
+ * unless a step says otherwise, by which a grid of another size is given the extent that a model knows.
  */
-export function sinCosPositions2d(dim: number, rows: number, columns: number): Tensor {
+export function sinCosPositions2d(
+  dim: number,
+  rows: number,
+  columns: number,
+  { rowStep = 1, columnStep = 1 }: { rowStep?: number; columnStep?: number } = {},
+): Tensor {
   const quarter = dim / 4;
   if (!Number.isInteger(quarter) || quarter < 1)
     throw new ArgumentError(`sinCosPositions2d: expected a multiple of 4 channels, got ${dim}`);
   const table = new Float32Array(rows * columns * dim);
   for (let place = 0; place < rows * columns; place++) {
-    const at = [place % columns, Math.floor(place / columns)];
+    const at = [(place % columns) * columnStep, Math.floor(place / columns) * rowStep];
     at.forEach((position, half) => {
       for (let i = 0; i < quarter; i++) {
         const angle = position / 10000 ** (i / quarter);
