@@ -1,0 +1,230 @@
+/** The denoiser of pictures without a context: DDPM and its relatives (Ho et al. 2020). */
+import {
+  activate,
+  Conv2d,
+  type Embedding,
+  GaussianFourierFeatures,
+  GroupNorm,
+  type Linear,
+  Module,
+  type Rng,
+  TimestepEmbedding,
+} from "../nn/index.ts";
+import { cast, type Tensor } from "../tensor/index.ts";
+import {
+  type BlockType,
+  DOWN_BLOCKS,
+  DownBlock2D,
+  type LevelOptions,
+  MidBlock2D,
+  type NetworkOptions,
+  SpatialAttention,
+  sizeOfMap,
+  Timesteps,
+  timesOf,
+  UP_BLOCKS,
+  UpBlock2D,
+} from "./blocks/index.ts";
+import { COUNT, Config, FLAG, NATURAL, NUMBER, oneOf, POSITIVE } from "./config.ts";
+import {
+  blockTypes,
+  type ClassEmbedding,
+  classEmbedding,
+  levelChannels,
+  networkOptions,
+  skipChannels,
+} from "./unet-config.ts";
+import { classLayer, needed } from "./unet-encoder.ts";
+
+/** A checked configuration. */
+export interface UNet2DConfig {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly centerInput: boolean;
+  readonly timeKind: "positional" | "fourier";
+  readonly flipSinToCos: boolean;
+  readonly freqShift: number;
+  readonly classes: ClassEmbedding | undefined;
+  readonly network: NetworkOptions;
+  readonly downsamplePadding: number;
+  readonly downs: readonly LevelOptions[];
+  readonly ups: readonly (LevelOptions & { readonly skips: readonly number[] })[];
+  /** Groups 0: attention of the middle has no norm; undefined: the middle has no attention. */
+  readonly midAttention: { readonly headDim: number; readonly groups: number } | undefined;
+  readonly midScale: number;
+}
+
+export interface UNet2DOptions {
+  /** Labels [N], times [N] or vectors [N, T], as `class_embed_type` says. */
+  readonly classLabels?: Tensor;
+  /** Key of dropout; absent: nothing is dropped. */
+  readonly key?: Tensor;
+}
+
+/** A U-Net over pictures, with self attention, in the layout of diffusers. */
+export class UNet2DModel extends Module {
+  readonly convIn: Conv2d;
+  readonly timeProj: Timesteps | GaussianFourierFeatures;
+  readonly timeEmbedding: TimestepEmbedding;
+  readonly classEmbedding: Embedding | TimestepEmbedding | Linear | undefined;
+  readonly downBlocks: readonly DownBlock2D[];
+  readonly midBlock: MidBlock2D;
+  readonly upBlocks: readonly UpBlock2D[];
+  readonly convNormOut: GroupNorm;
+  readonly convOut: Conv2d;
+  readonly centerInput: boolean;
+  readonly classKind: ClassEmbedding["kind"] | undefined;
+
+  constructor(config: UNet2DConfig, rng: Rng) {
+    super();
+    const { network, downs, ups, classes, midAttention, midScale } = config;
+    const { timeDim, eps, groups } = network;
+    const [top, bottom] = [downs[0]!.outChannels, downs.at(-1)!.outChannels];
+    const fourier = config.timeKind === "fourier";
+    this.convIn = new Conv2d(config.inChannels, top, 3, { padding: 1 }, rng);
+    this.timeProj = fourier
+      ? new GaussianFourierFeatures(top, { scale: 16, log: true }, rng)
+      : new Timesteps(top, config);
+    const times = { inputDim: fourier ? 2 * top : top, dim: timeDim };
+    this.timeEmbedding = new TimestepEmbedding(times.inputDim, timeDim, {}, rng);
+    this.classEmbedding = classLayer(classes, times, "silu", rng);
+    const padding = config.downsamplePadding;
+    this.downBlocks = downs.map((level) => new DownBlock2D({ ...level, padding }, network, rng));
+    const attention =
+      midAttention &&
+      new SpatialAttention(bottom, { ...midAttention, eps, outputScaleFactor: midScale }, rng);
+    this.midBlock = new MidBlock2D(bottom, { ...network, outputScaleFactor: midScale }, [attention], rng);
+    this.upBlocks = ups.map((level) => new UpBlock2D(level, network, rng));
+    this.convNormOut = new GroupNorm(groups, top, { eps });
+    this.convOut = new Conv2d(top, config.outChannels, 3, { padding: 1 }, rng);
+    this.centerInput = config.centerInput;
+    this.classKind = classes?.kind;
+  }
+
+  /** x [N, C, H, W] and timestep [N] or [1] give [N, K, H, W]. */
+  call(x: Tensor, timestep: Tensor, options: UNet2DOptions = {}): Tensor {
+    const inputs = { time: this.embed(x, timestep, options.classLabels), key: options.key };
+    let h = this.convIn.call(this.centerInput ? x.mul(2).sub(1) : x);
+    const skips = [h];
+    for (const block of this.downBlocks) {
+      const out = block.call(h, inputs);
+      skips.push(...out.skips);
+      h = out.x;
+    }
+    h = this.midBlock.call(h, inputs);
+    for (const block of this.upBlocks) {
+      const own = skips.splice(-block.resnets.length).toReversed();
+      const next = skips.at(-1);
+      h = block.call(h, own, inputs, next && sizeOfMap(next));
+    }
+    return this.convOut.call(activate("silu", this.convNormOut.call(h)));
+  }
+
+  private embed(x: Tensor, timestep: Tensor, classLabels: Tensor | undefined): Tensor {
+    const times = (t: Tensor): Tensor => cast(this.timeProj.call(cast(t, "f32")), x.dtype);
+    const time = this.timeEmbedding.call(times(timesOf(timestep, x.shape[0]!)));
+    const labels = needed(this, "classLabels", classLabels, this.classKind !== undefined);
+    if (!labels) return time;
+    const vectors = this.classKind === "timestep" ? times(labels) : labels;
+    return time.add(this.classEmbedding ? this.classEmbedding.call(vectors) : vectors);
+  }
+}
+
+/** Block types with the sampler that the configuration names for those with self attention. */
+function withSampler(config: Config, key: string, types: readonly BlockType[]): readonly BlockType[] {
+  const resnetSampler = config.value(key, oneOf("conv", "resnet"), "conv") === "resnet";
+  return types.map((type) => (type.attention === "self" ? { ...type, resnetSampler } : type));
+}
+
+/** Levels of the way down. */
+function downLevels(config: Config): LevelOptions[] {
+  const self = "AttnDownBlock2D" as const;
+  const plain = {
+    DownBlock2D: DOWN_BLOCKS.DownBlock2D,
+    [self]: DOWN_BLOCKS[self],
+    ResnetDownsampleBlock2D: DOWN_BLOCKS.ResnetDownsampleBlock2D,
+  };
+  const named = blockTypes(config, "down_block_types", plain, ["DownBlock2D", self, self, self]);
+  const types = withSampler(config, "downsample_type", named);
+  const channels = levelChannels(config, types.length, [224, 448, 672, 896]);
+  const layers = config.value("layers_per_block", COUNT, 2);
+  return types.map((type, i) => {
+    const level = levelOf(config, `down_blocks.${i}`, type, channels[i]!);
+    return { ...level, inChannels: channels[Math.max(0, i - 1)]!, layers, resample: i < types.length - 1 };
+  });
+}
+
+/** The width of a head, which at `null` is all channels. */
+function headDimOf(config: Config, channels: number, where: string): number {
+  const headDim = config.isNull("attention_head_dim")
+    ? channels
+    : config.value("attention_head_dim", COUNT, 8);
+  config.divides("attention_head_dim", headDim, channels, where);
+  return headDim;
+}
+
+function levelOf(config: Config, name: string, type: BlockType, outChannels: number) {
+  const headDim = type.attention === "none" ? 1 : headDimOf(config, outChannels, name);
+  return { name, type, outChannels, headDim, heads: 1, contextDim: 0, depths: [], onlyCrossAttention: false };
+}
+
+/** Levels of the way up, for the levels of the way down. */
+function upLevels(config: Config, downs: readonly LevelOptions[]): UNet2DConfig["ups"] {
+  const self = "AttnUpBlock2D" as const;
+  const plain = {
+    UpBlock2D: UP_BLOCKS.UpBlock2D,
+    [self]: UP_BLOCKS[self],
+    ResnetUpsampleBlock2D: UP_BLOCKS.ResnetUpsampleBlock2D,
+  };
+  const named = blockTypes(config, "up_block_types", plain, [self, self, self, "UpBlock2D"]);
+  if (named.length !== downs.length)
+    throw config.error("up_block_types", `${downs.length} types, as many as on the way down`);
+  const left = skipChannels(downs);
+  return withSampler(config, "upsample_type", named).map((type, i) => {
+    const at = downs.length - 1 - i;
+    const layers = downs[at]!.layers + 1;
+    const level = levelOf(config, `up_blocks.${i}`, type, downs[at]!.outChannels);
+    const inChannels = downs[Math.min(downs.length - 1, at + 1)]!.outChannels;
+    const skips = left.splice(-layers).toReversed();
+    return { ...level, inChannels, layers, resample: at > 0, skips };
+  });
+}
+
+function midAttention(
+  config: Config,
+  network: NetworkOptions,
+  channels: number,
+): UNet2DConfig["midAttention"] {
+  if (!config.value("add_attention", FLAG, true)) return undefined;
+  const fallback = network.timeScaleShift === "default" ? network.groups : 0;
+  const groups = config.value("attn_norm_num_groups", COUNT, fallback);
+  return { headDim: headDimOf(config, channels, "mid_block"), groups };
+}
+
+/** A `UNet2DModel` from its `config.json`; see `unet2DCondition`. */
+export function unet2D(config: unknown, rng: Rng): UNet2DModel {
+  const read = new Config("UNet2DModel", config);
+  const downs = downLevels(read);
+  const network = networkOptions(read, 4 * downs[0]!.outChannels);
+  read.supports("attention_legacy_order", false);
+  read.supports("class_embed_type", "timestep", "identity");
+  read.supports("mid_block_type", "UNetMidBlock2D");
+  return new UNet2DModel(
+    {
+      inChannels: read.value("in_channels", COUNT, 3),
+      outChannels: read.value("out_channels", COUNT, 3),
+      centerInput: read.value("center_input_sample", FLAG, false),
+      timeKind: read.value("time_embedding_type", oneOf("positional", "fourier"), "positional"),
+      flipSinToCos: read.value("flip_sin_to_cos", FLAG, true),
+      freqShift: read.value("freq_shift", NUMBER, 0),
+      classes: classEmbedding(read),
+      network,
+      downsamplePadding: read.value("downsample_padding", NATURAL, 1),
+      downs,
+      ups: upLevels(read, downs),
+      midAttention: midAttention(read, network, downs.at(-1)!.outChannels),
+      midScale: read.value("mid_block_scale_factor", POSITIVE, 1),
+    },
+    rng,
+  );
+}
