@@ -16,3 +16,4 @@ export * from "./dit/config.ts";
 export * from "./dit/meta-keys.ts";
 export * from "./dit.ts";
 export * from "./patches.ts";
+export * from "./guided-diffusion-unet.ts";

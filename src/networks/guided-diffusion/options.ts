@@ -1,0 +1,190 @@
+/** Configurations of the networks of guided-diffusion: names of the reference code, checked; and the published ones. */
+import { COUNT, Config, FLAG, type Kind, listOf, NATURAL, oneOf, POSITIVE, PROBABILITY } from "../config.ts";
+import type { QkvOrder } from "./blocks.ts";
+
+/** What both networks are built from. */
+export interface GuidedPlan {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly modelChannels: number;
+  /** Width of the time embedding. */
+  readonly timeDim: number;
+  /** Channels of each level. */
+  readonly channels: readonly number[];
+  readonly resBlocks: readonly number[];
+  /** Which levels have attention. */
+  readonly attention: readonly boolean[];
+  readonly dropout: number;
+  /** Resampling has a convolution. */
+  readonly convResample: boolean;
+  /** Residual blocks resample. */
+  readonly resblockUpdown: boolean;
+  readonly timeScaleShift: "default" | "scale_shift";
+  readonly heads: number;
+  readonly headsUp: number;
+  /** Width of one head, which then decides their number. */
+  readonly headChannels: number | undefined;
+  readonly order: QkvOrder;
+  /** Transformers with cross attention in place of attention. */
+  readonly transformer:
+    | {
+        readonly contextDim: number;
+        readonly depths: readonly number[];
+        readonly depthMiddle: number;
+        readonly linearProjection: boolean;
+      }
+    | undefined;
+}
+
+/** The U-Net's own part. */
+export interface GuidedUNetPlan extends GuidedPlan {
+  /** Channels of a map that is concatenated to the input. */
+  readonly concatChannels: number;
+  readonly numClasses: number | undefined;
+  /** Width of a vector that is embedded and added to the time. */
+  readonly vectorDim: number | undefined;
+}
+
+/** A count, or -1 where the reference code means none. */
+const COUNT_OR_NONE: Kind<number> = {
+  expected: "a positive integer, or -1 for none",
+  is: (v): v is number => v === -1 || COUNT.is(v),
+};
+
+/** Where there is attention; may be empty, as there is always some in the middle. */
+const FACTORS: Kind<readonly number[]> = {
+  expected: "a list of downsampling factors",
+  is: (v): v is readonly number[] => Array.isArray(v) && v.every((x) => COUNT.is(x)),
+};
+
+function countOrNone(config: Config, key: string): number | undefined {
+  const value = config.optional(key, COUNT_OR_NONE);
+  return value === -1 ? undefined : value;
+}
+
+function transformerOf(config: Config, levels: number): GuidedPlan["transformer"] {
+  const contextDim = config.optional("context_dim", COUNT);
+  const wanted = config.value("use_spatial_transformer", FLAG, contextDim !== undefined);
+  if (wanted !== (contextDim !== undefined))
+    throw config.error("context_dim", wanted ? COUNT.expected : "none without use_spatial_transformer");
+  if (contextDim === undefined) return undefined;
+  const depths = config.perLevel("transformer_depth", levels, NATURAL, 1);
+  return {
+    contextDim,
+    depths,
+    depthMiddle: config.value("transformer_depth_middle", COUNT, Math.max(1, depths.at(-1)!)),
+    linearProjection: config.value("use_linear_in_transformer", FLAG, false),
+  };
+}
+
+/** Reads what both networks have in common. Throws `ArgumentError` for what is wrong or not built here. */
+export function guidedPlan(config: Config): GuidedPlan {
+  config.supports("dims", 2);
+  config.supports("n_embed");
+  const modelChannels = config.value("model_channels", COUNT);
+  const mults = config.value("channel_mult", listOf(POSITIVE), [1, 2, 4, 8]);
+  const factors = mults.map((_, level) => 2 ** level);
+  const attention = config.value("attention_resolutions", FACTORS);
+  const unknown = attention.filter((factor) => !factors.includes(factor));
+  if (unknown.length > 0)
+    throw config.error("attention_resolutions", `downsampling factors among ${factors.join(", ")}`);
+  const heads = countOrNone(config, "num_heads") ?? 1;
+  return {
+    inChannels: config.value("in_channels", COUNT),
+    outChannels: config.value("out_channels", COUNT),
+    modelChannels,
+    timeDim: 4 * modelChannels,
+    channels: mults.map((mult) => Math.trunc(mult * modelChannels)),
+    resBlocks: config.perLevel("num_res_blocks", mults.length, NATURAL, 2),
+    attention: factors.map((factor) => attention.includes(factor)),
+    dropout: config.value("dropout", PROBABILITY, 0),
+    convResample: config.value("conv_resample", FLAG, true),
+    resblockUpdown: config.value("resblock_updown", FLAG, false),
+    timeScaleShift: config.value("use_scale_shift_norm", FLAG, false) ? "scale_shift" : "default",
+    heads,
+    headsUp: countOrNone(config, "num_heads_upsample") ?? heads,
+    headChannels: countOrNone(config, "num_head_channels"),
+    order: config.value("use_new_attention_order", FLAG, false) ? "new" : "legacy",
+    transformer: transformerOf(config, mults.length),
+  };
+}
+
+/**
+ * Reads the configuration of a U-Net: the arguments of the reference's `UNetModel`, and `learn_sigma` (twice the output
+ * channels) and `concat_channels` (of a map beside the input).
+ */
+export function guidedUNetPlan(values: unknown): GuidedUNetPlan {
+  const config = new Config("GuidedDiffusionUNet", values);
+  const plan = guidedPlan(config);
+  const sequential = config.raw("num_classes") === "sequential";
+  if (!sequential && config.has("adm_in_channels"))
+    throw config.error("adm_in_channels", 'none unless "num_classes" is "sequential"');
+  return {
+    ...plan,
+    outChannels: plan.outChannels * (config.value("learn_sigma", FLAG, false) ? 2 : 1),
+    concatChannels: config.value("concat_channels", NATURAL, 0),
+    numClasses: sequential ? undefined : config.optional("num_classes", COUNT),
+    vectorDim: sequential ? config.value("adm_in_channels", COUNT) : undefined,
+  };
+}
+
+/** How the classifier's maps become one vector. */
+export const POOL = oneOf("attention", "adaptive", "spatial", "spatial_v2");
+
+const ADM = {
+  in_channels: 3,
+  out_channels: 3,
+  learn_sigma: true,
+  model_channels: 256,
+  num_res_blocks: 2,
+  num_head_channels: 64,
+  use_scale_shift_norm: true,
+  resblock_updown: true,
+};
+
+const ADM_256 = { ...ADM, channel_mult: [1, 1, 2, 2, 4, 4], attention_resolutions: [8, 16, 32] };
+
+/** The published U-Nets for ImageNet (Dhariwal and Nichol 2021), by size of the image. */
+export const ADM_UNETS = {
+  imagenet64: {
+    ...ADM,
+    model_channels: 192,
+    num_res_blocks: 3,
+    channel_mult: [1, 2, 3, 4],
+    attention_resolutions: [2, 4, 8],
+    use_new_attention_order: true,
+    dropout: 0.1,
+    num_classes: 1000,
+  },
+  imagenet128: {
+    ...ADM,
+    num_head_channels: -1,
+    num_heads: 4,
+    channel_mult: [1, 1, 2, 3, 4],
+    attention_resolutions: [4, 8, 16],
+    num_classes: 1000,
+  },
+  imagenet256: { ...ADM_256, num_classes: 1000 },
+  imagenet256Unconditional: ADM_256,
+  imagenet512: {
+    ...ADM,
+    channel_mult: [0.5, 1, 1, 2, 2, 4, 4],
+    attention_resolutions: [16, 32, 64],
+    num_classes: 1000,
+  },
+} as const;
+
+/** The published classifier for ImageNet at 256 x 256. */
+export const ADM_CLASSIFIER_256 = {
+  image_size: 256,
+  in_channels: 3,
+  out_channels: 1000,
+  model_channels: 128,
+  num_res_blocks: 2,
+  channel_mult: [1, 1, 2, 2, 4, 4],
+  attention_resolutions: [8, 16, 32],
+  num_head_channels: 64,
+  use_scale_shift_norm: true,
+  resblock_updown: true,
+  pool: "attention",
+} as const;
