@@ -3,8 +3,8 @@ import { ArgumentError, ShapeError } from "../errors.ts";
 import { Conv2d, Embedding, Module, type Rng } from "../nn/index.ts";
 import { concat, type Tensor } from "../tensor/index.ts";
 import { timesOf } from "./blocks/embeddings.ts";
-import { LayerMaker } from "./guided-diffusio./layer-maker.ts";
 import { guidedTimes, type LayerSequence, OutputLayers, TimeEmbed } from "./guided-diffusion/blocks.ts";
+import { LayerMaker } from "./guided-diffusion/layer-maker.ts";
 import { guidedUNetPlan } from "./guided-diffusion/options.ts";
 import { checkMap } from "./map-sizes.ts";
 
