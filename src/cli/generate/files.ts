@@ -1,0 +1,68 @@
+/** Where pictures go: names that do not collide, whole files only, and nothing left over when the work is stopped. */
+import { rmdirSync, rmSync } from "node:fs";
+import { mkdir, readdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { writeFileAtomic } from "../../io/index.ts";
+import type { Seed } from "../../tensor/index.ts";
+
+const NUMBERED = /^(\d{5,})-\d+\.png$/;
+
+/** Where the pictures of one call go. */
+export interface PictureFiles {
+  /** Writes a picture under the next free name, which is returned. */
+  write(seed: Seed, png: Uint8Array): Promise<string>;
+  /** Writes the picture in the making. */
+  preview(png: Uint8Array): Promise<void>;
+  /** Removes the preview, and folders that were made for nothing. Takes no time, so that it may run at exit. */
+  tidy(): void;
+}
+
+const withSuffix = (file: string, suffix: string): string => file.replace(/(\.png)?$/i, `${suffix}.png`);
+
+async function nextNumber(folder: string): Promise<number> {
+  const numbers = (await readdir(folder)).map((name) => Number(NUMBERED.exec(name)?.[1] ?? -1));
+  return Math.max(-1, ...numbers) + 1;
+}
+
+/**
+ * `out` is a folder, in which pictures are called `00000-SEED.png` and so on, or the name of a `.png`, to which seeds
+ * are added when there are several. Folders are made when the first file is.
+ */
+export function pictureFiles(out: string, count: number): PictureFiles {
+  const isFile = /\.png$/i.test(out);
+  const folder = resolve(isFile ? dirname(out) : out);
+  const previewPath = isFile ? withSuffix(out, ".preview") : join(out, "preview.png");
+  let made: string | undefined;
+  let previewed = false;
+  const prepare = async (): Promise<void> => {
+    made ??= await mkdir(folder, { recursive: true });
+  };
+  return {
+    async write(seed, png) {
+      await prepare();
+      const number = isFile ? "" : String(await nextNumber(folder)).padStart(5, "0");
+      const path = isFile
+        ? count === 1
+          ? out
+          : withSuffix(out, `-${seed}`)
+        : join(out, `${number}-${seed}.png`);
+      await writeFileAtomic(path, png);
+      return path;
+    },
+    async preview(png) {
+      await prepare();
+      previewed = true;
+      await writeFileAtomic(previewPath, png);
+    },
+    tidy() {
+      if (previewed) rmSync(previewPath, { force: true });
+      for (let path = folder; made && path.startsWith(made); path = dirname(path)) {
+        try {
+          rmdirSync(path);
+        } catch {
+          return; // it holds pictures
+        }
+      }
+    },
+  };
+}

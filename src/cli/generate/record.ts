@@ -1,0 +1,164 @@
+/** The settings that a picture carries: written for people and other programs, read back to repeat the picture. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { FormatError } from "../../errors.ts";
+import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
+import { GENERATE_OPTIONS } from "../commands/generate.ts";
+import { UsageError } from "../errors.ts";
+import { type OptionValues, RECORDED_OPTIONS } from "./request.ts";
+import { fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
+
+/** Keyword of the settings as JSON; `parameters` is the one of AUTOMATIC1111's web UI. */
+const SETTINGS_KEY = "tweedie";
+const PARAMETERS_KEY = "parameters";
+
+/** What a picture says about how it was made. */
+export interface PictureRecord {
+  /** Version of tweedie that made it. */
+  readonly version: string;
+  /** Every option with its value, defaults included. */
+  readonly options: OptionValues;
+  /** SHA-256 of the model's weights. */
+  readonly modelHash?: string;
+  /** SHA-256 of the files that options name, by path. */
+  readonly files: Readonly<Record<string, string>>;
+  /** Rows of the batch that it was computed in, and which of them it was: the last bit of a sum may depend on it. */
+  readonly batch: { readonly rows: number; readonly row: number };
+}
+
+/** SHA-256 of a file, in hexadecimal. */
+export async function hashFile(path: string, hash = createHash("sha256")): Promise<string> {
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+const first = (options: OptionValues, name: keyof typeof GENERATE_OPTIONS): string | undefined => {
+  const value = options[name];
+  return Array.isArray(value) ? value[0] : undefined;
+};
+
+/** The last name in a path, without its ending. */
+const baseName = (path: string): string =>
+  path
+    .replace(/[\\/]+$/, "")
+    .replace(/^.*[\\/]/, "")
+    .replace(/\.safetensors$/, "");
+
+/** The fields of the web UI's `parameters` text, in its order and with its names. */
+function webUiFields({ options, modelHash, version }: PictureRecord): Map<string, string> {
+  const of = (name: keyof typeof GENERATE_OPTIONS): string | undefined => first(options, name);
+  const { sampler, schedule }: WebUiSampling = webUiSampling(of("sampler") ?? "", of("schedule") ?? "");
+  const clipSkip = Number(of("clip-skip") ?? 0);
+  const rng = of("rng");
+  const fields: [string, string | undefined][] = [
+    ["Steps", of("steps")],
+    ["Sampler", sampler],
+    ["Schedule type", schedule],
+    ["CFG scale", of("guidance")],
+    ["Seed", of("seed")],
+    ["Size", of("size")],
+    ["Model hash", modelHash?.slice(0, 10)],
+    ["Model", baseName(of("model") ?? "")],
+    ["Denoising strength", of("init-image") === undefined ? undefined : of("strength")],
+    ["Clip skip", clipSkip > 0 ? String(clipSkip + 1) : undefined],
+    ["RNG", rng === "torch-cpu" ? "CPU" : rng === "torch-cuda" ? undefined : rng],
+    ["Version", `tweedie ${version}`],
+  ];
+  return new Map(fields.filter((field): field is [string, string] => field[1] !== undefined));
+}
+
+/** The texts that a picture carries. */
+export function recordTexts(record: PictureRecord): NewPngText[] {
+  const { version, options, modelHash, files, batch } = record;
+  const parameters = formatParameters({
+    prompt: first(options, "prompt") ?? "",
+    negative: first(options, "negative") ?? "",
+    fields: webUiFields(record),
+  });
+  const settings = JSON.stringify({ version, options, modelHash, files, batch });
+  return [
+    { keyword: PARAMETERS_KEY, text: parameters },
+    { keyword: SETTINGS_KEY, text: settings, utf8: true },
+  ];
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Options of a record, which anyone may have written: only those that pictures carry, of the right kinds. */
+function checkedOptions(value: unknown, source: string): OptionValues {
+  if (!isObject(value)) throw new FormatError(`${source}: its settings name no options`);
+  const entries = RECORDED_OPTIONS.filter((name) => Object.hasOwn(value, name)).map((name) => {
+    const isSwitch = GENERATE_OPTIONS[name].type === "boolean";
+    const given = value[name];
+    const fits = isSwitch
+      ? typeof given === "boolean"
+      : Array.isArray(given) && given.every((item) => typeof item === "string");
+    if (!fits) throw new FormatError(`${source}: its setting "${name}" is malformed`);
+    return [name, given] as const;
+  });
+  return Object.fromEntries(entries) as OptionValues;
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+function checkedBatch(value: unknown): PictureRecord["batch"] {
+  const { rows, row } = isObject(value) ? value : {};
+  return isCount(rows) && isCount(row) && row < rows && rows <= 1024 ? { rows, row } : { rows: 1, row: 0 };
+}
+
+function parseRecord(text: string, source: string): PictureRecord {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new FormatError(`${source}: its settings are no JSON`, { cause: error });
+  }
+  if (!isObject(value)) throw new FormatError(`${source}: its settings are no JSON object`);
+  const { version, options, modelHash, files, batch } = value;
+  return {
+    version: typeof version === "string" ? version : "unknown",
+    options: checkedOptions(options, source),
+    modelHash: typeof modelHash === "string" ? modelHash : undefined,
+    files: isObject(files)
+      ? Object.fromEntries(
+          Object.entries(files).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+        )
+      : {},
+    batch: checkedBatch(batch),
+  };
+}
+
+/**
+ * What a picture says about how it was made: its own record, or what AUTOMATIC1111's web UI wrote.
+ *
+ * @throws {FormatError} for a damaged or malformed file, {UsageError} when it carries no settings
+ */
+export async function readRecord(path: string): Promise<PictureRecord> {
+  const texts = await readPngTextFile(path);
+  const own = texts.find(({ keyword }) => keyword === SETTINGS_KEY);
+  if (own) return parseRecord(own.text, path);
+  const parameters = texts.find(({ keyword }) => keyword === PARAMETERS_KEY);
+  if (!parameters) throw new UsageError(`--from ${path}: the picture carries no settings`);
+  const options = fromWebUiFields(parseParameters(parameters.text));
+  return { version: "web UI", options, files: {}, batch: { rows: 1, row: 0 } };
+}
+
+/**
+ * The files that options name must be what they were.
+ *
+ * @throws {UsageError} when one has changed; `given` are the options that the command line replaces
+ */
+export async function checkFiles(
+  { files }: PictureRecord,
+  paths: readonly string[],
+  source: string,
+): Promise<void> {
+  for (const path of paths) {
+    const expected = files[path];
+    if (expected === undefined || (await hashFile(path)) === expected) continue;
+    throw new UsageError(
+      `--from ${source}: ${path} is not the file that the picture was made with; name another in its option`,
+    );
+  }
+}
