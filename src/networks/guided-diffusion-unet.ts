@@ -5,11 +5,17 @@ import { concat, type Tensor } from "../tensor/index.ts";
 import { timesOf } from "./blocks/embeddings.ts";
 import { guidedTimes, type LayerSequence, OutputLayers, TimeEmbed } from "./guided-diffusion/blocks.ts";
 import { LayerMaker } from "./guided-diffusion/layer-maker.ts";
-import { guidedUNetPlan } from "./guided-diffusion/options.ts";
+import { type GuidedUNetConfig, guidedUNetConfig } from "./guided-diffusion/options.ts";
 import { checkMap } from "./map-sizes.ts";
 
-export { GuidedDiffusionClassifier } from "./guided-diffusion/classifier.ts";
-export { ADM_CLASSIFIER_256, ADM_UNETS } from "./guided-diffusion/options.ts";
+export { GuidedDiffusionClassifier, guidedDiffusionClassifier } from "./guided-diffusion/classifier.ts";
+export {
+  ADM_CLASSIFIER_256,
+  ADM_UNETS,
+  type GuidedClassifierConfig,
+  type GuidedConfig,
+  type GuidedUNetConfig,
+} from "./guided-diffusion/options.ts";
 
 /** What the U-Net gets beside the map and the time. */
 export interface GuidedUNetInputs {
@@ -40,17 +46,11 @@ export class GuidedDiffusionUNet extends Module {
   /** Height and width are multiples of this. */
   readonly sizeFactor: number;
 
-  /**
-   * `config` has the names of the reference's `UNetModel` (`model_channels`, `num_res_blocks`, `attention_resolutions` as
-   * downsampling factors, `channel_mult`, …), and `learn_sigma` and `concat_channels`. Throws `ArgumentError` for
-   * values that do not fit.
-   */
-  constructor(config: unknown, rng: Rng) {
+  constructor(config: GuidedUNetConfig, rng: Rng) {
     super();
-    const plan = guidedUNetPlan(config);
-    const { inChannels, outChannels, modelChannels, concatChannels, timeDim, channels } = plan;
-    const { numClasses, vectorDim } = plan;
-    const make = new LayerMaker(plan, rng);
+    const { inChannels, outChannels, modelChannels, concatChannels, timeDim, channels } = config;
+    const { numClasses, vectorDim } = config;
+    const make = new LayerMaker(config, rng);
     this.timeEmbed = new TimeEmbed(modelChannels, timeDim, {}, rng);
     if (numClasses !== undefined) this.labelEmb = new Embedding(numClasses, timeDim, {}, rng);
     if (vectorDim !== undefined) this.labelEmb = [new TimeEmbed(vectorDim, timeDim, {}, rng)];
@@ -102,3 +102,11 @@ export class GuidedDiffusionUNet extends Module {
     return this.labelEmb ? time.add(this.labelEmb[0].call(vector!)) : time;
   }
 }
+
+/**
+ * A U-Net from the arguments of the reference's `UNetModel` (`model_channels`, `num_res_blocks`, `attention_resolutions`
+ * as downsampling factors, `channel_mult`, …), with `learn_sigma` (twice the output channels) and `concat_channels`.
+ * Throws `ArgumentError` for values that do not fit.
+ */
+export const guidedDiffusionUNet = (config: unknown, rng: Rng): GuidedDiffusionUNet =>
+  new GuidedDiffusionUNet(guidedUNetConfig(config), rng);

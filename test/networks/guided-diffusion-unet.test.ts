@@ -4,8 +4,10 @@ import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import {
   ADM_CLASSIFIER_256,
   ADM_UNETS,
-  GuidedDiffusionClassifier,
+  type GuidedDiffusionClassifier,
   GuidedDiffusionUNet,
+  guidedDiffusionClassifier,
+  guidedDiffusionUNet,
 } from "../../src/networks/guided-diffusion-unet.ts";
 import { blankRng, captureFeatures, createRng, parameterCount, parameters } from "../../src/nn/index.ts";
 import { jit, makeKey, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
@@ -55,9 +57,7 @@ type Inputs = Record<string, Tensor>;
 
 function build({ network, config }: Case): Network {
   return withTinyWeights(
-    network === "unet"
-      ? new GuidedDiffusionUNet(config, blankRng)
-      : new GuidedDiffusionClassifier(config, blankRng),
+    network === "unet" ? guidedDiffusionUNet(config, blankRng) : guidedDiffusionClassifier(config, blankRng),
   );
 }
 
@@ -112,13 +112,13 @@ describe("guided-diffusion networks", () => {
   };
 
   it("have as many parameters as the published ones", () => {
-    const count = (config: unknown) => parameterCount(new GuidedDiffusionUNet(config, blankRng));
+    const count = (config: unknown) => parameterCount(guidedDiffusionUNet(config, blankRng));
     expect(count(ADM_UNETS.imagenet256Unconditional)).toBe(552_814_086);
     expect(count(ADM_UNETS.imagenet256) - 552_814_086).toBe(1000 * 1024); // the embedding of the classes
     expect(count(ADM_UNETS.imagenet64) / 1e6).toBeCloseTo(296, 0); // as the paper rounds it
     expect(count(ADM_UNETS.imagenet128) / 1e6).toBeCloseTo(422, 0);
     expect(count(ADM_UNETS.imagenet512) / 1e6).toBeCloseTo(559, 0);
-    const classifier = new GuidedDiffusionClassifier(ADM_CLASSIFIER_256, blankRng);
+    const classifier = guidedDiffusionClassifier(ADM_CLASSIFIER_256, blankRng);
     expect(parameterCount(classifier) / 1e6).toBeCloseTo(54, 0);
   });
 
@@ -128,13 +128,13 @@ describe("guided-diffusion networks", () => {
     const sdxl = { ...sd, attention_resolutions: [4, 2], channel_mult: [1, 2, 4], num_head_channels: 64 };
     const wide = { use_linear_in_transformer: true, transformer_depth: [1, 2, 10], context_dim: 2048 };
     const labels = { num_classes: "sequential", adm_in_channels: 2816 };
-    const count = (config: unknown) => parameterCount(new GuidedDiffusionUNet(config, blankRng));
+    const count = (config: unknown) => parameterCount(guidedDiffusionUNet(config, blankRng));
     expect(count({ ...sd15, context_dim: 768 })).toBe(859_520_964);
     expect(count({ ...sdxl, ...wide, ...labels })).toBe(2_567_463_684);
   });
 
   it("begin with an output of zeros, and an edit of h-space is an edit of the middle block", async () => {
-    const fresh = new GuidedDiffusionUNet(small, createRng(1));
+    const fresh = guidedDiffusionUNet(small, createRng(1));
     const x = createRng(2).normal([1, 3, 4, 4]);
     expect((await fresh.call(x, tensor(3)).toArray()).every((v) => v === 0)).toBe(true);
     const [, features] = captureFeatures(fresh, ["middle_block", "input_blocks.0.0"], (net) =>
@@ -145,7 +145,7 @@ describe("guided-diffusion networks", () => {
   });
 
   it("drop values by a key, in every block differently, and none without", async () => {
-    const network = withTinyWeights(new GuidedDiffusionUNet({ ...small, dropout: 0.3 }, blankRng));
+    const network = withTinyWeights(guidedDiffusionUNet({ ...small, dropout: 0.3 }, blankRng));
     const x = createRng(2).normal([1, 3, 4, 4]);
     const [dry, wet, same] = [undefined, makeKey(1), makeKey(1)].map((key) =>
       network.call(x, tensor(3), { key }),
@@ -161,7 +161,7 @@ describe("guided-diffusion networks", () => {
 
   it("say which configuration does not fit", () => {
     const wrong = (change: object): (() => unknown) => {
-      return () => new GuidedDiffusionUNet({ ...small, ...change }, blankRng);
+      return () => guidedDiffusionUNet({ ...small, ...change }, blankRng);
     };
     expect(wrong({ model_channels: 48 })).toThrow(/48 channels do not split into 32 groups/);
     expect(wrong({ num_head_channels: 24 })).toThrow(/32 channels do not split into heads of 24/);
@@ -178,13 +178,13 @@ describe("guided-diffusion networks", () => {
     expect(wrong({ dims: 3 })).toThrow(/"dims"/);
     expect(wrong({ dropout: 1 })).toThrow(/"dropout"/);
     const classifier = { ...ADM_CLASSIFIER_256, image_size: 250 };
-    expect(() => new GuidedDiffusionClassifier(classifier, blankRng)).toThrow(/"image_size".*multiple of 32/);
+    expect(() => guidedDiffusionClassifier(classifier, blankRng)).toThrow(/"image_size".*multiple of 32/);
     const pool = { ...ADM_CLASSIFIER_256, pool: "max" };
-    expect(() => new GuidedDiffusionClassifier(pool, blankRng)).toThrow(/"attention" or "adaptive"/);
+    expect(() => guidedDiffusionClassifier(pool, blankRng)).toThrow(/"attention" or "adaptive"/);
   });
 
   it("say which input does not fit, and offer the nearest size", () => {
-    const network = new GuidedDiffusionUNet({ ...small, num_classes: 4, concat_channels: 1 }, blankRng);
+    const network = guidedDiffusionUNet({ ...small, num_classes: 4, concat_channels: 1 }, blankRng);
     const x = createRng(1).normal([2, 3, 4, 4]);
     const map = createRng(1).normal([2, 1, 4, 4]);
     const labels = tensor([0, 1], { dtype: "i64" });

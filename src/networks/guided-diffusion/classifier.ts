@@ -3,7 +3,6 @@ import { ShapeError } from "../../errors.ts";
 import { Conv1d, Conv2d, GroupNorm, Linear, Module, type Rng, zeroed } from "../../nn/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 import { timesOf } from "../blocks/embeddings.ts";
-import { COUNT, Config } from "../config.ts";
 import { checkMap } from "../map-sizes.ts";
 import {
   attendColumns,
@@ -15,7 +14,7 @@ import {
   TimeEmbed,
 } from "./blocks.ts";
 import { LayerMaker } from "./layer-maker.ts";
-import { type GuidedPlan, guidedPlan, POOL } from "./options.ts";
+import { type GuidedClassifierConfig, guidedClassifierConfig } from "./options.ts";
 
 /** Attention of the mean to all points, as in CLIP (Radford et al. 2021). */
 class AttentionPool extends Module {
@@ -54,12 +53,13 @@ class AttentionHead extends Module {
   readonly norm: GroupNorm;
   readonly pool: AttentionPool;
 
-  constructor(channels: number, plan: GuidedPlan, imageSize: number, rng: Rng) {
+  constructor(channels: number, config: GuidedClassifierConfig, rng: Rng) {
     super();
-    const heads = headCount(channels, plan.heads, plan.headChannels);
-    const side = Math.floor(imageSize / 2 ** (plan.channels.length - 1));
+    const { outChannels, imageSize } = config;
+    const heads = headCount(channels, config.heads, config.headChannels);
+    const side = imageSize / 2 ** (config.channels.length - 1);
     this.norm = new GroupNorm(NORM_GROUPS, channels);
-    this.pool = new AttentionPool(side, channels, { heads, outChannels: plan.outChannels }, rng);
+    this.pool = new AttentionPool(side, channels, { heads, outChannels }, rng);
   }
 
   /** maps [N, C, H, W], of which the last counts. */
@@ -125,33 +125,23 @@ export class GuidedDiffusionClassifier extends Module {
   /** The only size that it takes, when attention pools. */
   readonly imageSize: number | undefined;
 
-  /**
-   * `config` has the names of the reference's `EncoderUNetModel`: those of the U-Net, `image_size` and `pool`
-   * (`attention`, `adaptive`, `spatial` or `spatial_v2`; spatial pools take the mean of every block's map). Throws
-   * `ArgumentError` for values that do not fit.
-   */
-  constructor(config: unknown, rng: Rng) {
+  constructor(config: GuidedClassifierConfig, rng: Rng) {
     super();
-    const values = new Config("GuidedDiffusionClassifier", config);
-    const plan = guidedPlan(values);
-    const { inChannels, outChannels, modelChannels } = plan;
-    const make = new LayerMaker(plan, rng);
-    const pool = values.value("pool", POOL, "attention");
-    const size = values.value("image_size", COUNT);
-    this.sizeFactor = 2 ** (plan.channels.length - 1);
-    if (size % this.sizeFactor !== 0) throw values.error("image_size", `a multiple of ${this.sizeFactor}`);
-    this.timeEmbed = new TimeEmbed(modelChannels, plan.timeDim, {}, rng);
+    const { inChannels, outChannels, modelChannels, imageSize, pool } = config;
+    const make = new LayerMaker(config, rng);
+    this.sizeFactor = 2 ** (config.channels.length - 1);
+    this.timeEmbed = new TimeEmbed(modelChannels, config.timeDim, {}, rng);
     const { blocks, given } = make.inputBlocks(inChannels);
     const channels = given.at(-1)!;
     this.inputBlocks = blocks;
     this.middleBlock = make.middleBlock(channels);
     const features = given.reduce((sum, c) => sum + c, channels);
-    if (pool === "attention") this.out = new AttentionHead(channels, plan, size, rng);
+    if (pool === "attention") this.out = new AttentionHead(channels, config, rng);
     else if (pool === "adaptive") this.out = new MeanHead(channels, outChannels, rng);
     else this.out = new SpatialHead(features, outChannels, pool === "spatial_v2", rng);
     this.inChannels = inChannels;
     this.modelChannels = modelChannels;
-    this.imageSize = pool === "attention" ? size : undefined;
+    this.imageSize = pool === "attention" ? imageSize : undefined;
   }
 
   /** x [N, C, H, W] at times t [N], [1] or [] gives logits [N, out_channels]; with a key, values are dropped. */
@@ -170,3 +160,7 @@ export class GuidedDiffusionClassifier extends Module {
     return this.out.call(maps);
   }
 }
+
+/** A classifier from the arguments of the reference's `EncoderUNetModel`; see `guidedDiffusionUNet`. */
+export const guidedDiffusionClassifier = (config: unknown, rng: Rng): GuidedDiffusionClassifier =>
+  new GuidedDiffusionClassifier(guidedClassifierConfig(config), rng);

@@ -3,29 +3,29 @@ import { Conv2d, type Rng } from "../../nn/index.ts";
 import { Upsample2D } from "../blocks/samplers.ts";
 import { Transformer2DModel } from "../blocks/transformer.ts";
 import { AttentionBlock, Downsample, headCount, type Layer, LayerSequence, resBlock } from "./blocks.ts";
-import type { GuidedPlan } from "./options.ts";
+import type { GuidedConfig } from "./options.ts";
 
 /** Makes the layers of one network; every residual block drops for itself. */
 export class LayerMaker {
-  private readonly plan: GuidedPlan;
+  private readonly config: GuidedConfig;
   private readonly rng: Rng;
   private made = 0;
 
-  constructor(plan: GuidedPlan, rng: Rng) {
-    this.plan = plan;
+  constructor(config: GuidedConfig, rng: Rng) {
+    this.config = config;
     this.rng = rng;
   }
 
   private residual(channels: number, outChannels: number, resample?: "up" | "down"): Layer {
-    const { timeDim, timeScaleShift, dropout } = this.plan;
+    const { timeDim, timeScaleShift, dropout } = this.config;
     const purpose = `dropout ${this.made++}`;
     const options = { outChannels, timeDim, timeScaleShift, resample, dropout, purpose };
     return resBlock(channels, options, this.rng);
   }
 
   /** Attention, or where there is a context a transformer of the given depth. */
-  private attention(channels: number, depth: number, heads = this.plan.heads): Layer {
-    const { headChannels, order, transformer } = this.plan;
+  private attention(channels: number, depth: number, heads = this.config.heads): Layer {
+    const { headChannels, order, transformer } = this.config;
     const count = headCount(channels, heads, headChannels);
     if (!transformer) return new AttentionBlock(channels, { heads: count, order }, this.rng);
     const { contextDim, linearProjection } = transformer;
@@ -34,14 +34,14 @@ export class LayerMaker {
 
   /** The attention of a level, if it has any. */
   private attentionAt(level: number, heads: number): Layer[] {
-    const { attention, channels, transformer } = this.plan;
+    const { attention, channels, transformer } = this.config;
     const depth = transformer ? transformer.depths[level]! : 1;
     return attention[level] && depth > 0 ? [this.attention(channels[level]!, depth, heads)] : [];
   }
 
   /** A layer that halves or doubles the size. */
   private resampler(channels: number, to: "up" | "down"): Layer {
-    const { resblockUpdown, convResample } = this.plan;
+    const { resblockUpdown, convResample } = this.config;
     if (resblockUpdown) return this.residual(channels, channels, to);
     if (to === "up") return new Upsample2D(channels, { kind: convResample ? "conv" : "nearest" }, this.rng);
     return new Downsample(channels, { kind: convResample ? "conv" : "average" }, this.rng);
@@ -49,7 +49,7 @@ export class LayerMaker {
 
   /** The blocks that go down, and how many channels each gives. */
   inputBlocks(inChannels: number): { blocks: LayerSequence[]; given: number[] } {
-    const { channels, resBlocks, heads } = this.plan;
+    const { channels, resBlocks, heads } = this.config;
     const first = new Conv2d(inChannels, channels[0]!, 3, { padding: 1 }, this.rng);
     const blocks = [new LayerSequence([first])];
     const given = [channels[0]!];
@@ -67,13 +67,13 @@ export class LayerMaker {
 
   middleBlock(channels: number): LayerSequence {
     const before = this.residual(channels, channels);
-    const attend = this.attention(channels, this.plan.transformer?.depthMiddle ?? 1);
+    const attend = this.attention(channels, this.config.transformer?.depthMiddle ?? 1);
     return new LayerSequence([before, attend, this.residual(channels, channels)]);
   }
 
   /** The blocks that go up, each of which is given what its counterpart gave on the way down. */
   outputBlocks(given: readonly number[]): { blocks: LayerSequence[]; channels: number } {
-    const { channels, resBlocks, headsUp } = this.plan;
+    const { channels, resBlocks, headsUp } = this.config;
     const skips = [...given];
     let current = skips.at(-1)!;
     const blocks: LayerSequence[] = [];

@@ -2,8 +2,8 @@
 import { COUNT, Config, FLAG, type Kind, listOf, NATURAL, oneOf, POSITIVE, PROBABILITY } from "../config.ts";
 import type { QkvOrder } from "./blocks.ts";
 
-/** What both networks are built from. */
-export interface GuidedPlan {
+/** What both networks are built from, checked. */
+export interface GuidedConfig {
   readonly inChannels: number;
   readonly outChannels: number;
   readonly modelChannels: number;
@@ -37,7 +37,7 @@ export interface GuidedPlan {
 }
 
 /** The U-Net's own part. */
-export interface GuidedUNetPlan extends GuidedPlan {
+export interface GuidedUNetConfig extends GuidedConfig {
   /** Channels of a map that is concatenated to the input. */
   readonly concatChannels: number;
   readonly numClasses: number | undefined;
@@ -62,7 +62,7 @@ function countOrNone(config: Config, key: string): number | undefined {
   return value === -1 ? undefined : value;
 }
 
-function transformerOf(config: Config, levels: number): GuidedPlan["transformer"] {
+function transformerOf(config: Config, levels: number): GuidedConfig["transformer"] {
   const contextDim = config.optional("context_dim", COUNT);
   const wanted = config.value("use_spatial_transformer", FLAG, contextDim !== undefined);
   if (wanted !== (contextDim !== undefined))
@@ -78,7 +78,7 @@ function transformerOf(config: Config, levels: number): GuidedPlan["transformer"
 }
 
 /** Reads what both networks have in common. Throws `ArgumentError` for what is wrong or not built here. */
-export function guidedPlan(config: Config): GuidedPlan {
+export function guidedConfig(config: Config): GuidedConfig {
   config.supports("dims", 2);
   config.supports("n_embed");
   const modelChannels = config.value("model_channels", COUNT);
@@ -113,23 +113,40 @@ export function guidedPlan(config: Config): GuidedPlan {
  * Reads the configuration of a U-Net: the arguments of the reference's `UNetModel`, and `learn_sigma` (twice the output
  * channels) and `concat_channels` (of a map beside the input).
  */
-export function guidedUNetPlan(values: unknown): GuidedUNetPlan {
+export function guidedUNetConfig(values: unknown): GuidedUNetConfig {
   const config = new Config("GuidedDiffusionUNet", values);
-  const plan = guidedPlan(config);
+  const common = guidedConfig(config);
   const sequential = config.raw("num_classes") === "sequential";
   if (!sequential && config.has("adm_in_channels"))
     throw config.error("adm_in_channels", 'none unless "num_classes" is "sequential"');
   return {
-    ...plan,
-    outChannels: plan.outChannels * (config.value("learn_sigma", FLAG, false) ? 2 : 1),
+    ...common,
+    outChannels: common.outChannels * (config.value("learn_sigma", FLAG, false) ? 2 : 1),
     concatChannels: config.value("concat_channels", NATURAL, 0),
     numClasses: sequential ? undefined : config.optional("num_classes", COUNT),
     vectorDim: sequential ? config.value("adm_in_channels", COUNT) : undefined,
   };
 }
 
-/** How the classifier's maps become one vector. */
-export const POOL = oneOf("attention", "adaptive", "spatial", "spatial_v2");
+const POOL = oneOf("attention", "adaptive", "spatial", "spatial_v2");
+
+/** The classifier's own part. */
+export interface GuidedClassifierConfig extends GuidedConfig {
+  /** How the maps become one vector; spatial pools take the mean of every block's map. */
+  readonly pool: "attention" | "adaptive" | "spatial" | "spatial_v2";
+  /** Height and width of the images. */
+  readonly imageSize: number;
+}
+
+/** Reads the configuration of a classifier: the arguments of the reference's `EncoderUNetModel`. */
+export function guidedClassifierConfig(values: unknown): GuidedClassifierConfig {
+  const config = new Config("GuidedDiffusionClassifier", values);
+  const common = guidedConfig(config);
+  const imageSize = config.value("image_size", COUNT);
+  const factor = 2 ** (common.channels.length - 1);
+  if (imageSize % factor !== 0) throw config.error("image_size", `a multiple of ${factor}`);
+  return { ...common, imageSize, pool: config.value("pool", POOL, "attention") };
+}
 
 const ADM = {
   in_channels: 3,
