@@ -1,11 +1,15 @@
 /** Reads and writes safetensors files in Node; the format itself is in `safetensors.ts`. */
 
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { FormatError } from "../errors.ts";
+import { fromFile, fromHost, type Tensor } from "../tensor/index.ts";
 import { MAX_TRANSFER_BYTES, writeFileAtomic } from "./atomic.ts";
 import {
   type ByteSource,
   decodeSafetensors,
+  dtypeNamed,
+  type HostTensor,
   type NamedTensors,
   openSafetensorsSource,
   type Safetensors,
@@ -29,6 +33,30 @@ export async function readSafetensors(input: string | Uint8Array): Promise<Safet
   const file = await openSafetensors(input);
   try {
     return { metadata: new Map(file.metadata), tensors: await file.readAll() };
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * The tensors of a file by name, none of which has been read: each is read when its value is asked for, and as a
+ * constant of a compiled function it is mapped into memory. Only bf16 is read at once. The file must stay as it is.
+ *
+ * @throws {FormatError} when the file is malformed, or a tensor's element type has no {@link Tensor} (f8, complex)
+ */
+export async function mapSafetensors(path: string): Promise<Map<string, Tensor>> {
+  const file = await openSafetensors(path);
+  try {
+    const found = new Map<string, Tensor>();
+    for (const [name, entry] of file.entries) {
+      const dtype = dtypeNamed(entry.dtype);
+      if (!dtype) throw new FormatError(`${path}: tensor "${name}" is of type ${entry.dtype}`);
+      const slice = { path: resolve(path), offset: entry.offset };
+      // bf16 is widened on the host when the graph is built, so its values must be there.
+      const data = dtype === "bf16" ? ((await file.read(name)) as HostTensor).data : undefined;
+      found.set(name, data ? fromHost(dtype, entry.shape, data) : fromFile(dtype, entry.shape, slice));
+    }
+    return found;
   } finally {
     await file.close();
   }

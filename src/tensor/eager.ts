@@ -1,5 +1,5 @@
 /** Values on demand: compiles and runs whatever a tensor depends on, with a cache of compiled graphs. */
-import { DTypeError, LifetimeError } from "../errors.ts";
+import { DeviceError, DTypeError, LifetimeError } from "../errors.ts";
 import { DTYPES, type DType, type HostArray, sizeOf } from "./dtype.ts";
 import { assertFits } from "./memory.ts";
 import { lowerGraph } from "./onnx/lower.ts";
@@ -41,10 +41,24 @@ export function wrapHost(rt: Runtime, dtype: DType, shape: readonly number[], da
   return new rt.Tensor(ort as "float32", data as Float32Array, shape as number[]);
 }
 
+/** Reads the values that lie in files and are wanted on the host. */
+export async function loadFiles(tensors: readonly Tensor[]): Promise<void> {
+  const values = tensors.map((t) => [t, t.value] as const);
+  const unread = values.filter(([, v]) => v?.file && !v.host && !v.device);
+  if (unread.length === 0) return;
+  const { readFile } = await runtime();
+  if (!readFile) throw new DeviceError("a tensor lies in a file, and this platform has no files");
+  for (const [t, value] of unread) {
+    const bytes = await readFile(value!.file!, t.bytes);
+    value!.host ??= new DTYPES[t.dtype].array(bytes.buffer as ArrayBuffer, bytes.byteOffset, t.size);
+  }
+}
+
 /** Host data of a computed tensor. */
 export function readHost(t: Tensor): HostArray {
   const value = t.value;
-  if (!value) throw new LifetimeError(`${t} has no value yet: await its data()`);
+  if (!value || (!value.host && !value.device))
+    throw new LifetimeError(`${t} has no value yet: await its data()`);
   value.host ??= value.device!.data as HostArray;
   return value.host;
 }
@@ -65,6 +79,7 @@ function fill(node: Node): boolean {
 
 /** Computes the values of all tensors that have none yet, in one run. */
 export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
+  await loadFiles(tensors);
   const unknown = [...new Set(tensors.filter((t) => !t.value).map((t) => t.node))];
   const nodes = unknown.filter((node) => !fill(node));
   if (nodes.length === 0) return;
@@ -80,6 +95,7 @@ export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
   let results: Record<string, DeviceTensor> = {};
   if (Object.keys(fetches).length > 0) {
     const session = await sessionFor(graph.model);
+    await loadFiles(graph.inputs);
     const feeds = Object.fromEntries(graph.inputs.map((t, i) => [`i${i}`, toDevice(t, rt)]));
     results = await session.run(feeds, fetches);
   }

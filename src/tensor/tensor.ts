@@ -16,10 +16,19 @@ export interface Aval {
   readonly dtype: DType;
 }
 
-/** A value: on the host, on the device, or on both. */
+/** Where a tensor lies in a file: its elements row-major, little endian. */
+export interface FileSlice {
+  /** Absolute. */
+  readonly path: string;
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+}
+
+/** A value: on the host, on the device, in a file that has not been read yet, or in several of these. */
 export interface Value {
   host?: HostArray;
   device?: DeviceTensor;
+  file?: FileSlice;
 }
 
 /** How a leaf came to be: data, a number written in a formula (embedded in the graph), or an input of a trace. */

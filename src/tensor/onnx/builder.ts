@@ -3,7 +3,7 @@
  * kernel flipped for two gradients, or a weight transposed twice, costs one node.
  */
 import { DTYPES, type DType, type HostArray, hostArray, sizeOf } from "../dtype.ts";
-import type { Aval } from "../tensor.ts";
+import type { Aval, FileSlice } from "../tensor.ts";
 
 export type AttributeValue =
   | number
@@ -23,7 +23,7 @@ export interface OnnxNode {
 
 export interface Initializer extends Aval {
   readonly name: string;
-  readonly data: HostArray;
+  readonly data: HostArray | FileSlice;
 }
 
 /** Domain of ONNX Runtime's contributed operators. */
@@ -36,6 +36,8 @@ export interface Capabilities {
   readonly name: string;
   /** Channels per block of the CPU's blocked convolutions, where there are any. */
   readonly channelBlock?: number;
+  /** Large constants may lie outside of the model: in memory, or in files that the runtime maps. */
+  readonly externalWeights?: boolean;
 }
 
 export const CPU_CAPABILITIES: Capabilities = { contrib: true, name: "cpu" };
@@ -76,6 +78,8 @@ export class GraphBuilder {
     const names = Array.from({ length: outputs }, () => this.fresh("v"));
     this.nodes.push({ op, domain, inputs, outputs: names, attributes });
     this.known.set(key, names);
+    if (inputs.length > 0 && inputs.every((name) => this.constantNames.has(name)))
+      for (const name of names) this.constantNames.add(name); // the runtime computes them once
     return names;
   }
 
@@ -94,10 +98,20 @@ export class GraphBuilder {
     const key = data.length <= 64 ? `${dtype}[${shape}]${data}` : undefined;
     const seen = key && this.known.get(key);
     if (seen) return seen[0]!;
+    const name = this.addInitializer(dtype, shape, data);
+    if (key) this.known.set(key, [name]);
+    return name;
+  }
+
+  /** A constant that stays in its file. Ask `externalWeights` first. */
+  constantInFile(dtype: DType, shape: readonly number[], file: FileSlice): string {
+    return this.addInitializer(dtype, shape, file);
+  }
+
+  private addInitializer(dtype: DType, shape: readonly number[], data: HostArray | FileSlice): string {
     const name = this.fresh("c");
     this.initializers.push({ name, dtype, shape, data });
     this.constantNames.add(name);
-    if (key) this.known.set(key, [name]);
     return name;
   }
 

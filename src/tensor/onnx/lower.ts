@@ -5,6 +5,7 @@
 import { LifetimeError } from "../../errors.ts";
 import { bytesOf, convertHost } from "../dtype.ts";
 import { readHost } from "../eager.ts";
+import type { ExternalWeights } from "../runtime/runtime.ts";
 import type { Aval, Node, Tensor } from "../tensor.ts";
 import { type Capabilities, GraphBuilder } from "./builder.ts";
 import { encodeModel, type NamedAval } from "./model.ts";
@@ -58,6 +59,8 @@ function executionOrder(roots: readonly Tensor[], nodes: readonly Node[]): Node[
 
 export interface LoweredGraph {
   readonly model: Uint8Array;
+  /** Large constants that the model refers to instead of holding them. */
+  readonly weights: ExternalWeights;
   /** Leaves fed at run time, in the order of the model's inputs `i0, i1 …`. */
   readonly inputs: readonly Tensor[];
   /** Per requested tensor: an output of the model, or a leaf that needs no computing. */
@@ -124,9 +127,14 @@ export function lowerGraph(roots: readonly Tensor[], options: LowerOptions): Low
     return { name: out };
   });
   const renamed = renameValues(g, rename);
-  const model = encodeModel(renamed, inputAvals, outputAvals, options.metadata);
+  const memory = new Map<string, Uint8Array>();
+  // The runtime takes constants from memory or from files, not from both.
+  const inFiles = g.initializers.some(({ data }) => "path" in data);
+  const outside = options.capabilities.externalWeights && options.data === "embed" && !inFiles;
+  const model = encodeModel(renamed, inputAvals, outputAvals, options.metadata, outside ? memory : undefined);
   return {
     model,
+    weights: { memory, inFiles },
     inputs,
     outputs,
     avals: roots.map(({ shape, dtype }) => ({ shape, dtype })),
@@ -147,6 +155,9 @@ function nameLeaf(
     );
   }
   return outputs.map((t) => {
+    const { file, host } = t.value ?? {};
+    if (data === "embed" && file && !host && g.capabilities.externalWeights && t.dtype !== "bf16")
+      return g.constantInFile(t.dtype, t.shape, file);
     if (node.leaf === "literal" || data === "embed" || t.dtype === "bf16") {
       const widened = t.dtype === "bf16" ? convertHost(readHost(t), "bf16", "f32") : readHost(t);
       return g.constant(t.dtype === "bf16" ? "f32" : t.dtype, t.shape, widened);

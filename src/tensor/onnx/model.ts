@@ -1,5 +1,5 @@
 /** Writes a built graph as an ONNX ModelProto (onnx.proto; field numbers in comments). */
-import { DTYPES, type DType } from "../dtype.ts";
+import { bytesOf, DTYPES, type DType, type HostArray } from "../dtype.ts";
 import type { Aval } from "../tensor.ts";
 import type { AttributeValue, GraphBuilder, Initializer, OnnxNode } from "./builder.ts";
 import { ProtoWriter } from "./protobuf.ts";
@@ -38,10 +38,42 @@ function writeNode(w: ProtoWriter, node: OnnxNode): void {
   if (node.domain) w.string(7, node.domain);
 }
 
-function writeInitializer(w: ProtoWriter, { name, shape, dtype, data }: Initializer): void {
+/** Constants of this size and more are kept outside of the model where the runtime can. */
+const LARGE = 4096;
+
+/** Where a constant outside of the model is found: a file's path below the root, or a name for bytes in memory. */
+function locationOf({ name, shape, dtype, data }: Initializer): {
+  path: string;
+  offset: number;
+  length: number;
+} {
+  const length = bytesOf(shape, dtype);
+  if (!("path" in data)) return { path: `memory-${name}`, offset: 0, length };
+  const path = data.path.replace(/^([A-Za-z]:)?[\\/]+/, "").replaceAll("\\", "/");
+  return { path, offset: data.offset, length };
+}
+
+const bytesIn = (data: HostArray): Uint8Array =>
+  new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+function writeInitializer(
+  w: ProtoWriter,
+  init: Initializer,
+  external: Map<string, Uint8Array> | undefined,
+): void {
+  const { name, shape, dtype, data } = init;
   for (const d of shape) w.int(1, d); // dims
   w.int(2, DTYPES[dtype].onnx).string(8, name);
-  w.raw(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)); // raw_data, little endian
+  const inFile = "path" in data;
+  if (!inFile && (!external || data.byteLength < LARGE)) {
+    w.raw(9, bytesIn(data)); // raw_data, little endian
+    return;
+  }
+  const { path, offset, length } = locationOf(init);
+  if (!inFile) external!.set(path, bytesIn(data));
+  for (const [key, value] of Object.entries({ location: path, offset, length }))
+    w.message(13, (entry) => entry.string(1, key).string(2, String(value))); // external_data
+  w.int(14, 1); // data_location: EXTERNAL
 }
 
 function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval): void {
@@ -55,19 +87,23 @@ function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval): void
   );
 }
 
-/** Bytes of a model file: opset 21 of ONNX, IR version 10, plus the contributed domain when it is used. */
+/**
+ * Bytes of a model file: opset 21 of ONNX, IR version 10, plus the contributed domain when it is used. Large constants
+ * go into `external` when it is given, by the location under which the model refers to them.
+ */
 export function encodeModel(
   g: GraphBuilder,
   inputs: readonly NamedAval[],
   outputs: readonly NamedAval[],
   metadata: Readonly<Record<string, string>> = {},
+  external?: Map<string, Uint8Array>,
 ): Uint8Array {
   const w = new ProtoWriter();
   w.int(1, 10).string(2, "tweedie"); // ir_version, producer_name
   w.message(7, (graph) => {
     for (const node of g.nodes) graph.message(1, (n) => writeNode(n, node));
     graph.string(2, "graph");
-    for (const init of g.initializers) graph.message(5, (t) => writeInitializer(t, init));
+    for (const init of g.initializers) graph.message(5, (t) => writeInitializer(t, init, external));
     for (const input of inputs) graph.message(11, (v) => writeValueInfo(v, input));
     for (const output of outputs) graph.message(12, (v) => writeValueInfo(v, output));
   });

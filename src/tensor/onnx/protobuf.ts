@@ -3,8 +3,13 @@ import { FormatError } from "../../errors.ts";
 
 const utf8 = new TextEncoder();
 
-/** Appends protobuf fields to a growing buffer. Field numbers come from the .proto file. */
+/** Byte strings of this size and more are referred to until the end instead of being copied. */
+const LARGE = 4096;
+
+/** Appends protobuf fields. Field numbers come from the .proto file. */
 export class ProtoWriter {
+  private readonly done: Uint8Array[] = [];
+  private doneLength = 0;
   private bytes = new Uint8Array(256);
   private view = new DataView(this.bytes.buffer);
   private length = 0;
@@ -31,6 +36,19 @@ export class ProtoWriter {
     this.bytes[this.length++] = Number(rest);
   }
 
+  private append(part: Uint8Array): void {
+    if (part.length < LARGE) {
+      this.reserve(part.length);
+      this.bytes.set(part, this.length);
+      this.length += part.length;
+      return;
+    }
+    const before = this.bytes.slice(0, this.length);
+    this.done.push(before, part);
+    this.doneLength += before.length + part.length;
+    this.length = 0;
+  }
+
   /** int32, int64, enum and bool fields. */
   int(field: number, value: number | bigint): this {
     this.varint(field << 3);
@@ -46,12 +64,11 @@ export class ProtoWriter {
     return this;
   }
 
+  /** Bytes, which must not change before `finish`. */
   raw(field: number, value: Uint8Array): this {
     this.varint((field << 3) | 2);
     this.varint(value.length);
-    this.reserve(value.length);
-    this.bytes.set(value, this.length);
-    this.length += value.length;
+    this.append(value);
     return this;
   }
 
@@ -62,11 +79,25 @@ export class ProtoWriter {
   message(field: number, write: (inner: ProtoWriter) => void): this {
     const inner = new ProtoWriter();
     write(inner);
-    return this.raw(field, inner.finish());
+    this.varint((field << 3) | 2);
+    this.varint(inner.doneLength + inner.length);
+    for (const part of inner.parts()) this.append(part);
+    return this;
+  }
+
+  private parts(): Uint8Array[] {
+    return [...this.done, this.bytes.subarray(0, this.length)];
   }
 
   finish(): Uint8Array {
-    return this.bytes.subarray(0, this.length);
+    if (this.done.length === 0) return this.bytes.subarray(0, this.length);
+    const whole = new Uint8Array(this.doneLength + this.length);
+    let at = 0;
+    for (const part of this.parts()) {
+      whole.set(part, at);
+      at += part.length;
+    }
+    return whole;
   }
 }
 

@@ -2,7 +2,7 @@
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
 import { DTYPES, type DType, type HostArray, hostArray, isInteger, sizeOf } from "../dtype.ts";
 import { assertTensorFits } from "../memory.ts";
-import { type LeafKind, Node, Tensor, type TensorLike } from "../tensor.ts";
+import { type FileSlice, type LeafKind, Node, Tensor, type TensorLike } from "../tensor.ts";
 import { broadcastTo } from "./shape.ts";
 
 /** Nested arrays of numbers, as written by hand. */
@@ -35,6 +35,19 @@ export function fromHost(
   }
   const node = new Node(undefined, [], undefined, [{ shape: [...shape], dtype }], leaf);
   node.values[0] = { host: data };
+  return new Tensor(node);
+}
+
+/**
+ * A leaf whose value lies in a file, which must stay as it is. It is read when it is asked for; where it is a constant
+ * of a compiled function, the runtime maps the file and no copy of it is ever held. Node only.
+ */
+export function fromFile(dtype: DType, shape: readonly number[], file: FileSlice): Tensor {
+  checkShape(shape);
+  if (!Number.isSafeInteger(file.offset) || file.offset < 0)
+    throw new ArgumentError(`fromFile: the offset must be a non-negative integer, got ${file.offset}`);
+  const node = new Node(undefined, [], undefined, [{ shape: [...shape], dtype }], "data");
+  node.values[0] = { file };
   return new Tensor(node);
 }
 

@@ -1,8 +1,10 @@
 /** The runtime of Node: onnxruntime-node. CPU everywhere; WebGPU, CUDA, CoreML, DirectML where the package has them. */
 import { existsSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, parse } from "node:path";
 import * as ort from "onnxruntime-node";
+import { FormatError } from "../../errors.ts";
 import { CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import { findChannelBlock } from "./blocked-layout.ts";
 import type { Device, Runtime } from "./runtime.ts";
@@ -19,6 +21,9 @@ function isInstalled(provider: string): boolean {
   return existsSync(join(folder, file));
 }
 
+/** Folder that the locations of weights in files are relative to: the runtime takes no absolute ones. */
+const ROOT = parse(process.cwd()).root;
+
 /** Probed once per process. */
 let channelBlock: Promise<number | undefined> | undefined;
 
@@ -31,12 +36,18 @@ const runtime: Runtime = {
     return ["cpu", ...usable.map((b) => b.name as Device)];
   },
   async capabilities(device) {
-    if (device !== "cpu") return { ...PLAIN_ONNX, name: device };
+    if (device !== "cpu") return { ...PLAIN_ONNX, name: device, externalWeights: true };
     channelBlock ??= findChannelBlock(runtime);
-    return { ...CPU_CAPABILITIES, channelBlock: await channelBlock };
+    return { ...CPU_CAPABILITIES, externalWeights: true, channelBlock: await channelBlock };
   },
-  createSession: (model, device, settings = {}) =>
+  createSession: (model, device, settings = {}, weights) =>
     openSession(ort.InferenceSession, model, device, {
+      ...(weights?.memory.size && {
+        externalData: [...weights.memory].map(([path, data]) => ({ path, data })),
+      }),
+      ...(weights?.inFiles && {
+        extra: { session: { model_external_initializers_file_folder_path: ROOT } },
+      }),
       executionProviders: [device],
       graphOptimizationLevel: "all",
       enableMemPattern: false, // a planned block would be kept beside the arena that the first run filled: 1.4x the memory
@@ -47,6 +58,21 @@ const runtime: Runtime = {
       }),
       logSeverityLevel: 3, // errors only: the optimiser warns about things that are fine
     }),
+  async readFile({ path, offset }, bytes) {
+    const file = await open(path, "r");
+    try {
+      const into = new Uint8Array(bytes);
+      for (let at = 0; at < bytes; ) {
+        const { bytesRead } = await file.read(into, at, Math.min(bytes - at, 2 ** 30), offset + at);
+        if (bytesRead === 0)
+          throw new FormatError(`${path}: expected ${bytes} bytes at byte ${offset}, got ${at}`);
+        at += bytesRead;
+      }
+      return into;
+    } finally {
+      await file.close();
+    }
+  },
 };
 
 export default runtime;

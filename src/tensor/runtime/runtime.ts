@@ -5,6 +5,7 @@
 import type { InferenceSession, OnnxValue, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-common";
 import { DeviceError } from "../../errors.ts";
 import type { Capabilities } from "../onnx/builder.ts";
+import type { FileSlice } from "../tensor.ts";
 
 /** A tensor as ONNX Runtime holds it, in host or device memory. */
 export type DeviceTensor = OrtTensor;
@@ -19,6 +20,14 @@ export interface SessionSettings {
   readonly profile?: boolean;
   /** Prefix of the profile's file name. */
   readonly profilePrefix?: string;
+}
+
+/** Constants that a model refers to by name instead of holding them. */
+export interface ExternalWeights {
+  /** Bytes in memory, by the location that the model gives. */
+  readonly memory: ReadonlyMap<string, Uint8Array>;
+  /** Whether the model's locations are paths of files, below the root of the file system. */
+  readonly inFiles: boolean;
 }
 
 export interface Session {
@@ -41,7 +50,14 @@ export interface Runtime {
   devices(): Device[];
   capabilities(device: Device): Promise<Capabilities>;
   /** Compiles a model. Throws `DeviceError` with the runtime's own words when it cannot. */
-  createSession(model: Uint8Array | string, device: Device, settings?: SessionSettings): Promise<Session>;
+  createSession(
+    model: Uint8Array | string,
+    device: Device,
+    settings?: SessionSettings,
+    weights?: ExternalWeights,
+  ): Promise<Session>;
+  /** Bytes of a tensor in a file, in memory of their own. Absent where there are no files. */
+  readFile?(slice: FileSlice, bytes: number): Promise<Uint8Array>;
 }
 
 export type RunResult = Record<string, OnnxValue>;
