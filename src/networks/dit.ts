@@ -1,10 +1,11 @@
 /** The diffusion transformer (Peebles and Xie 2022), conditioned on a class. Keys are those of the reference library. */
 import { ArgumentError, ShapeError } from "../errors.ts";
-import { LayerNorm, Linear, Module, modulate, type Rng } from "../nn/index.ts";
-import { full, silu, type Tensor, type TensorLike, where } from "../tensor/index.ts";
+import { blankRng, LayerNorm, Linear, Module, modulate, type Rng } from "../nn/index.ts";
+import { full, silu, type Tensor, type TensorLike, where, zeros } from "../tensor/index.ts";
 import type { DiTConfig } from "./dit/config.ts";
 import { DiTBlock, DiTPatchEmbed, TimestepLabelEmbedding } from "./dit/layers.ts";
 import { unpatchify } from "./patches.ts";
+import { initTransformer, xavierMatrix } from "./vit/layers.ts";
 
 /** Reference class `DiTTransformer2DModel`, formerly `Transformer2DModel` with `norm_type` "ada_norm_zero". */
 export class DiTTransformer2DModel extends Module {
@@ -90,4 +91,17 @@ export function guidedDiT(
   const change = cond.sliceAxis(1, 0, channels).sub(guided);
   const eps = guided.add(change.mul(scale));
   return channels === total ? eps : eps.concat(cond.sliceAxis(1, channels), 1);
+}
+
+/**
+ * A model to train from scratch, begun as by its authors: matrices by Glorot and Bengio, embeddings normal with 0.02,
+ * and zero wherever the condition enters and the output leaves (adaLN-Zero), so that every block is the identity.
+ */
+export function initDiT(config: DiTConfig, rng: Rng): DiTTransformer2DModel {
+  const blank = new DiTTransformer2DModel(config, blankRng);
+  return initTransformer(blank, xavierMatrix(rng), (key, shape) => {
+    if (/(^proj_out_\d|\.norm1\.linear)\./.test(key)) return zeros(shape);
+    if (/_embedder\.\w+\.weight$/.test(key)) return rng.normal(shape, 0.02);
+    return undefined;
+  });
 }
