@@ -1,6 +1,6 @@
 /** Gaussian data, for which all that guidance should do is known in closed form. */
 import type { ConditionalDenoise } from "../../src/diffusion/guidance/index.ts";
-import type { Sampler } from "../../src/diffusion/sample.ts";
+import type { Denoise } from "../../src/diffusion/sample.ts";
 import { type Tensor, tensor } from "../../src/tensor/index.ts";
 
 export const scalar = (value: number): Tensor => tensor([value], { shape: [] });
@@ -25,26 +25,11 @@ export async function maxDifference(a: Tensor, b: Tensor): Promise<number> {
   return a.sub(b).abs().max().item();
 }
 
-/** Euler's method on the probability-flow ODE, compiled once: enough to drive what wraps samplers. */
-export const euler: Sampler = async function* (denoise, start, sigmas, options = {}) {
-  let x = start;
-  for (let step = 0; step + 1 < sigmas.length; step++) {
-    options.signal?.throwIfAborted();
-    const [sigma, sigmaNext] = [sigmas[step]!, sigmas[step + 1]!];
-    const denoised = await denoise(x, sigma);
-    const next = denoised.add(x.sub(denoised).mul(scalar(sigmaNext / sigma)));
-    await next.eval();
-    x = (yield { step, steps: sigmas.length - 1, sigma, sigmaNext, x: next, denoised }) ?? next;
-  }
-  return x;
-};
-
-export async function finish(sampling: ReturnType<Sampler>): Promise<Tensor> {
-  for (;;) {
-    const next = await sampling.next();
-    if (next.done) return next.value;
-  }
-}
+/** The same denoiser with one number for all means. */
+export const withMean =
+  (denoise: ConditionalDenoise<Mean>, mean: number): Denoise =>
+  (x, sigma) =>
+    denoise(x, sigma, { mean: scalar(mean).broadcastTo(x.shape) });
 
 /** From `high` to `low` in equal ratios, then 0. */
 export const geometric = (high: number, low: number, steps: number): number[] => [

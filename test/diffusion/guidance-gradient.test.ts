@@ -11,19 +11,12 @@ import {
   tracedDenoiser,
 } from "../../src/diffusion/guidance/index.ts";
 import { epsilonPrediction } from "../../src/diffusion/parameterization.ts";
+import { finalSample } from "../../src/diffusion/sample.ts";
+import { euler } from "../../src/diffusion/samplers/euler.ts";
 import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import { createRng, Linear } from "../../src/nn/index.ts";
 import { cachedSessions, type Tensor, tensor } from "../../src/tensor/index.ts";
-import {
-  euler,
-  finish,
-  gaussian,
-  geometric,
-  type Mean,
-  maxDifference,
-  posteriorMean,
-  scalar,
-} from "./gaussian.ts";
+import { gaussian, geometric, type Mean, maxDifference, posteriorMean, scalar } from "./gaussian.ts";
 
 const VARIANCE = 0.5;
 const rng = createRng(7);
@@ -124,7 +117,7 @@ describe("guidance through the denoiser", () => {
       }),
     );
     const start = createRng(11).normal([count, 2], 40);
-    const out = await finish(euler(guided, start, geometric(40, 0.01, 80)));
+    const out = await finalSample(euler(guided, start, geometric(40, 0.01, 80)));
     const gain = VARIANCE / (VARIANCE + NOISE);
     const means = await out.mean([0]).toArray();
     const spreads = await out.variance([0]).toArray();
@@ -224,13 +217,13 @@ describe("diffusion posterior sampling", () => {
   const sigmas = geometric(20, 0.02, 40);
   const start = x.mul(10);
   const run = (scale: number) =>
-    finish(
+    finalSample(
       posteriorSampling(euler, traced, operator, start, sigmas, { inputs: prior, measurement: y, scale }),
     );
   const misfit = async (out: Tensor): Promise<number> => operator(out).sub(y).abs().mean().item();
 
   it("without a step is the sampler alone, and with one comes closer to the measurement", async () => {
-    const alone = await finish(euler((z, s) => plain(z, s, prior), start, sigmas));
+    const alone = await finalSample(euler((z, s) => plain(z, s, prior), start, sigmas));
     expect(await maxDifference(await run(0), alone)).toBeLessThan(1e-4);
     const led = await run(0.2);
     expect(await misfit(led)).toBeLessThan(0.4 * (await misfit(alone)));

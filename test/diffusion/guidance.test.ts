@@ -12,19 +12,12 @@ import {
   swapCondition,
   withCondition,
 } from "../../src/diffusion/guidance/index.ts";
+import { finalSample } from "../../src/diffusion/sample.ts";
+import { euler } from "../../src/diffusion/samplers/euler.ts";
 import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import { createRng } from "../../src/nn/index.ts";
 import { cachedSessions, jit, ones, stack, type Tensor, tensor } from "../../src/tensor/index.ts";
-import {
-  euler,
-  finish,
-  gaussian,
-  geometric,
-  type Mean,
-  maxDifference,
-  posteriorMean,
-  scalar,
-} from "./gaussian.ts";
+import { gaussian, geometric, type Mean, maxDifference, posteriorMean, scalar } from "./gaussian.ts";
 
 const rng = createRng(3);
 const x = rng.normal([2, 3, 4, 4], 2);
@@ -64,7 +57,7 @@ describe("classifier-free guidance", () => {
         .mul(0.5 / Math.sqrt(0.25 + 8 ** 2)),
     );
     const error = async (steps: number): Promise<number> =>
-      maxDifference(await finish(euler(guided, x.mul(4), geometric(8, 0.01, steps))), exact);
+      maxDifference(await finalSample(euler(guided, x.mul(4), geometric(8, 0.01, steps))), exact);
     const [coarse, fine] = [await error(40), await error(120)];
     expect(fine).toBeLessThan(0.03);
     expect(fine).toBeLessThan(coarse / 2.5); // Euler's method is of first order
@@ -148,7 +141,7 @@ describe("classifier-free guidance", () => {
     await sampling.next();
     await sampling.next();
     const [compiled, eager] = [network.signatures, cachedSessions()];
-    await finish(sampling);
+    await finalSample(sampling);
     expect([network.signatures, cachedSessions()]).toEqual([compiled, eager]);
     await network.close();
   });

@@ -48,8 +48,14 @@ export interface PhiloxState {
   readonly draws: number;
 }
 
+/** Snapshot of a source that has one generator per sample. */
+export interface PerSampleState {
+  readonly mode: "per-sample";
+  readonly samples: readonly NoiseState[];
+}
+
 /** Snapshot of any source, told apart by `mode`. */
-export type NoiseState = PhiloxState | TorchCpuState | TorchCudaState;
+export type NoiseState = PhiloxState | TorchCpuState | TorchCudaState | PerSampleState;
 
 /** A noise source of the given mode. @throws ArgumentError for an unknown mode or an invalid seed. */
 export function createNoise(mode: NoiseMode, seed: Seed): NoiseSource {
@@ -74,6 +80,8 @@ export function resumeNoise(state: NoiseState): NoiseSource {
       return torchNoise(TorchCpuGenerator.fromState(state));
     case "torch-cuda":
       return torchNoise(TorchCudaGenerator.fromState(state));
+    case "per-sample":
+      return perSampleNoise(state.samples.map(resumeNoise));
     default:
       throw unknownMode((state as NoiseState).mode);
   }
@@ -86,6 +94,35 @@ export function torchNoise(generator: TorchCpuGenerator | TorchCudaGenerator): N
     normal: (shape) => generator.normal(batchOf(shape).total),
     uniform: (shape) => generator.uniform(batchOf(shape).total),
     state: () => generator.state(),
+  };
+}
+
+/**
+ * One source for each sample of a batch: row b is what source b gives for a batch of one. All are of one mode.
+ * Shapes must have as many samples as there are sources.
+ */
+export function perSampleNoise(sources: readonly NoiseSource[]): NoiseSource {
+  const mode = sources[0]?.mode;
+  if (!mode || sources.some((s) => s.mode !== mode))
+    throw new ArgumentError(
+      `perSampleNoise: expected sources of one mode, got [${sources.map((s) => s.mode)}]`,
+    );
+  const draw = (kind: "normal" | "uniform", shape: NoiseShape, at?: NoiseAddress): Float32Array => {
+    const [rows, ...rest] = typeof shape === "number" ? [1, shape] : shape;
+    if (rows !== sources.length)
+      throw new ShapeError(`this noise is of ${sources.length} samples, got shape [${shape}]`);
+    const out = new Float32Array(batchOf([rows, ...rest]).total);
+    const size = out.length / rows;
+    for (const [b, source] of sources.entries()) {
+      out.set(source[kind]([1, ...rest], at && { ...at, sample: 0 }), b * size);
+    }
+    return out;
+  };
+  return {
+    mode,
+    normal: (shape, at) => draw("normal", shape, at),
+    uniform: (shape, at) => draw("uniform", shape, at),
+    state: () => ({ mode: "per-sample", samples: sources.map((s) => s.state()) }),
   };
 }
 
