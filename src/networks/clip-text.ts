@@ -15,7 +15,7 @@ import {
   type Rng,
 } from "../nn/index.ts";
 import { arange, argmax, cast, equal, gather, logicalAnd, type Tensor, tril } from "../tensor/index.ts";
-import type { CLIPTextConfig } from "./clip/config.ts";
+import { type CLIPTextConfig, clipTextConfig } from "./clip/config.ts";
 
 /** Self attention with the key names of CLIP. */
 export class CLIPAttention extends Module {
@@ -215,6 +215,14 @@ export class CLIPTextModelWithProjection extends CLIPTextModel {
     return { ...output, textEmbeds: this.textProjection.call(output.poolerOutput) }; // [N, P]
   }
 }
+
+/** A `CLIPTextModel` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+export const clipText = (config: unknown, rng: Rng): CLIPTextModel =>
+  new CLIPTextModel(clipTextConfig(config), rng);
+
+/** A `CLIPTextModelWithProjection` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+export const clipTextWithProjection = (config: unknown, rng: Rng): CLIPTextModelWithProjection =>
+  new CLIPTextModelWithProjection(clipTextConfig(config), rng);
 
 /**
  * Weights by the keys of the module: newer versions of the reference library drop the prefix `text_model.`, older ones

@@ -2,7 +2,7 @@
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { blankRng, LayerNorm, Linear, Module, modulate, type Rng } from "../nn/index.ts";
 import { full, silu, type Tensor, type TensorLike, where, zeros } from "../tensor/index.ts";
-import type { DiTConfig } from "./dit/config.ts";
+import { type DiTConfig, ditConfig } from "./dit/config.ts";
 import { DiTBlock, DiTPatchEmbed, TimestepLabelEmbedding } from "./dit/layers.ts";
 import { unpatchify } from "./patches.ts";
 import { initTransformer, xavierMatrix } from "./vit/layers.ts";
@@ -58,6 +58,10 @@ export class DiTTransformer2DModel extends Module {
     return unpatchify(out, patchSize, x.shape[2]! / patchSize, x.shape[3]! / patchSize);
   }
 }
+
+/** A `DiTTransformer2DModel` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+export const ditTransformer2D = (config: unknown, rng: Rng): DiTTransformer2DModel =>
+  new DiTTransformer2DModel(ditConfig(config), rng);
 
 /** Labels [N] with the null class wherever `drop` [N] is true: how training teaches the model to do without. */
 export const dropLabels = (labels: Tensor, drop: Tensor, nullClass: number): Tensor =>

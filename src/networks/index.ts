@@ -17,3 +17,6 @@ export * from "./dit/meta-keys.ts";
 export * from "./dit.ts";
 export * from "./patches.ts";
 export * from "./guided-diffusion-unet.ts";
+export * from "./mae.ts";
+export * from "./vit/layers.ts";
+export * from "./vit.ts";

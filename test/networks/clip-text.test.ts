@@ -3,6 +3,7 @@ import { clipTextConfig, officialClipTextConfig } from "../../src/networks/clip/
 import {
   CLIPTextModel,
   CLIPTextModelWithProjection,
+  clipText,
   withTextModelPrefix,
 } from "../../src/networks/clip-text.ts";
 import { blankRng, createRng, loadParameters, parameterCount, parameters } from "../../src/nn/index.ts";
@@ -22,8 +23,7 @@ import {
 
 const ids = (rows: number[][]): Tensor => tensor(rows, { dtype: "i64" });
 const idsOf = (tiny: TinyCase): Tensor => ids(tiny.inputs.input_ids as number[][]);
-const build = (tiny: TinyCase): CLIPTextModel =>
-  withTinyWeights(new CLIPTextModel(clipTextConfig(tiny.config), blankRng));
+const build = (tiny: TinyCase): CLIPTextModel => withTinyWeights(clipText(tiny.config, blankRng));
 
 describe("CLIP text encoder", () => {
   for (const name of ["clip_tinyA_pipeline", "clip_tinyB_controlnet", "clip_tinyC_gelu"]) {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { decodeSafetensors, isRawTensor } from "../../src/io/safetensors.ts";
 import { ditConfig, ditPreset } from "../../src/networks/dit/config.ts";
 import { diffusersFromMeta, isMetaDiT, metaFromDiffusers } from "../../src/networks/dit/meta-keys.ts";
-import { DiTTransformer2DModel, dropLabels, guidedDiT } from "../../src/networks/dit.ts";
+import { DiTTransformer2DModel, ditTransformer2D, dropLabels, guidedDiT } from "../../src/networks/dit.ts";
 import { blankRng, createRng, loadParameters, parameterCount, parameters } from "../../src/nn/index.ts";
 import { evaluate, fromHost, type Tensor, tensor, vjp } from "../../src/tensor/index.ts";
 import {
@@ -20,7 +20,7 @@ import {
 } from "./tiny-models.ts";
 
 const build = (tiny: TinyCase): DiTTransformer2DModel =>
-  withTinyWeights(new DiTTransformer2DModel(ditConfig(tiny.config), blankRng));
+  withTinyWeights(ditTransformer2D(tiny.config, blankRng));
 const labelsOf = (tiny: TinyCase): Tensor => tensor(tiny.inputs.class_labels as number[], { dtype: "i64" });
 const labels = (...values: number[]): Tensor => tensor(values, { dtype: "i64" });
 
