@@ -1,2 +1,12 @@
 /** Pipelines: models from files, text to image and its relatives. */
 export * from "./components.ts";
+export {
+  type LoadModelOptions,
+  type LoadPipelineOptions,
+  loadModel,
+  loadPipelineComponents,
+} from "./load.ts";
+export type { ReadOptions } from "./load-weights.ts";
+export type { Family } from "./original-configs.ts";
+export { type SaveOptions, saveModel, savePipeline } from "./save.ts";
+export { readTokenizer } from "./tokenizer-files.ts";

@@ -1,0 +1,190 @@
+/** Writes networks and pipelines as folders in the reference library's layout, whole or not at all. */
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { ArgumentError } from "../errors.ts";
+import {
+  type HostTensor,
+  syncDirectory,
+  writeFileAtomic,
+  writeSafetensors,
+  writeSharded,
+} from "../io/index.ts";
+import { parameters } from "../nn/index.ts";
+import { bytesOf, convertHost, type DType, storedOf } from "../tensor/index.ts";
+import type { Config, LoadedModel, PipelineComponents, TokenizerFiles } from "./components.ts";
+import { INDEX_NAME, SCHEDULER_NAME } from "./model-files.ts";
+import { networkClass } from "./registry.ts";
+
+export interface SaveOptions {
+  /** Width of the weights; default: as they are in memory. */
+  readonly dtype?: "f32" | "f16" | "bf16";
+  /** Put into the names of the weight files, such as "fp16". */
+  readonly variant?: string;
+  /** Most bytes per weight file; larger models are split. Default 10 GB, as in the reference library. */
+  readonly maxShardBytes?: number;
+  /** Replace a folder that is there. Default false: a folder that is not empty is an error. */
+  readonly overwrite?: boolean;
+}
+
+const encode = (value: unknown): Uint8Array =>
+  new TextEncoder().encode(`${JSON.stringify(value, undefined, 2)}\n`);
+const isFloat = (dtype: DType): boolean => ["f16", "bf16", "f32", "f64"].includes(dtype);
+
+/** The values of a module by checkpoint key. Half-precision weights that were never widened stay as they are. */
+export async function moduleWeights(
+  module: object,
+  dtype?: SaveOptions["dtype"],
+): Promise<Map<string, HostTensor>> {
+  const weights = new Map<string, HostTensor>();
+  for (const [key, parameter] of parameters(module)) {
+    const stored = storedOf(parameter);
+    const to = dtype && isFloat(stored.dtype) ? dtype : stored.dtype;
+    weights.set(key, {
+      dtype: to,
+      shape: stored.shape,
+      data: convertHost(await stored.data(), stored.dtype, to),
+    });
+  }
+  return weights;
+}
+
+/**
+ * Fills a new folder beside `folder` and puts it in its place, so that readers see all of it or nothing.
+ *
+ * @throws {ArgumentError} when the folder is there, is not empty, and may not be replaced
+ */
+export async function writeFolderAtomic(
+  folder: string,
+  overwrite: boolean,
+  fill: (temporary: string) => Promise<void>,
+): Promise<void> {
+  const target = resolve(folder);
+  const there = await readdir(target).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (there && there.length > 0 && !overwrite)
+    throw new ArgumentError(
+      `${folder}: the folder is there already, with ${there.slice(0, 4).join(", ")}; allow overwriting, or name another`,
+    );
+  await mkdir(dirname(target), { recursive: true });
+  const beside = (what: string): string =>
+    join(dirname(target), `.${basename(target)}-${randomBytes(6).toString("hex")}.${what}`);
+  const [temporary, old] = [beside("tmp"), beside("old")];
+  try {
+    await mkdir(temporary);
+    await fill(temporary);
+    if (there) await rename(target, old);
+    try {
+      await rename(temporary, target);
+    } catch (error) {
+      if (there) await rename(old, target);
+      throw error;
+    }
+    await rm(old, { recursive: true, force: true });
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(target));
+}
+
+/** Writes configuration and weights of one network into a folder that is there. */
+async function writeModel(
+  folder: string,
+  { className, config, model }: LoadedModel,
+  options: SaveOptions,
+): Promise<void> {
+  const { library, weights: name } = networkClass(className, folder);
+  const named: Config =
+    library === "diffusers"
+      ? { _class_name: className, ...config }
+      : { architectures: [className], ...config };
+  await writeFileAtomic(join(folder, "config.json"), encode(named));
+  const weights = await moduleWeights(model, options.dtype);
+  const bytes = [...weights.values()].reduce((n, t) => n + bytesOf(t.shape, t.dtype), 0);
+  const { maxShardBytes = 10e9, variant } = options;
+  const full = variant === undefined ? name : `${name}.${variant}`;
+  const metadata = { format: "pt" }; // the reference library refuses files without it
+  if (bytes <= maxShardBytes) await writeSafetensors(join(folder, `${full}.safetensors`), weights, metadata);
+  else await writeSharded(folder, weights, { name: full, maxShardBytes, metadata });
+}
+
+/**
+ * Writes one network as a folder with `config.json` and weights, whole or not at all.
+ *
+ * @throws {FormatError} for a class that the registry does not know
+ */
+export async function saveModel(
+  folder: string,
+  model: LoadedModel,
+  options: SaveOptions = {},
+): Promise<void> {
+  await writeFolderAtomic(folder, options.overwrite ?? false, (temporary) =>
+    writeModel(temporary, model, options),
+  );
+}
+
+/** Files of a tokenizer's folder. */
+async function writeTokenizer(folder: string, { config, merges, vocabulary }: TokenizerFiles): Promise<void> {
+  const bytes = new TextEncoder();
+  await writeFileAtomic(join(folder, "merges.txt"), bytes.encode(merges));
+  await writeFileAtomic(join(folder, "tokenizer_config.json"), encode(config));
+  if (vocabulary) await writeFileAtomic(join(folder, "vocab.json"), bytes.encode(JSON.stringify(vocabulary)));
+}
+
+const numbered = <T>(name: string, items: readonly T[]): [string, T][] =>
+  items.map((item, i) => [i === 0 ? name : `${name}_${i + 1}`, item]);
+
+/** What `model_index.json` says of a pipeline. */
+export function modelIndex(
+  components: Pick<PipelineComponents, "className" | "labels">,
+  classes: ReadonlyMap<string, readonly [library: string, className: string]>,
+): Config {
+  const { className, labels } = components;
+  const missing = className.startsWith("StableDiffusion")
+    ? {
+        feature_extractor: [null, null],
+        ...(className.includes("XL") ? {} : { safety_checker: [null, null], requires_safety_checker: false }),
+      }
+    : {};
+  return {
+    _class_name: className,
+    ...missing,
+    ...Object.fromEntries([...classes].sort(([a], [b]) => (a < b ? -1 : 1))),
+    ...(labels && { id2label: Object.fromEntries(labels) }),
+  };
+}
+
+/** Writes a whole pipeline as a folder with `model_index.json`, whole or not at all. */
+export async function savePipeline(
+  folder: string,
+  components: PipelineComponents,
+  options: SaveOptions = {},
+): Promise<void> {
+  const networks = [
+    ...(["unet", "transformer", "vae"] as const).flatMap((name): [string, LoadedModel][] => {
+      const model = components[name];
+      return model ? [[name, model]] : [];
+    }),
+    ...numbered("text_encoder", components.textEncoders),
+  ];
+  const tokenizers = numbered("tokenizer", components.tokenizers);
+  const scheduler = String(components.scheduler._class_name);
+  const classes = new Map<string, readonly [string, string]>([
+    ["scheduler", ["diffusers", scheduler]],
+    ...networks.map(([name, { className }]): [string, [string, string]] => [
+      name,
+      [networkClass(className, name).library, className],
+    ]),
+    ...tokenizers.map(([name]): [string, [string, string]] => [name, ["transformers", "CLIPTokenizer"]]),
+  ]);
+  await writeFolderAtomic(folder, options.overwrite ?? false, async (temporary) => {
+    for (const name of classes.keys()) await mkdir(join(temporary, name));
+    for (const [name, model] of networks) await writeModel(join(temporary, name), model, options);
+    for (const [name, files] of tokenizers) await writeTokenizer(join(temporary, name), files);
+    await writeFileAtomic(join(temporary, "scheduler", SCHEDULER_NAME), encode(components.scheduler));
+    await writeFileAtomic(join(temporary, INDEX_NAME), encode(modelIndex(components, classes)));
+  });
+}

@@ -1,0 +1,226 @@
+/** Single files with the names of the original code: checkpoints as A1111 reads them, autoencoders, ControlNets. */
+import { dirname, join } from "node:path";
+import { ArgumentError, FormatError } from "../errors.ts";
+import type { Config, LoadedModel, PipelineComponents, TokenizerFiles } from "./components.ts";
+import { detectFile, type FileKind } from "./detect.ts";
+import {
+  controlNetPlace,
+  isUnused,
+  type Place,
+  textPlaces,
+  unetPlace,
+  vaePlace,
+} from "./key-maps/layouts.ts";
+import { type ReadOptions, refuse } from "./load-weights.ts";
+import { classNameOf, readConfigIfThere, SCHEDULER_NAME } from "./model-files.ts";
+import { controlNetConfig, FAMILIES, type Family, type FamilyConfigs } from "./original-configs.ts";
+import { loadAll, type Prepared, prepare, prepareAll } from "./prepare.ts";
+import { pipelineKind } from "./registry.ts";
+import { readTokenizer } from "./tokenizer-files.ts";
+import { kindOfPath, openWeights, renamed, type WeightSource } from "./weights.ts";
+
+/** What a single file does not say. */
+export interface SingleFileOptions {
+  /** The family, for files of unusual size; default: told by the file's names and shapes. */
+  readonly family?: Family;
+  /** Folder in the reference library's layout whose configurations and tokenizers are taken instead of the family's. */
+  readonly base?: string;
+  /** Tokenizer: a folder, or a `merges.txt`; one for all text encoders. */
+  readonly tokenizer?: string;
+  /** What the denoiser predicts; default: the family's, v for SD2. */
+  readonly predictionType?: "epsilon" | "v_prediction" | "sample";
+  /** Configuration of a lone network. */
+  readonly config?: Config;
+}
+
+/** A component of a single file, by the name of its folder in the reference library's layout. */
+export interface Part {
+  readonly config: Config;
+  readonly place: Place;
+}
+
+type Checkpoint = Extract<FileKind, { kind: "checkpoint" }>;
+
+/** Configurations of a checkpoint: of the base folder where it has them, else of the family. */
+export async function configsOf(
+  { family, inChannels }: Checkpoint,
+  base: string | undefined,
+): Promise<FamilyConfigs> {
+  const known = FAMILIES[family];
+  const own = async (name: string, config: Config, file = "config.json"): Promise<Config> =>
+    (base !== undefined && (await readConfigIfThere(join(base, name, file)))) || config;
+  const [index] = base === undefined ? [] : [await readConfigIfThere(join(base, "model_index.json"))];
+  const textNames = ["text_encoder", "text_encoder_2"];
+  return {
+    pipeline: (index && classNameOf(index)) ?? known.pipeline,
+    unet: await own("unet", { ...known.unet, in_channels: inChannels }),
+    vae: await own("vae", known.vae),
+    scheduler: await own("scheduler", known.scheduler, SCHEDULER_NAME),
+    textEncoders: await Promise.all(known.textEncoders.map((config, i) => own(textNames[i]!, config))),
+  };
+}
+
+/** The parts of a checkpoint, by component. */
+export function partsOf(family: Family, configs: FamilyConfigs): Map<string, Part> {
+  const text = textPlaces(family, configs.textEncoders).map((place, i): [string, Part] => [
+    i === 0 ? "text_encoder" : `text_encoder_${i + 1}`,
+    { config: configs.textEncoders[i]!, place },
+  ]);
+  return new Map<string, Part>([
+    ["unet", { config: configs.unet, place: unetPlace(configs.unet) }],
+    ["vae", { config: configs.vae, place: vaePlace(configs.vae) }],
+    ...text,
+  ]);
+}
+
+/** Every part under the reference library's names. @throws {FormatError} listing names that belong to no part, and parts that are not there */
+export function splitCheckpoint(
+  source: WeightSource,
+  parts: ReadonlyMap<string, Part>,
+): Map<string, WeightSource> {
+  const split = new Map<string, WeightSource>();
+  const layers = Number(parts.get("text_encoder")?.config.num_hidden_layers ?? 0);
+  const problems: string[] = [];
+  const claimed: string[] = [];
+  for (const [name, { place }] of parts) {
+    const part = renamed(source, { rules: place.rules, to: "diffusers", from: place.prefix });
+    split.set(name, part);
+    claimed.push(`${place.prefix}.`);
+    if (part.entries.size === 0) problems.push(`missing ${name}: expected tensors below "${place.prefix}"`);
+    problems.push(...part.unknown.filter((n) => !isUnused(n, layers)).map((n) => `unexpected "${n}"`));
+  }
+  for (const name of source.entries.keys())
+    if (!claimed.some((prefix) => name.startsWith(prefix)) && !isUnused(name, layers))
+      problems.push(`unexpected "${name}"`);
+  refuse(source.path, `the layout of ${[...parts.keys()].join(", ")}`, problems);
+  return split;
+}
+
+/** What the file itself says of the prediction: by a marker tensor, or by metadata of the model-spec standard. */
+function predictionOf(source: WeightSource, { family, inChannels }: Checkpoint): string {
+  const said = source.metadata.get("modelspec.prediction_type");
+  if (source.entries.has("v_pred") || said === "v") return "v_prediction";
+  if (said === "epsilon") return "epsilon";
+  return family === "sd2" && inChannels === 4 ? "v_prediction" : "epsilon";
+}
+
+function schedulerOf(
+  source: WeightSource,
+  kind: Checkpoint,
+  configs: FamilyConfigs,
+  { predictionType, base }: SingleFileOptions,
+): Config {
+  const type = predictionType ?? (base === undefined ? predictionOf(source, kind) : undefined);
+  return {
+    ...configs.scheduler,
+    ...(type !== undefined && { prediction_type: type }),
+    ...(source.entries.has("ztsnr") && { rescale_betas_zero_snr: true }),
+  };
+}
+
+/** Loads a whole checkpoint. @throws {FormatError} when it is none, saying what it is */
+export async function loadSingleFile(
+  path: string,
+  options: ReadOptions & SingleFileOptions,
+): Promise<PipelineComponents> {
+  const source = await openWeights(path);
+  try {
+    const kind = detectFile(source, options.family);
+    if (kind.kind !== "checkpoint") throw new ArgumentError(`${path}: ${notAPipeline(kind)}`);
+    const configs = await configsOf(kind, options.base);
+    const parts = partsOf(kind.family, configs);
+    const split = splitCheckpoint(source, parts);
+    const tokenizers = await tokenizersOf(path, configs, options);
+    const prepared = await prepareAll(
+      new Map(
+        [...split].map(([name, part]): [string, () => Promise<Prepared>] => {
+          const { config } = parts.get(name)!;
+          return [name, () => prepare(classNameOf(config), config, part, `${path} (${name})`)];
+        }),
+      ),
+    );
+    const loaded = await loadAll(prepared, options);
+    return {
+      kind: pipelineKind(configs.pipeline, path),
+      className: configs.pipeline,
+      path,
+      unet: loaded.get("unet"),
+      vae: loaded.get("vae"),
+      textEncoders: configs.textEncoders.map(
+        (_, i) => loaded.get(i === 0 ? "text_encoder" : `text_encoder_${i + 1}`)!,
+      ),
+      tokenizers,
+      scheduler: schedulerOf(source, kind, configs, options),
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+function notAPipeline(kind: Exclude<FileKind, Checkpoint>): string {
+  const what = { vae: "an autoencoder", controlnet: "a ControlNet", diffusers: "one network" }[kind.kind];
+  return `this file holds ${kind.kind === "diffusers" ? kind.what : what} and not a pipeline: loadModel reads it`;
+}
+
+/** Tokenizers: the one asked for, those of the base folder, or those that lie beside the file; else none. */
+async function tokenizersOf(
+  path: string,
+  { textEncoders }: FamilyConfigs,
+  { tokenizer, base }: SingleFileOptions,
+): Promise<TokenizerFiles[]> {
+  if (tokenizer !== undefined && !(await kindOfPath(tokenizer)))
+    throw new FormatError(`${tokenizer}: expected a tokenizer's folder or merges.txt, found nothing there`);
+  const beside = dirname(path);
+  const found: TokenizerFiles[] = [];
+  for (const name of ["tokenizer", "tokenizer_2"].slice(0, textEncoders.length)) {
+    const folders = [...(base === undefined ? [] : [join(base, name)]), join(beside, name)];
+    const own = await firstTokenizer(tokenizer === undefined ? folders : []);
+    const shared = own
+      ? undefined
+      : (found[0] ?? (await firstTokenizer([tokenizer ?? join(beside, "merges.txt")])));
+    const files = own ?? shared;
+    // SDXL's second tokenizer is the first but for its padding.
+    if (files) found.push(own || name === "tokenizer" ? files : padded(files));
+  }
+  return found;
+}
+
+async function firstTokenizer(paths: readonly string[]): Promise<TokenizerFiles | undefined> {
+  for (const path of paths) if (await kindOfPath(path)) return readTokenizer(path);
+  return undefined;
+}
+
+const padded = (files: TokenizerFiles): TokenizerFiles => ({
+  ...files,
+  config: { ...files.config, pad_token: "!" },
+});
+
+/** Loads an original file of an autoencoder or a ControlNet; undefined for a network of the reference library. */
+export async function loadSingleModel(
+  path: string,
+  options: ReadOptions & SingleFileOptions,
+): Promise<LoadedModel | undefined> {
+  const source = await openWeights(path);
+  try {
+    const kind = detectFile(source, options.family);
+    if (kind.kind === "diffusers") return undefined;
+    if (kind.kind === "checkpoint")
+      throw new ArgumentError(`${path}: this is a whole pipeline: loadPipelineComponents reads it`);
+    const config = options.config ?? lone(kind, options.family);
+    const place = kind.kind === "vae" ? vaePlace(config) : controlNetPlace(config);
+    const part = renamed(source, { rules: place.rules, to: "diffusers", from: kind.prefix });
+    const strangers = part.unknown.filter((name) => !isUnused(name, 0));
+    refuse(
+      path,
+      `the layout of ${classNameOf(config)}`,
+      strangers.map((name) => `unexpected "${name}"`),
+    );
+    const prepared = await prepare(classNameOf(config), config, part, path);
+    return (await loadAll(new Map([["model", prepared]]), options)).get("model")!;
+  } finally {
+    await source.close();
+  }
+}
+
+const lone = (kind: Extract<FileKind, { prefix: string }>, family: Family = "sd1"): Config =>
+  kind.kind === "vae" ? FAMILIES[family].vae : controlNetConfig(FAMILIES[kind.family].unet);
