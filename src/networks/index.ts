@@ -20,3 +20,6 @@ export * from "./guided-diffusion-unet.ts";
 export * from "./mae.ts";
 export * from "./vit/layers.ts";
 export * from "./vit.ts";
+export * from "./autoencoder/taesd-weights.ts";
+export * from "./autoencoder-kl.ts";
+export * from "./autoencoder-tiny.ts";

@@ -1,0 +1,134 @@
+/** Encoder and decoder of `AutoencoderKL`: levels of residual blocks, with attention in the middle. */
+import { type Activation, activate, Conv2d, GroupNorm, Module, type Rng } from "../../nn/index.ts";
+import type { Tensor } from "../../tensor/index.ts";
+import { SpatialAttention } from "../blocks/attention.ts";
+import { ResnetBlock2D } from "../blocks/resnet.ts";
+import { Downsample2D, Upsample2D } from "../blocks/samplers.ts";
+import { MidBlock2D } from "../blocks/unet-blocks.ts";
+
+const EPS = 1e-6;
+
+/** What encoder and decoder are built from. Levels are counted from the image. */
+export interface CoderConfig {
+  /** Of the image. */
+  readonly channels: number;
+  readonly latentChannels: number;
+  readonly levels: readonly { readonly channels: number; readonly attention: boolean }[];
+  /** Residual blocks per level of the encoder; the decoder has one more. */
+  readonly layers: number;
+  readonly groups: number;
+  readonly activation: Activation;
+  readonly midAttention: boolean;
+}
+
+interface LevelOptions {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly layers: number;
+  readonly attention: boolean;
+  /** How the size changes at the end, if it does. */
+  readonly resample: "up" | "down" | undefined;
+}
+
+/** One level, on the way down or up. */
+class CoderLevel extends Module {
+  readonly resnets: readonly ResnetBlock2D[];
+  readonly attentions: readonly SpatialAttention[] | undefined;
+  readonly downsamplers: readonly [Downsample2D] | undefined;
+  readonly upsamplers: readonly [Upsample2D] | undefined;
+
+  constructor(level: LevelOptions, { groups, activation }: CoderConfig, rng: Rng) {
+    super();
+    const { inChannels, outChannels, layers, attention, resample } = level;
+    const each = <T>(make: (i: number) => T): T[] => Array.from({ length: layers }, (_, i) => make(i));
+    const options = { outChannels, groups, eps: EPS, activation };
+    this.resnets = each((i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, options, rng));
+    if (attention) this.attentions = each(() => new SpatialAttention(outChannels, { groups, eps: EPS }, rng));
+    if (resample === "down") this.downsamplers = [new Downsample2D(outChannels, { padding: 0 }, rng)];
+    if (resample === "up") this.upsamplers = [new Upsample2D(outChannels, {}, rng)];
+  }
+
+  /** x [N, C, H, W]. */
+  call(x: Tensor): Tensor {
+    const h = this.resnets.reduce((y, resnet, i) => {
+      const out = resnet.call(y);
+      return this.attentions ? this.attentions[i]!.call(out) : out;
+    }, x);
+    const [sampler] = this.downsamplers ?? this.upsamplers ?? [];
+    return sampler ? sampler.call(h) : h;
+  }
+}
+
+function middle({ levels, groups, activation, midAttention }: CoderConfig, rng: Rng): MidBlock2D {
+  const { channels } = levels.at(-1)!;
+  const attention = midAttention ? new SpatialAttention(channels, { groups, eps: EPS }, rng) : undefined;
+  return new MidBlock2D(channels, { groups, eps: EPS, activation }, [attention], rng);
+}
+
+/** From images to moments. */
+export class Encoder extends Module {
+  readonly convIn: Conv2d;
+  readonly downBlocks: readonly CoderLevel[];
+  readonly midBlock: MidBlock2D;
+  readonly convNormOut: GroupNorm;
+  readonly convOut: Conv2d;
+  readonly activation: Activation;
+
+  constructor(config: CoderConfig, rng: Rng) {
+    super();
+    const { levels, layers, groups, activation } = config;
+    const [top, bottom] = [levels[0]!.channels, levels.at(-1)!.channels];
+    this.convIn = new Conv2d(config.channels, top, 3, { padding: 1 }, rng);
+    this.downBlocks = levels.map(({ channels, attention }, i) => {
+      const resample = i < levels.length - 1 ? "down" : undefined;
+      const inChannels = levels[Math.max(0, i - 1)]!.channels;
+      return new CoderLevel({ inChannels, outChannels: channels, layers, attention, resample }, config, rng);
+    });
+    this.midBlock = middle(config, rng);
+    this.convNormOut = new GroupNorm(groups, bottom, { eps: EPS });
+    this.convOut = new Conv2d(bottom, 2 * config.latentChannels, 3, { padding: 1 }, rng);
+    this.activation = activation;
+  }
+
+  /** x [N, C, H, W] gives [N, 2 Z, H / f, W / f]. */
+  call(x: Tensor): Tensor {
+    const deep = this.downBlocks.reduce((y, block) => block.call(y), this.convIn.call(x));
+    const h = this.convNormOut.call(this.midBlock.call(deep, {}));
+    return this.convOut.call(activate(this.activation, h));
+  }
+}
+
+/** From latents to images. */
+export class Decoder extends Module {
+  readonly convIn: Conv2d;
+  readonly midBlock: MidBlock2D;
+  readonly upBlocks: readonly CoderLevel[];
+  readonly convNormOut: GroupNorm;
+  readonly convOut: Conv2d;
+  readonly activation: Activation;
+
+  constructor(config: CoderConfig, rng: Rng) {
+    super();
+    const { layers, groups, activation } = config;
+    const levels = [...config.levels].reverse();
+    const [bottom, top] = [levels[0]!.channels, levels.at(-1)!.channels];
+    this.convIn = new Conv2d(config.latentChannels, bottom, 3, { padding: 1 }, rng);
+    this.midBlock = middle(config, rng);
+    this.upBlocks = levels.map(({ channels, attention }, i) => {
+      const resample = i < levels.length - 1 ? "up" : undefined;
+      const inChannels = levels[Math.max(0, i - 1)]!.channels;
+      const level = { inChannels, outChannels: channels, layers: layers + 1, attention, resample } as const;
+      return new CoderLevel(level, config, rng);
+    });
+    this.convNormOut = new GroupNorm(groups, top, { eps: EPS });
+    this.convOut = new Conv2d(top, config.channels, 3, { padding: 1 }, rng);
+    this.activation = activation;
+  }
+
+  /** z [N, Z, h, w] gives [N, C, f h, f w]. */
+  call(z: Tensor): Tensor {
+    const middle = this.midBlock.call(this.convIn.call(z), {});
+    const h = this.convNormOut.call(this.upBlocks.reduce((y, block) => block.call(y), middle));
+    return this.convOut.call(activate(this.activation, h));
+  }
+}

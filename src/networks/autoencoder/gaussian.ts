@@ -1,0 +1,38 @@
+/** The posterior of a variational autoencoder: a normal with independent values. */
+import type { Tensor } from "../../tensor/index.ts";
+
+/** Mean and logarithm of the variance, both [N, Z, h, w]. The mode is the mean. */
+export interface DiagonalGaussian {
+  readonly mean: Tensor;
+  readonly logvar: Tensor;
+}
+
+/** Beyond these a variance is taken as these. */
+const [MIN_LOGVAR, MAX_LOGVAR] = [-30, 20];
+
+/** The distribution of moments [N, 2 Z, h, w]: means, then logarithms of variances. */
+export function gaussianOf(moments: Tensor): DiagonalGaussian {
+  const [mean, logvar] = moments.split(2, 1) as [Tensor, Tensor];
+  return { mean, logvar: logvar.clip(MIN_LOGVAR, MAX_LOGVAR) };
+}
+
+/** The sample that standard normals of the mean's shape give. */
+export const sampleGaussian = ({ mean, logvar }: DiagonalGaussian, noise: Tensor): Tensor =>
+  mean.add(logvar.mul(0.5).exp().mul(noise));
+
+/** Sum over all but the first axis. */
+const perSample = (x: Tensor): Tensor => x.flattenAxes(1).sum(1);
+
+/** Kullback-Leibler divergence from another such normal, by default the standard one: [N]. */
+export function klDivergence({ mean, logvar }: DiagonalGaussian, other?: DiagonalGaussian): Tensor {
+  if (!other) return perSample(mean.square().add(logvar.exp()).sub(1).sub(logvar)).mul(0.5);
+  const inverse = other.logvar.neg().exp();
+  const squares = mean.sub(other.mean).square().add(logvar.exp()).mul(inverse);
+  return perSample(squares.sub(1).sub(logvar).add(other.logvar)).mul(0.5);
+}
+
+/** Negative logarithm of the density at x [N, Z, h, w]: [N]. */
+export function negativeLogLikelihood({ mean, logvar }: DiagonalGaussian, x: Tensor): Tensor {
+  const squares = x.sub(mean).square().mul(logvar.neg().exp());
+  return perSample(logvar.add(squares).add(Math.log(2 * Math.PI))).mul(0.5);
+}
