@@ -1,7 +1,24 @@
 /** Diffusion: schedules, parameterisations, samplers, guidance, objectives. */
+export * from "./beta-distribution.ts";
+export * from "./betas.ts";
+export * from "./brownian.ts";
+export * from "./config-reader.ts";
 export * from "./guidance/index.ts";
+export * from "./img2img.ts";
+export * from "./inpaint.ts";
+export * from "./interpolate.ts";
 export * from "./intervene.ts";
+export * from "./linear.ts";
 export * from "./objectives/index.ts";
+export * from "./parameterization.ts";
+export * from "./preview.ts";
 export * from "./sample.ts";
+export * from "./samplers/index.ts";
+export * from "./scheduler.ts";
+export * from "./scheduler-config.ts";
+export type { SchedulerOptions } from "./scheduler-levels.ts";
 export * from "./seeds.ts";
+export * from "./sigmas.ts";
+export * from "./threshold.ts";
 export * from "./timestep-samplers.ts";
+export * from "./timesteps.ts";
