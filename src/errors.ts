@@ -26,8 +26,8 @@ export class DTypeError extends TweedieError {
 
 /** An argument outside its range. */
 export class ArgumentError extends TweedieError {
-  constructor(message: string) {
-    super("ARGUMENT", message);
+  constructor(message: string, options?: ErrorOptions) {
+    super("ARGUMENT", message, options);
   }
 }
 

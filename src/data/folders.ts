@@ -1,0 +1,196 @@
+/** Folders of pictures as people have them: plain, one folder per class, pairs, pictures with masks. */
+import { readdir } from "node:fs/promises";
+import { basename, join, relative, sep } from "node:path";
+import { ArgumentError, FormatError } from "../errors.ts";
+import { type DecodeOptions, decodePicture, type Picture } from "../io/picture-codec.ts";
+import { type Dataset, dataset } from "./dataset.ts";
+import { naturalOrder, readBytes } from "./files.ts";
+
+const PICTURES = /\.(png|jpe?g|webp|tiff?|gif|bmp|avif)$/i;
+
+/** Whether a file's name ends as pictures do, and it is not hidden. */
+export const isPictureName = (name: string): boolean =>
+  PICTURES.test(name) && !basename(name).startsWith(".");
+
+/** Paths of all pictures in a folder and below, in natural order. @throws ArgumentError when there are none. */
+export async function listPictures(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch((cause) => {
+    throw new ArgumentError(
+      `${folder}: cannot be read as a folder (${(cause as NodeJS.ErrnoException).code})`,
+      {
+        cause,
+      },
+    );
+  });
+  const paths = entries
+    .filter((entry) => entry.isFile() && isPictureName(entry.name))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort(naturalOrder);
+  if (paths.length === 0)
+    throw new ArgumentError(`${folder}: no pictures (png, jpeg, webp, tiff, gif, bmp, avif)`);
+  return paths;
+}
+
+/** One picture file. @throws FormatError that names the file. */
+export const readPictureFile = async (path: string, options: DecodeOptions = {}): Promise<Picture> =>
+  decodePicture(await readBytes(path), { name: path, ...options });
+
+export interface NamedPicture {
+  /** Path below the folder, with forward slashes. */
+  readonly name: string;
+  readonly image: Picture;
+}
+
+const nameIn = (folder: string, path: string): string => relative(folder, path).split(sep).join("/");
+
+/** All pictures of a folder. */
+export async function openPictureFolder(
+  folder: string,
+  options: DecodeOptions = {},
+): Promise<Dataset<NamedPicture>> {
+  const paths = await listPictures(folder);
+  return dataset(paths.length, async (i) => ({
+    name: nameIn(folder, paths[i]!),
+    image: await readPictureFile(paths[i]!, options),
+  }));
+}
+
+export interface ClassPicture extends NamedPicture {
+  readonly label: number;
+}
+
+/** One folder per class; labels follow the natural order of the folders' names. */
+export async function openClassFolders(
+  folder: string,
+  options: DecodeOptions = {},
+): Promise<Dataset<ClassPicture> & { readonly classes: readonly string[] }> {
+  const paths = await listPictures(folder);
+  const classOf = (path: string): string => nameIn(folder, path).split("/")[0]!;
+  const loose = paths.find((path) => !nameIn(folder, path).includes("/"));
+  if (loose) throw new ArgumentError(`${loose}: lies in no class folder of ${folder}`);
+  const classes = [...new Set(paths.map(classOf))].sort(naturalOrder);
+  const samples = dataset(paths.length, async (i) => ({
+    name: nameIn(folder, paths[i]!),
+    image: await readPictureFile(paths[i]!, options),
+    label: classes.indexOf(classOf(paths[i]!)),
+  }));
+  return { ...samples, classes };
+}
+
+export interface PairOptions {
+  /** Turns a file's name (without folder and ending) into the key that both sides share. Default: the name itself. */
+  readonly keyA?: (stem: string) => string;
+  readonly keyB?: (stem: string) => string;
+}
+
+const stemOf = (path: string): string => basename(path).replace(/\.[^.]+$/, "");
+
+/** Paths of two folders by their common key. @throws ArgumentError that lists files without a partner. */
+async function pairPaths(
+  folderA: string,
+  folderB: string,
+  { keyA = (s) => s, keyB = (s) => s }: PairOptions,
+): Promise<[key: string, a: string, b: string][]> {
+  const byKey = async (folder: string, key: (stem: string) => string): Promise<Map<string, string>> => {
+    const found = new Map<string, string>();
+    for (const path of await listPictures(folder)) {
+      const id = key(stemOf(path));
+      if (found.has(id)) throw new ArgumentError(`${path} and ${found.get(id)} both stand for "${id}"`);
+      found.set(id, path);
+    }
+    return found;
+  };
+  const [a, b] = [await byKey(folderA, keyA), await byKey(folderB, keyB)];
+  const lonely = [...[...a].filter(([k]) => !b.has(k)), ...[...b].filter(([k]) => !a.has(k))].map(
+    ([, p]) => p,
+  );
+  if (lonely.length > 0)
+    throw new ArgumentError(
+      `${folderA} and ${folderB}: ${lonely.length} files have no partner: ${lonely.slice(0, 5).join(", ")}${lonely.length > 5 ? ", …" : ""}`,
+    );
+  return [...a].map(([key, path]) => [key, path, b.get(key)!]);
+}
+
+function checkSameSize(path: string, a: Picture, b: Picture): void {
+  if (a.width !== b.width || a.height !== b.height)
+    throw new FormatError(`${path}: is ${b.width}x${b.height}, its partner ${a.width}x${a.height}`);
+}
+
+/** Pictures of two folders that belong together, of one size: degraded and clean, input and target. */
+export async function openPairs(
+  folderA: string,
+  folderB: string,
+  options: PairOptions & DecodeOptions = {},
+): Promise<Dataset<{ name: string; a: Picture; b: Picture }>> {
+  const pairs = await pairPaths(folderA, folderB, options);
+  return dataset(pairs.length, async (i) => {
+    const [name, pathA, pathB] = pairs[i]!;
+    const [a, b] = await Promise.all([readPictureFile(pathA, options), readPictureFile(pathB, options)]);
+    checkSameSize(pathB, a, b);
+    return { name, a, b };
+  });
+}
+
+/** What the values of a mask file mean. */
+export type MaskMeaning =
+  /** Class numbers as they are, each below `classes`. */
+  | { readonly classes: number }
+  /** Above half of the range is foreground. */
+  | "binary"
+  /** Instance numbers, 0 for the background. */
+  | "instances";
+
+/** Labels of a mask picture, one per pixel. @throws FormatError for a value that the meaning does not know. */
+export function maskLabels(mask: Picture, meaning: MaskMeaning, name = "mask"): Int32Array {
+  const { channels, data } = mask;
+  const size = mask.width * mask.height;
+  const values = Int32Array.from({ length: size }, (_, i) => data[i * channels]!);
+  for (let c = 1; c < channels; c++) {
+    // A fourth channel, and the second of two, is transparency.
+    if (c === 3 || (c === 1 && channels === 2)) continue;
+    const odd = values.findIndex((value, i) => data[i * channels + c] !== value);
+    if (odd >= 0) throw new FormatError(`${name}: a mask in colours, pixel ${odd} differs between channels`);
+  }
+  if (meaning === "instances") return values;
+  if (meaning === "binary") return binaryLabels(values, name);
+  const bad = values.findIndex((v) => v >= meaning.classes);
+  if (bad >= 0)
+    throw new FormatError(
+      `${name}: label ${values[bad]} at (${bad % mask.width}, ${Math.floor(bad / mask.width)}) of ${meaning.classes} classes`,
+    );
+  return values;
+}
+
+/** 0 and the greatest value; anything in between says that the mask has more than two labels. */
+function binaryLabels(values: Int32Array, name: string): Int32Array {
+  const found = [...new Set(values)].sort((a, b) => a - b);
+  if (found.length > 2)
+    throw new FormatError(
+      `${name}: ${found.length} values (${found.slice(0, 5).join(", ")}${found.length > 5 ? ", …" : ""}) where two labels are declared`,
+    );
+  return values.map((v) => (v > 0 ? 1 : 0));
+}
+
+export interface MaskedPicture extends NamedPicture {
+  /** One label per pixel. // [H, W] */
+  readonly labels: Int32Array;
+}
+
+/** Pictures with their masks from two folders. @throws FormatError for a mask of another size or with odd values. */
+export async function openMasked(
+  images: string,
+  masks: string,
+  options: PairOptions & DecodeOptions & { readonly meaning?: MaskMeaning } = {},
+): Promise<Dataset<MaskedPicture>> {
+  const pairs = await pairPaths(images, masks, options);
+  const { meaning = "binary", ...decode } = options;
+  return dataset(pairs.length, async (i) => {
+    const [name, imagePath, maskPath] = pairs[i]!;
+    const [image, mask] = await Promise.all([
+      readPictureFile(imagePath, decode),
+      readPictureFile(maskPath, { colour: "as-is" }),
+    ]);
+    checkSameSize(maskPath, image, mask);
+    return { name, image, labels: maskLabels(mask, meaning, maskPath) };
+  });
+}

@@ -1,0 +1,3 @@
+/** Geometry: transforms and cameras. */
+export * from "./camera.ts";
+export * from "./matrix.ts";
