@@ -77,20 +77,27 @@ function fail(source: WeightSource, why: string): never {
   );
 }
 
-function familyOf(source: WeightSource, prefix: string, family: Family | undefined): Family {
-  if (family) return family;
+/** Text encoders of whole checkpoints, by the beginning of their names. */
+const TEXT_ENCODERS: readonly (readonly [prefix: string, family: Family | "refiner"])[] = [
+  ["conditioner.embedders.1.model.", "sdxl"],
+  ["conditioner.embedders.0.model.", "refiner"],
+  ["cond_stage_model.model.", "sd2"],
+  ["cond_stage_model.transformer.", "sd1"],
+];
+
+/** The family that is told, that the text encoder's names show, or that the width of the text shows. */
+function familyOf(source: WeightSource, prefix: string, told: Family | undefined): Family {
+  if (told) return told;
+  const names = [...source.entries.keys()];
+  const text = TEXT_ENCODERS.find(([head]) => names.some((name) => name.startsWith(head)))?.[1];
+  if (text === "refiner") return fail(source, "it is the SDXL refiner, which is not supported");
+  if (text) return text;
   const width = contextWidth(source, prefix);
-  const found = width === undefined ? undefined : FAMILY_BY_CONTEXT.get(width);
-  if (found) return found;
-  const sdxlText = [...source.entries.keys()].some((name) =>
-    name.startsWith("conditioner.embedders.0.model."),
-  );
-  if (width === 1280 && sdxlText) return fail(source, "it is the SDXL refiner, which is not supported");
-  return fail(
-    source,
-    width === undefined
-      ? "its U-Net has no cross-attention"
-      : `its U-Net attends to text of width ${width}; known are ${[...FAMILY_BY_CONTEXT.keys()].join(", ")}`,
+  if (width === undefined) return fail(source, "its U-Net has no cross-attention");
+  const known = [...FAMILY_BY_CONTEXT.keys()].join(", ");
+  return (
+    FAMILY_BY_CONTEXT.get(width) ??
+    fail(source, `its U-Net attends to text of width ${width}; known are ${known}`)
   );
 }
 

@@ -1,8 +1,8 @@
 /** Pipelines: models from files, text to image and its relatives. */
 export * from "./components.ts";
+export { type ConvertOptions, convertToFolder, convertToSingleFile } from "./convert.ts";
 export {
-  type LoadModelOptions,
-  type LoadPipelineOptions,
+  type LoadOptions,
   loadModel,
   loadPipelineComponents,
 } from "./load.ts";

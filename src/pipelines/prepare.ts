@@ -1,81 +1,41 @@
 /** Networks that are built and compared with their weights, but not read yet: so that loading is all or nothing. */
-import { blankRng, parameterCount } from "../nn/index.ts";
-import type { Config, LoadedModel } from "./components.ts";
+import { blankRng, type Module, parameterCount } from "../nn/index.ts";
+import type { LoadedModel } from "./components.ts";
 import { checkWeights, loadWeights, type ReadOptions } from "./load-weights.ts";
+import type { OpenNetwork } from "./open-pipeline.ts";
 import { networkClass } from "./registry.ts";
-import { selected, type WeightSource } from "./weights.ts";
 
-/** A network whose weights have been checked but not read. */
-export interface Prepared {
-  /** Number of values. */
-  readonly size: number;
-  load(options: ReadOptions): Promise<LoadedModel>;
-  close(): Promise<void>;
+/** A network with blank parameters that its weights are known to fit. */
+export interface Prepared extends OpenNetwork {
+  readonly module: Module;
 }
 
 /**
- * Builds the network of a configuration and compares its names and shapes with the weights. The source is closed with
- * what comes back, or at once when this fails.
+ * Builds the network of a configuration and compares its names and shapes with the weights; none is read.
  *
- * @throws {FormatError | ArgumentError} for an unknown class, a configuration that cannot be, weights that do not fit
+ * @throws {FormatError | ArgumentError} for a configuration that cannot be, or weights that do not fit
  */
-export async function prepare(
-  className: string | undefined,
-  config: Config,
-  source: WeightSource,
-  where: string,
-): Promise<Prepared> {
-  try {
-    const network = networkClass(className, where);
-    const name = className!; // known, or the line above had thrown
-    const module = network.build(config, blankRng);
-    const weights = network.modernName ? selected(source, network.modernName) : source;
-    checkWeights(module, weights, name);
-    return {
-      size: parameterCount(module),
-      load: async (options) => ({
-        className: name,
-        config,
-        model: await loadWeights(module, weights, name, options),
-      }),
-      close: () => source.close(),
-    };
-  } catch (error) {
-    await source.close();
-    throw error;
-  }
+export function prepare(network: OpenNetwork): Prepared {
+  const { className, config, weights, where } = network;
+  const module = networkClass(className, where).build(config, blankRng);
+  checkWeights(module, weights, className);
+  return { ...network, module };
 }
 
-/** Several networks, prepared one after the other; when one fails, those before it are closed. */
-export async function prepareAll(
-  parts: ReadonlyMap<string, () => Promise<Prepared>>,
-): Promise<Map<string, Prepared>> {
-  const prepared = new Map<string, Prepared>();
-  try {
-    for (const [name, part] of parts) prepared.set(name, await part());
-  } catch (error) {
-    for (const network of prepared.values()) await network.close();
-    throw error;
-  }
-  return prepared;
-}
-
-/** Reads prepared networks one after the other, with one count of progress, and closes them. */
-export async function loadAll(
-  prepared: ReadonlyMap<string, Prepared>,
+/** Prepares all networks and then reads them one after the other, with one count of progress. */
+export async function loadNetworks(
+  networks: ReadonlyMap<string, OpenNetwork>,
   options: ReadOptions,
 ): Promise<Map<string, LoadedModel>> {
+  const prepared = [...networks].map(([name, network]) => ({ name, ...prepare(network) }));
+  const total = prepared.reduce((n, { module }) => n + parameterCount(module), 0);
   const loaded = new Map<string, LoadedModel>();
-  const total = [...prepared.values()].reduce((n, network) => n + network.size, 0);
   let before = 0;
-  try {
-    for (const [name, network] of prepared) {
-      const onProgress = (read: number): void => options.onProgress?.(before + read, total);
-      loaded.set(name, await network.load({ ...options, onProgress }));
-      before += network.size;
-    }
-  } finally {
-    for (const network of prepared.values()) await network.close();
+  for (const { name, className, config, weights, module } of prepared) {
+    const onProgress = (read: number): void => options.onProgress?.(before + read, total);
+    const model = await loadWeights(module, weights, className, { ...options, onProgress });
+    loaded.set(name, { className, config, model });
+    before += parameterCount(module);
   }
   return loaded;
 }

@@ -4,6 +4,8 @@
  */
 import { FormatError } from "../errors.ts";
 import {
+  autoencoderKL,
+  autoencoderTiny,
   CLIPTextModel,
   CLIPTextModelWithProjection,
   clipTextConfig,
@@ -49,6 +51,8 @@ const NETWORKS: Readonly<Record<string, NetworkClass>> = {
   UNet2DConditionModel: { ...DIFFUSERS, build: unet2DCondition },
   UNet2DModel: { ...DIFFUSERS, build: unet2D, modernName: modernAttention },
   ControlNetModel: { ...DIFFUSERS, build: controlNet },
+  AutoencoderKL: { ...DIFFUSERS, build: autoencoderKL, modernName: modernAttention },
+  AutoencoderTiny: { ...DIFFUSERS, build: autoencoderTiny },
   DiTTransformer2DModel: dit,
   Transformer2DModel: dit,
   CLIPTextModel: {

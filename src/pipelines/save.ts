@@ -90,18 +90,21 @@ export async function writeFolderAtomic(
   await syncDirectory(dirname(target));
 }
 
+/** Writes `config.json` with the class that it configures. */
+export async function writeNetworkConfig(folder: string, className: string, config: Config): Promise<void> {
+  const { library } = networkClass(className, folder);
+  const named = library === "diffusers" ? { _class_name: className } : { architectures: [className] };
+  await writeFileAtomic(join(folder, "config.json"), encode({ ...named, ...config }));
+}
+
 /** Writes configuration and weights of one network into a folder that is there. */
 async function writeModel(
   folder: string,
   { className, config, model }: LoadedModel,
   options: SaveOptions,
 ): Promise<void> {
-  const { library, weights: name } = networkClass(className, folder);
-  const named: Config =
-    library === "diffusers"
-      ? { _class_name: className, ...config }
-      : { architectures: [className], ...config };
-  await writeFileAtomic(join(folder, "config.json"), encode(named));
+  const name = networkClass(className, folder).weights;
+  await writeNetworkConfig(folder, className, config);
   const weights = await moduleWeights(model, options.dtype);
   const bytes = [...weights.values()].reduce((n, t) => n + bytesOf(t.shape, t.dtype), 0);
   const { maxShardBytes = 10e9, variant } = options;
@@ -137,24 +140,43 @@ async function writeTokenizer(folder: string, { config, merges, vocabulary }: To
 const numbered = <T>(name: string, items: readonly T[]): [string, T][] =>
   items.map((item, i) => [i === 0 ? name : `${name}_${i + 1}`, item]);
 
+/** What a pipeline has beside its networks, whether they are open or loaded. */
+interface Surroundings extends Pick<PipelineComponents, "className" | "labels" | "tokenizers" | "scheduler"> {
+  /** By the name of the component's folder. */
+  readonly networks: ReadonlyMap<string, { readonly className: string }>;
+}
+
 /** What `model_index.json` says of a pipeline. */
-export function modelIndex(
-  components: Pick<PipelineComponents, "className" | "labels">,
-  classes: ReadonlyMap<string, readonly [library: string, className: string]>,
-): Config {
-  const { className, labels } = components;
-  const missing = className.startsWith("StableDiffusion")
-    ? {
-        feature_extractor: [null, null],
-        ...(className.includes("XL") ? {} : { safety_checker: [null, null], requires_safety_checker: false }),
-      }
-    : {};
+function modelIndex({ className, labels, networks, tokenizers, scheduler }: Surroundings): Config {
+  const classes: [string, readonly (string | null)[]][] = [
+    ["scheduler", ["diffusers", String(scheduler._class_name)]],
+    ...numbered("tokenizer", tokenizers).map(([name]): [string, string[]] => [
+      name,
+      ["transformers", "CLIPTokenizer"],
+    ]),
+  ];
+  for (const [name, network] of networks)
+    classes.push([name, [networkClass(network.className, name).library, network.className]]);
+  // The reference library wants every component of a pipeline's class named, also those that are not there.
+  if (className.startsWith("StableDiffusion")) classes.push(["feature_extractor", [null, null]]);
+  if (/^StableDiffusion(?!XL)/.test(className)) classes.push(["safety_checker", [null, null]]);
   return {
     _class_name: className,
-    ...missing,
-    ...Object.fromEntries([...classes].sort(([a], [b]) => (a < b ? -1 : 1))),
+    ...Object.fromEntries(classes.sort(([a], [b]) => (a < b ? -1 : 1))),
+    ...(/^StableDiffusion(?!XL)/.test(className) && { requires_safety_checker: false }),
     ...(labels && { id2label: Object.fromEntries(labels) }),
   };
+}
+
+/** Writes `model_index.json`, the scheduler and the tokenizers of a pipeline into its folder. */
+export async function writeIndex(folder: string, pipeline: Surroundings): Promise<void> {
+  for (const [name, files] of numbered("tokenizer", pipeline.tokenizers)) {
+    await mkdir(join(folder, name));
+    await writeTokenizer(join(folder, name), files);
+  }
+  await mkdir(join(folder, "scheduler"));
+  await writeFileAtomic(join(folder, "scheduler", SCHEDULER_NAME), encode(pipeline.scheduler));
+  await writeFileAtomic(join(folder, INDEX_NAME), encode(modelIndex(pipeline)));
 }
 
 /** Writes a whole pipeline as a folder with `model_index.json`, whole or not at all. */
@@ -163,28 +185,16 @@ export async function savePipeline(
   components: PipelineComponents,
   options: SaveOptions = {},
 ): Promise<void> {
-  const networks = [
-    ...(["unet", "transformer", "vae"] as const).flatMap((name): [string, LoadedModel][] => {
-      const model = components[name];
-      return model ? [[name, model]] : [];
-    }),
-    ...numbered("text_encoder", components.textEncoders),
-  ];
-  const tokenizers = numbered("tokenizer", components.tokenizers);
-  const scheduler = String(components.scheduler._class_name);
-  const classes = new Map<string, readonly [string, string]>([
-    ["scheduler", ["diffusers", scheduler]],
-    ...networks.map(([name, { className }]): [string, [string, string]] => [
-      name,
-      [networkClass(className, name).library, className],
-    ]),
-    ...tokenizers.map(([name]): [string, [string, string]] => [name, ["transformers", "CLIPTokenizer"]]),
-  ]);
+  const single = (["unet", "transformer", "vae"] as const).flatMap((name): [string, LoadedModel][] => {
+    const model = components[name];
+    return model ? [[name, model]] : [];
+  });
+  const networks = new Map([...single, ...numbered("text_encoder", components.textEncoders)]);
   await writeFolderAtomic(folder, options.overwrite ?? false, async (temporary) => {
-    for (const name of classes.keys()) await mkdir(join(temporary, name));
-    for (const [name, model] of networks) await writeModel(join(temporary, name), model, options);
-    for (const [name, files] of tokenizers) await writeTokenizer(join(temporary, name), files);
-    await writeFileAtomic(join(temporary, "scheduler", SCHEDULER_NAME), encode(components.scheduler));
-    await writeFileAtomic(join(temporary, INDEX_NAME), encode(modelIndex(components, classes)));
+    for (const [name, model] of networks) {
+      await mkdir(join(temporary, name));
+      await writeModel(join(temporary, name), model, options);
+    }
+    await writeIndex(temporary, { ...components, networks });
   });
 }

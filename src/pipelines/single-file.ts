@@ -1,7 +1,7 @@
 /** Single files with the names of the original code: checkpoints as A1111 reads them, autoencoders, ControlNets. */
 import { dirname, join } from "node:path";
 import { ArgumentError, FormatError } from "../errors.ts";
-import type { Config, LoadedModel, PipelineComponents, TokenizerFiles } from "./components.ts";
+import type { Config, TokenizerFiles } from "./components.ts";
 import { detectFile, type FileKind } from "./detect.ts";
 import {
   controlNetPlace,
@@ -11,10 +11,10 @@ import {
   unetPlace,
   vaePlace,
 } from "./key-maps/layouts.ts";
-import { type ReadOptions, refuse } from "./load-weights.ts";
+import { refuse } from "./load-weights.ts";
 import { classNameOf, readConfigIfThere, SCHEDULER_NAME } from "./model-files.ts";
+import type { OpenNetwork, OpenPipeline } from "./open-pipeline.ts";
 import { controlNetConfig, FAMILIES, type Family, type FamilyConfigs } from "./original-configs.ts";
-import { loadAll, type Prepared, prepare, prepareAll } from "./prepare.ts";
 import { pipelineKind } from "./registry.ts";
 import { readTokenizer } from "./tokenizer-files.ts";
 import { kindOfPath, openWeights, renamed, type WeightSource } from "./weights.ts";
@@ -118,11 +118,8 @@ function schedulerOf(
   };
 }
 
-/** Loads a whole checkpoint. @throws {FormatError} when it is none, saying what it is */
-export async function loadSingleFile(
-  path: string,
-  options: ReadOptions & SingleFileOptions,
-): Promise<PipelineComponents> {
+/** Opens a whole checkpoint. @throws {FormatError | ArgumentError} when it is none, saying what it is */
+export async function openSingleFile(path: string, options: SingleFileOptions): Promise<OpenPipeline> {
   const source = await openWeights(path);
   try {
     const kind = detectFile(source, options.family);
@@ -130,30 +127,24 @@ export async function loadSingleFile(
     const configs = await configsOf(kind, options.base);
     const parts = partsOf(kind.family, configs);
     const split = splitCheckpoint(source, parts);
-    const tokenizers = await tokenizersOf(path, configs, options);
-    const prepared = await prepareAll(
-      new Map(
-        [...split].map(([name, part]): [string, () => Promise<Prepared>] => {
-          const { config } = parts.get(name)!;
-          return [name, () => prepare(classNameOf(config), config, part, `${path} (${name})`)];
-        }),
-      ),
-    );
-    const loaded = await loadAll(prepared, options);
+    const networks = new Map<string, OpenNetwork>();
+    for (const [name, weights] of split) {
+      const { config } = parts.get(name)!;
+      networks.set(name, { className: classNameOf(config)!, config, weights, where: `${path} (${name})` });
+    }
     return {
       kind: pipelineKind(configs.pipeline, path),
       className: configs.pipeline,
       path,
-      unet: loaded.get("unet"),
-      vae: loaded.get("vae"),
-      textEncoders: configs.textEncoders.map(
-        (_, i) => loaded.get(i === 0 ? "text_encoder" : `text_encoder_${i + 1}`)!,
-      ),
-      tokenizers,
+      networks,
+      tokenizers: await tokenizersOf(path, configs, options),
       scheduler: schedulerOf(source, kind, configs, options),
+      metadata: source.metadata,
+      close: () => source.close(),
     };
-  } finally {
+  } catch (error) {
     await source.close();
+    throw error;
   }
 }
 
@@ -195,30 +186,34 @@ const padded = (files: TokenizerFiles): TokenizerFiles => ({
   config: { ...files.config, pad_token: "!" },
 });
 
-/** Loads an original file of an autoencoder or a ControlNet; undefined for a network of the reference library. */
-export async function loadSingleModel(
+/** Opens an original file of an autoencoder or a ControlNet; undefined for a network of the reference library. */
+export async function openSingleModel(
   path: string,
-  options: ReadOptions & SingleFileOptions,
-): Promise<LoadedModel | undefined> {
+  options: SingleFileOptions,
+): Promise<OpenNetwork | undefined> {
   const source = await openWeights(path);
   try {
     const kind = detectFile(source, options.family);
-    if (kind.kind === "diffusers") return undefined;
+    if (kind.kind === "diffusers") {
+      await source.close();
+      return undefined;
+    }
     if (kind.kind === "checkpoint")
       throw new ArgumentError(`${path}: this is a whole pipeline: loadPipelineComponents reads it`);
     const config = options.config ?? lone(kind, options.family);
+    const className = classNameOf(config)!;
     const place = kind.kind === "vae" ? vaePlace(config) : controlNetPlace(config);
     const part = renamed(source, { rules: place.rules, to: "diffusers", from: kind.prefix });
     const strangers = part.unknown.filter((name) => !isUnused(name, 0));
     refuse(
       path,
-      `the layout of ${classNameOf(config)}`,
+      `the layout of ${className}`,
       strangers.map((name) => `unexpected "${name}"`),
     );
-    const prepared = await prepare(classNameOf(config), config, part, path);
-    return (await loadAll(new Map([["model", prepared]]), options)).get("model")!;
-  } finally {
+    return { className, config, where: path, weights: { ...part, close: () => source.close() } };
+  } catch (error) {
     await source.close();
+    throw error;
   }
 }
 

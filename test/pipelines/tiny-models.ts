@@ -2,6 +2,7 @@
 import { createRng, type Module, parameters } from "../../src/nn/index.ts";
 import type { Config, LoadedModel, PipelineComponents } from "../../src/pipelines/components.ts";
 import { networkClass } from "../../src/pipelines/registry.ts";
+import { evaluate } from "../../src/tensor/index.ts";
 
 export const TINY_UNET: Config = {
   _class_name: "UNet2DConditionModel",
@@ -113,6 +114,7 @@ export const tinyXl = (): PipelineComponents => ({
 /** All values of a module by checkpoint key. */
 export async function valuesOf(module: Module): Promise<Record<string, number[]>> {
   const values: Record<string, number[]> = {};
+  await evaluate([...parameters(module).values()]); // in one session
   for (const [key, t] of parameters(module)) values[key] = await t.toArray();
   return values;
 }

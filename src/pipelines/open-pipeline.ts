@@ -1,0 +1,128 @@
+/** A pipeline that has been looked at but not read: its configurations, and its weights under the reference library's names. */
+import { join } from "node:path";
+import { FormatError } from "../errors.ts";
+import type { Config, PipelineKind, TokenizerFiles } from "./components.ts";
+import {
+  classNameOf,
+  findWeights,
+  INDEX_NAME,
+  type ModelIndex,
+  readConfig,
+  readModelIndex,
+  SCHEDULER_NAME,
+} from "./model-files.ts";
+import { networkClass, pipelineKind, type Role, roleOf } from "./registry.ts";
+import { readTokenizer } from "./tokenizer-files.ts";
+import { openWeights, selected, type WeightSource } from "./weights.ts";
+
+/** A network's class, configuration and weights. */
+export interface OpenNetwork {
+  readonly className: string;
+  readonly config: Config;
+  readonly weights: WeightSource;
+  /** Where it came from, for messages. */
+  readonly where: string;
+}
+
+export interface OpenPipeline {
+  readonly kind: PipelineKind;
+  readonly className: string;
+  readonly path: string;
+  /** By the name of the component's folder, such as `text_encoder_2`. */
+  readonly networks: ReadonlyMap<string, OpenNetwork>;
+  readonly tokenizers: readonly TokenizerFiles[];
+  readonly scheduler: Config;
+  readonly labels?: ReadonlyMap<number, string>;
+  readonly metadata: ReadonlyMap<string, string>;
+  close(): Promise<void>;
+}
+
+/** Weights whose older names are those of today. */
+function modern(source: WeightSource, className: string, where: string): WeightSource {
+  const { modernName } = networkClass(className, where);
+  return modernName ? { ...selected(source, modernName), close: () => source.close() } : source;
+}
+
+/** A network from a configuration and the path of its weights. */
+export async function openNetwork(
+  config: Config,
+  weights: string,
+  where: string,
+  className = classNameOf(config),
+): Promise<OpenNetwork> {
+  networkClass(className, where);
+  return {
+    className: className!,
+    config,
+    where,
+    weights: modern(await openWeights(weights), className!, where),
+  };
+}
+
+/**
+ * Opens a network's folder: `config.json` and weights.
+ *
+ * @param className the class that `model_index.json` gives; default: the configuration's own
+ */
+export async function openNetworkFolder(
+  folder: string,
+  variant?: string,
+  className?: string,
+): Promise<OpenNetwork> {
+  const path = join(folder, "config.json");
+  const config = await readConfig(path);
+  networkClass(className ?? classNameOf(config), path); // before the weights are looked for: the message is about the class
+  return openNetwork(config, await findWeights(folder, variant), path, className);
+}
+
+/** Components of the index that play a role, in the order of their names (`text_encoder` before `text_encoder_2`). */
+function componentsOf(index: ModelIndex, where: string): Map<Role, [name: string, className: string][]> {
+  const byRole = new Map<Role, [string, string][]>();
+  for (const [name, className] of [...index.components].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const role = roleOf(name, where);
+    byRole.set(role, [...(byRole.get(role) ?? []), [name, className]]);
+  }
+  return byRole;
+}
+
+const NETWORK_ROLES: readonly Role[] = ["unet", "transformer", "vae", "textEncoder"];
+
+/** Opens a folder with `model_index.json`. Every class is looked up before the first file is opened. */
+export async function openPipelineFolder(folder: string, variant?: string): Promise<OpenPipeline> {
+  const index = await readModelIndex(folder);
+  const where = join(folder, INDEX_NAME);
+  const kind = pipelineKind(index.className, where);
+  const byRole = componentsOf(index, where);
+  const of = (role: Role) => byRole.get(role) ?? [];
+  for (const [name, className] of NETWORK_ROLES.flatMap(of))
+    networkClass(className, `${where}: component "${name}"`);
+  if (of("unet").length + of("transformer").length !== 1)
+    throw new FormatError(
+      `${where}: expected a component "unet" or "transformer", got ${[...index.components.keys()].join(", ")}`,
+    );
+  const schedulerFolder = of("scheduler")[0]?.[0] ?? "scheduler";
+  const scheduler = await readConfig(join(folder, schedulerFolder, SCHEDULER_NAME));
+  const tokenizers = await Promise.all(of("tokenizer").map(([name]) => readTokenizer(join(folder, name))));
+  const networks = new Map<string, OpenNetwork>();
+  const close = async (): Promise<void> => {
+    for (const { weights } of networks.values()) await weights.close();
+  };
+  try {
+    for (const [name, className] of NETWORK_ROLES.flatMap(of))
+      networks.set(name, await openNetworkFolder(join(folder, name), variant, className));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const labels = labelsOf(index.config);
+  const { className } = index;
+  const metadata = new Map<string, string>();
+  return { kind, className, path: folder, networks, tokenizers, scheduler, labels, metadata, close };
+}
+
+/** Names of classes, as `id2label` of the index gives them. */
+function labelsOf({ id2label }: Config): Map<number, string> | undefined {
+  if (typeof id2label !== "object" || id2label === null) return undefined;
+  const pairs = Object.entries(id2label).map(([id, label]): [number, string] => [Number(id), String(label)]);
+  return new Map(pairs.filter(([id]) => Number.isInteger(id)));
+}
