@@ -23,3 +23,4 @@ export * from "./vit.ts";
 export * from "./autoencoder/taesd-weights.ts";
 export * from "./autoencoder-kl.ts";
 export * from "./autoencoder-tiny.ts";
+export * from "./lora.ts";
