@@ -13,7 +13,7 @@ export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
 export * from "./ops/arithmetic.ts";
-export { attention } from "./ops/attention.ts";
+export { attention, headsAttention } from "./ops/attention.ts";
 export { barrier, cast, castHost, stopGradient, storedOf } from "./ops/control.ts";
 export * from "./ops/conv.ts";
 export * from "./ops/create.ts";

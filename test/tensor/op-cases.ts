@@ -57,6 +57,29 @@ const matmulCase: OpCase = {
   },
 };
 
+const headsAttentionCase: OpCase = {
+  draw: (d) => {
+    const [n, heads, q, k] = [d.int(1, 2), d.int(1, 3), d.int(1, 4), d.int(1, 5)];
+    const [depth, e] = [d.int(1, 3), d.int(1, 3)];
+    const scale = d.pick(undefined, 0.7);
+    return {
+      inputs: [d.real([n, q, heads * depth]), d.real([n, k, heads * depth]), d.real([n, k, heads * e])],
+      f: (a, b, v) => tw.headsAttention(a!, b!, v!, heads, scale),
+      reference: (a, b, v) =>
+        nd([n, q, heads * e], (i, r, c) => {
+          const h = Math.floor(c! / e);
+          const scores = Array.from(
+            { length: k },
+            (_, j) =>
+              (scale ?? 1 / Math.sqrt(depth)) *
+              sumOver([depth], (z) => at(a!, [i!, r!, h * depth + z!]) * at(b!, [i!, j, h * depth + z!])),
+          );
+          return softmaxOf(scores).reduce((t, p, j) => t + p * at(v!, [i!, j, c!]), 0);
+        }),
+    };
+  },
+};
+
 const standardizeCase: OpCase = {
   tolerance: 2e-5,
   draw: (d) => ({
@@ -161,6 +184,7 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
   conv: [convCase(1), convCase(2), convCase(3), largeConvCase],
   convTranspose: [convTransposeCase(1), convTransposeCase(2), convTransposeCase(3)],
   convWeightGrad: [weightGradCase(1), weightGradCase(2), weightGradCase(3)],
+  headsAttention: headsAttentionCase,
   avgPool: [poolCase("avgPool", 1), poolCase("avgPool", 2), poolCase("avgPool", 3)],
   maxPool: [poolCase("maxPool", 1), poolCase("maxPool", 2), poolCase("maxPool", 3)],
   upsample: [upsampleCase(1), upsampleCase(2), upsampleCase(3)],

@@ -1,6 +1,6 @@
 /** Attention with projections. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import { attention, cast, type Tensor } from "../../tensor/index.ts";
+import { attention, cast, headsAttention, type Tensor } from "../../tensor/index.ts";
 import type { Rng } from "../init.ts";
 import { Module } from "../module.ts";
 import { Linear } from "./linear.ts";
@@ -25,7 +25,10 @@ export function multiHeadAttention(
     if (x.rank !== 3 || x.shape[2]! % heads !== 0)
       throw new ShapeError(`multiHeadAttention: expected [N, T, ${heads} * D], got ${x}`);
   }
-  const split = (x: Tensor): Tensor => splitHeads(upcast ? cast(x, "f32") : x, heads);
+  const wide = (x: Tensor): Tensor => (upcast ? cast(x, "f32") : x);
+  const sameBatch = q.shape[0] === k.shape[0] && k.shape[0] === v.shape[0];
+  if (!mask && sameBatch) return cast(headsAttention(wide(q), wide(k), wide(v), heads, scale), q.dtype);
+  const split = (x: Tensor): Tensor => splitHeads(wide(x), heads);
   const perHead = mask?.rank === 3 ? mask.unsqueeze(1) : mask;
   const out = attention(split(q), split(k), split(v), { mask: perHead, scale }); // [N, heads, Q, E]
   const joined = out.transpose([0, 2, 1, 3]).reshape([out.shape[0]!, out.shape[2]!, heads * out.shape[3]!]);

@@ -1,5 +1,6 @@
 /** The table of all operations. Tests iterate over it, so that none goes without a proof of its gradient. */
 import { arithmeticOps } from "./arithmetic.ts";
+import { attentionOps } from "./attention.ts";
 import { controlOps } from "./control.ts";
 import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
@@ -20,6 +21,7 @@ export const OPS = {
   ...reduceOps,
   ...matmulOps,
   ...convOps,
+  ...attentionOps,
   ...poolOps,
   ...normalizeOps,
   ...indexingOps,
