@@ -1,5 +1,8 @@
 /** What all samplers share: the denoiser they call, the steps they yield, the loop that runs them. */
-import type { NoiseSource, Tensor } from "../tensor/index.ts";
+import { AbortError, ArgumentError, DTypeError, ShapeError } from "../errors.ts";
+import { fnv1a32, isFloat, type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
+import type { BrownianPath } from "./brownian.ts";
+import { assertFinite } from "./linear.ts";
 
 /**
  * The guess of the clean sample from the noisy one, `x = x0 + sigma * noise` (or, for flow models,
@@ -24,17 +27,128 @@ export interface SampleStep {
 export interface SampleOptions {
   /** Where stochastic samplers draw from. */
   readonly noise?: NoiseSource;
-  /** Ends the loop with an `AbortError` before the next step. */
+  /** Ends the loop with an `AbortError` before the next step, or the next call of the denoiser. */
   readonly signal?: AbortSignal;
+  /** Noise that does not depend on the number of steps, for samplers of stochastic differential equations. */
+  readonly path?: BrownianPath;
+  /** Number of the first step as noise is addressed; for runs in parts. Default 0. */
+  readonly firstStep?: number;
 }
 
 /**
  * From x at `sigmas[0]` down to the last of `sigmas`, one yield per step; returns the final sample. A tensor given to
  * `next(x)` replaces the sample before the next step, which is how inpainting and test loops intervene.
+ *
+ * Throws `ArgumentError` for a schedule that is none, `NonFiniteError` naming the step where a NaN appeared.
  */
-export type Sampler = (
+export type Sampler<Options extends SampleOptions = SampleOptions> = (
   denoise: Denoise,
   x: Tensor,
   sigmas: readonly number[],
-  options?: SampleOptions,
+  options?: Options,
 ) => AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
+
+/** One step as its author sees it. */
+export interface Step {
+  readonly x: Tensor;
+  readonly sigma: number;
+  readonly next: number;
+  readonly step: number;
+  readonly steps: number;
+  /** The denoiser, evaluated and checked. */
+  readonly denoise: (x: Tensor, sigma: number) => Promise<Tensor>;
+  /** Standard normals of x's shape; `draw` numbers the draws of one step. */
+  readonly normal: (draw?: number) => Tensor;
+  /** Standard normals for the noise added between two levels: the Brownian path's, where there is one. */
+  readonly increment: (from: number, to: number, draw?: number) => Tensor;
+}
+
+/** What a step computes: the sample at `next`, and the clean sample as it was guessed. */
+export interface StepResult {
+  readonly x: Tensor;
+  readonly denoised: Tensor;
+}
+
+/** Address of the noise that samplers draw, the initial noise being at purpose 0. */
+const NOISE_PURPOSES = [0, 1, 2].map((draw) => fnv1a32(`sampler/${draw}`));
+
+function checkSchedule(sigmas: readonly number[]): void {
+  if (sigmas.length < 2) {
+    throw new ArgumentError(`sampling needs at least one step, that is two noise levels; got [${sigmas}]`);
+  }
+  sigmas.forEach((sigma, i) => {
+    const inner = i > 0 && i < sigmas.length - 1;
+    if (!Number.isFinite(sigma) || sigma < 0 || (inner && sigma === 0)) {
+      const expected = inner ? "positive" : "non-negative";
+      throw new ArgumentError(
+        `noise level ${i} of ${sigmas.length} must be finite and ${expected}, got ${sigma}`,
+      );
+    }
+  });
+}
+
+function checkSample(x: Tensor, shape: readonly number[], where: string): void {
+  if (!isFloat(x.dtype)) throw new DTypeError(`a sample is of floats, got ${x.dtype}, in ${where}`);
+  if (x.shape.join() !== shape.join()) {
+    throw new ShapeError(`expected a sample of shape [${shape}], got [${x.shape}], in ${where}`);
+  }
+}
+
+const throwIfAborted = (signal: AbortSignal | undefined): void => {
+  if (signal?.aborted) throw new AbortError();
+};
+
+/** The loop of every sampler: checks, noise, cancelling, yields. `take` computes one step. */
+export async function* runSampler(
+  denoise: Denoise,
+  x: Tensor,
+  sigmas: readonly number[],
+  options: SampleOptions = {},
+  take: (step: Step) => Promise<StepResult>,
+): AsyncGenerator<SampleStep, Tensor, Tensor | undefined> {
+  checkSchedule(sigmas);
+  const { noise, signal, path, firstStep = 0 } = options;
+  const steps = sigmas.length - 1;
+  const { shape } = x;
+  for (let step = 0; step < steps; step++) {
+    const sigma = sigmas[step]!;
+    const next = sigmas[step + 1]!;
+    const where = `step ${step + 1} of ${steps} (sigma ${sigma} to ${next})`;
+    throwIfAborted(signal);
+    checkSample(x, shape, where);
+    const normal = (draw = 0): Tensor => {
+      if (!noise) throw new ArgumentError(`this sampler draws noise: give it a source as options.noise`);
+      const values = noise.normal(shape, { purpose: NOISE_PURPOSES[draw]!, step: firstStep + step });
+      return tensor(values, { shape });
+    };
+    const result = await take({
+      x: await x.eval(),
+      sigma,
+      next,
+      step,
+      steps,
+      normal,
+      increment: (from, to, draw) => path?.normal(from, to, shape) ?? normal(draw),
+      denoise: async (at, level) => {
+        throwIfAborted(signal);
+        const denoised = await (await denoise(at, level)).eval();
+        checkSample(denoised, shape, `the denoiser's result at ${where}`);
+        assertFinite(denoised, "the denoised sample", where);
+        return denoised;
+      },
+    });
+    assertFinite(result.x, "the sample", where);
+    x = (yield { step, steps, sigma, sigmaNext: next, ...result }) ?? result.x;
+  }
+  return x;
+}
+
+/** Runs a sampler to its end. */
+export async function finalSample(
+  run: AsyncGenerator<SampleStep, Tensor, Tensor | undefined>,
+): Promise<Tensor> {
+  for (;;) {
+    const { done, value } = await run.next();
+    if (done) return value;
+  }
+}
