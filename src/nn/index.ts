@@ -4,4 +4,5 @@ export * from "./init.ts";
 export * from "./layers/index.ts";
 export * from "./module.ts";
 export * from "./optim/index.ts";
+export * from "./perturbed-attention.ts";
 export * from "./train.ts";
