@@ -24,3 +24,4 @@ export * from "./autoencoder/taesd-weights.ts";
 export * from "./autoencoder-kl.ts";
 export * from "./autoencoder-tiny.ts";
 export * from "./lora.ts";
+export * from "./autoencoder/tiles.ts";
