@@ -139,7 +139,8 @@ export class MaskedAutoencoder extends Module {
       ? pixels.sub(pixels.mean(-1, true)).div(pixels.variance(-1, true, 1).add(1e-6).sqrt())
       : pixels;
     const perPatch = prediction.sub(target).square().mean(-1); // [N, L]
-    return perPatch.mul(mask).sum().div(mask.sum());
+    const weight = cast(mask, perPatch.dtype);
+    return perPatch.mul(weight).sum().div(weight.sum());
   }
 
   /** x [N, C, H, W] of the model's own size, and noise [N, L] that decides which patches are hidden. */

@@ -1,6 +1,6 @@
 /** Emphasis in prompts, in the syntax of AUTOMATIC1111's web UI. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import type { Tensor } from "../../tensor/index.ts";
+import { cast, type Tensor } from "../../tensor/index.ts";
 
 /** A piece of a prompt and how much it counts. */
 export interface WeightedText {
@@ -89,7 +89,7 @@ export function applyPromptWeights(
     throw new ShapeError(
       `applyPromptWeights: expected [N, T, D] and [N, T], got ${embeddings} and ${weights}`,
     );
-  const weighted = embeddings.mul(weights.unsqueeze(2));
+  const weighted = embeddings.mul(cast(weights, embeddings.dtype).unsqueeze(2));
   if (!rescale) return weighted;
   return weighted.mul(embeddings.mean([1, 2], true).div(weighted.mean([1, 2], true)));
 }

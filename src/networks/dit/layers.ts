@@ -15,7 +15,7 @@ import {
   TimestepEmbedding,
   timestepEmbedding,
 } from "../../nn/index.ts";
-import { silu, type Tensor } from "../../tensor/index.ts";
+import { cast, silu, type Tensor } from "../../tensor/index.ts";
 import type { DiTConfig } from "./config.ts";
 
 /** Width of the sinusoidal embedding behind which the perceptron of the timestep sits. */
@@ -52,7 +52,8 @@ export class TimestepLabelEmbedding extends Module {
   /** t [N] and labels [N] give [N, D]. */
   call(t: Tensor, labels: Tensor): Tensor {
     const waves = timestepEmbedding(t, TIME_CHANNELS, { flipSinToCos: true, freqShift: this.freqShift });
-    return this.timestepEmbedder.call(waves).add(this.classEmbedder.call(labels));
+    const { dtype } = this.classEmbedder.embeddingTable.weight;
+    return this.timestepEmbedder.call(cast(waves, dtype)).add(this.classEmbedder.call(labels));
   }
 }
 
@@ -130,6 +131,6 @@ export class DiTPatchEmbed extends Module {
     return patches
       .reshape([samples, dim, rows * columns])
       .transpose([0, 2, 1])
-      .add(positions);
+      .add(cast(positions, patches.dtype));
   }
 }
