@@ -31,6 +31,11 @@ describe("inpainting", () => {
     }
   });
 
+  it("keeps them exactly at the end of a schedule that ends above 0, too", async () => {
+    const out = await finalSample(inpaint(euler, denoise, x, [2, 1, 0.1], options));
+    expect(await columns(out, 0, 2).toArray()).toEqual(await columns(image, 0, 2).toArray());
+  });
+
   it("mixes where the mask is soft", async () => {
     const steps: SampleStep[] = [];
     for await (const step of inpaint(euler, denoise, x, sigmas, options)) steps.push(step);
