@@ -2,6 +2,7 @@
 import { dirname, join } from "node:path";
 import { ArgumentError, FormatError } from "../errors.ts";
 import type { LoadedModel, PipelineComponents } from "./components.ts";
+import { type HubOptions, resolveModelPath } from "./hub.ts";
 import type { ReadOptions } from "./load-weights.ts";
 import { INDEX_NAME, kindOf, readConfig } from "./model-files.ts";
 import {
@@ -15,7 +16,7 @@ import { loadNetworks } from "./prepare.ts";
 import { openSingleFile, openSingleModel, type SingleFileOptions } from "./single-file.ts";
 
 /** Which files are meant, where there is a choice. */
-export interface OpenOptions extends SingleFileOptions {
+export interface OpenOptions extends SingleFileOptions, HubOptions {
   /** Variant of the weights, such as "fp16". */
   readonly variant?: string;
 }
@@ -23,7 +24,8 @@ export interface OpenOptions extends SingleFileOptions {
 export interface LoadOptions extends OpenOptions, ReadOptions {}
 
 /** Looks at a network without reading its weights; see {@link loadModel}. Close its weights when done. */
-export async function openModel(path: string, options: OpenOptions = {}): Promise<OpenNetwork> {
+export async function openModel(given: string, options: OpenOptions = {}): Promise<OpenNetwork> {
+  const path = await resolveModelPath(given, options);
   switch (await kindOf(path)) {
     case "pipeline":
       throw new ArgumentError(
@@ -41,7 +43,8 @@ export async function openModel(path: string, options: OpenOptions = {}): Promis
 }
 
 /** Looks at a pipeline without reading its weights; see {@link loadPipelineComponents}. Close it when done. */
-export async function openPipeline(path: string, options: OpenOptions = {}): Promise<OpenPipeline> {
+export async function openPipeline(given: string, options: OpenOptions = {}): Promise<OpenPipeline> {
+  const path = await resolveModelPath(given, options);
   switch (await kindOf(path)) {
     case "pipeline":
       return openPipelineFolder(path, options.variant);
@@ -60,7 +63,7 @@ export async function openPipeline(path: string, options: OpenOptions = {}): Pro
 
 /**
  * Loads one network: a folder with `config.json` and weights, a weight file with its `config.json` beside it, or an
- * original single file of an autoencoder or a ControlNet. All or nothing.
+ * original single file of an autoencoder or a ControlNet; also `hub:owner/name/folder`. All or nothing.
  *
  * @throws {FormatError | ArgumentError} when a file is malformed or missing, the class is unknown, the configuration
  *   cannot be, or names and shapes differ from what it asks for (listed)
@@ -75,8 +78,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
 }
 
 /**
- * Loads a pipeline: a folder with `model_index.json`, or a single file with the names of the original code. All or
- * nothing: every component is checked before the first weight is read.
+ * Loads a pipeline: a folder with `model_index.json`, or a single file with the names of the original code; also
+ * `hub:owner/name`, from the cache or (with `download`) the Hugging Face hub. All or nothing: every component is checked
+ * before the first weight is read.
  *
  * @throws {FormatError | ArgumentError} as {@link loadModel}
  */
