@@ -1,13 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../../src/cli/errors.ts";
-import {
-  checkFiles,
-  hashFile,
-  type PictureRecord,
-  readRecord,
-  recordTexts,
-} from "../../src/cli/generate/record.ts";
+import { hashFile } from "../../src/cli/generate/hashes.ts";
+import { checkFiles, type PictureRecord, readRecord, recordTexts } from "../../src/cli/generate/record.ts";
 import { requestOf } from "../../src/cli/generate/request.ts";
 import { FormatError } from "../../src/errors.ts";
 import { encodePng, type NewPngText, withPngText } from "../../src/io/index.ts";
@@ -32,6 +27,7 @@ const RECORD: PictureRecord = {
     lora: ["a.safetensors:0.5", "b.safetensors"],
     emphasis: true,
   },
+  sampler: "dpmpp-2m",
   modelHash: "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
   files: { "a.safetensors": "00ff" },
   batch: { rows: 4, row: 2 },
@@ -114,10 +110,12 @@ describe("settings in pictures", () => {
     const hash = await hashFile(path("init.png"));
     expect(hash).toBe("7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed");
     const record = { ...RECORD, files: { [path("init.png")]: hash } };
-    await checkFiles(record, [path("init.png"), path("unknown.png")], "x.png");
+    const named = { "init-image": [path("init.png")], mask: [path("unknown.png")] };
+    await checkFiles(record, named, {}, "x.png");
     writeFileSync(path("init.png"), "two");
-    await expect(checkFiles(record, [path("init.png")], "x.png")).rejects.toThrow(
-      /init\.png is not the file/,
+    await expect(checkFiles(record, named, {}, "x.png")).rejects.toThrow(
+      /init\.png has changed since.*--init-image/,
     );
+    await checkFiles(record, named, { "init-image": ["other.png"] }, "x.png");
   });
 });

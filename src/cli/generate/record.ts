@@ -1,11 +1,10 @@
 /** The settings that a picture carries: written for people and other programs, read back to repeat the picture. */
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { FormatError } from "../../errors.ts";
 import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
 import { GENERATE_OPTIONS } from "../commands/generate.ts";
 import { UsageError } from "../errors.ts";
-import { type OptionValues, RECORDED_OPTIONS } from "./request.ts";
+import { hashFile } from "./hashes.ts";
+import { type NamedFiles, type OptionName, type OptionValues, RECORDED_OPTIONS } from "./request.ts";
 import { fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
 
 /** Keyword of the settings as JSON; `parameters` is the one of AUTOMATIC1111's web UI. */
@@ -18,6 +17,8 @@ export interface PictureRecord {
   readonly version: string;
   /** Every option with its value, defaults included. */
   readonly options: OptionValues;
+  /** Name of the sampler, also where it is the model's own. */
+  readonly sampler: string;
   /** SHA-256 of the model's weights. */
   readonly modelHash?: string;
   /** SHA-256 of the files that options name, by path. */
@@ -26,13 +27,7 @@ export interface PictureRecord {
   readonly batch: { readonly rows: number; readonly row: number };
 }
 
-/** SHA-256 of a file, in hexadecimal. */
-export async function hashFile(path: string, hash = createHash("sha256")): Promise<string> {
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
-  return hash.digest("hex");
-}
-
-const first = (options: OptionValues, name: keyof typeof GENERATE_OPTIONS): string | undefined => {
+const first = (options: OptionValues, name: OptionName): string | undefined => {
   const value = options[name];
   return Array.isArray(value) ? value[0] : undefined;
 };
@@ -45,9 +40,9 @@ const baseName = (path: string): string =>
     .replace(/\.safetensors$/, "");
 
 /** The fields of the web UI's `parameters` text, in its order and with its names. */
-function webUiFields({ options, modelHash, version }: PictureRecord): Map<string, string> {
-  const of = (name: keyof typeof GENERATE_OPTIONS): string | undefined => first(options, name);
-  const { sampler, schedule }: WebUiSampling = webUiSampling(of("sampler") ?? "", of("schedule") ?? "");
+function webUiFields({ options, modelHash, version, sampler: name }: PictureRecord): Map<string, string> {
+  const of = (name: OptionName): string | undefined => first(options, name);
+  const { sampler, schedule }: WebUiSampling = webUiSampling(name, of("schedule") ?? "model");
   const clipSkip = Number(of("clip-skip") ?? 0);
   const rng = of("rng");
   const fields: [string, string | undefined][] = [
@@ -69,13 +64,13 @@ function webUiFields({ options, modelHash, version }: PictureRecord): Map<string
 
 /** The texts that a picture carries. */
 export function recordTexts(record: PictureRecord): NewPngText[] {
-  const { version, options, modelHash, files, batch } = record;
+  const { options } = record;
   const parameters = formatParameters({
     prompt: first(options, "prompt") ?? "",
     negative: first(options, "negative") ?? "",
     fields: webUiFields(record),
   });
-  const settings = JSON.stringify({ version, options, modelHash, files, batch });
+  const settings = JSON.stringify(record);
   return [
     { keyword: PARAMETERS_KEY, text: parameters },
     { keyword: SETTINGS_KEY, text: settings, utf8: true },
@@ -115,10 +110,11 @@ function parseRecord(text: string, source: string): PictureRecord {
     throw new FormatError(`${source}: its settings are no JSON`, { cause: error });
   }
   if (!isObject(value)) throw new FormatError(`${source}: its settings are no JSON object`);
-  const { version, options, modelHash, files, batch } = value;
+  const { version, options, sampler, modelHash, files, batch } = value;
   return {
     version: typeof version === "string" ? version : "unknown",
     options: checkedOptions(options, source),
+    sampler: typeof sampler === "string" ? sampler : "unknown",
     modelHash: typeof modelHash === "string" ? modelHash : undefined,
     files: isObject(files)
       ? Object.fromEntries(
@@ -141,24 +137,32 @@ export async function readRecord(path: string): Promise<PictureRecord> {
   const parameters = texts.find(({ keyword }) => keyword === PARAMETERS_KEY);
   if (!parameters) throw new UsageError(`--from ${path}: the picture carries no settings`);
   const options = fromWebUiFields(parseParameters(parameters.text));
-  return { version: "web UI", options, files: {}, batch: { rows: 1, row: 0 } };
+  return {
+    version: "web UI",
+    options,
+    sampler: first(options, "sampler") ?? "unknown",
+    files: {},
+    batch: { rows: 1, row: 0 },
+  };
 }
 
 /**
- * The files that options name must be what they were.
+ * The files that the picture was made from must be what they were, unless the command line names others.
  *
- * @throws {UsageError} when one has changed; `given` are the options that the command line replaces
+ * @throws {UsageError} when one has changed
  */
 export async function checkFiles(
   { files }: PictureRecord,
-  paths: readonly string[],
+  named: NamedFiles,
+  given: OptionValues,
   source: string,
 ): Promise<void> {
-  for (const path of paths) {
-    const expected = files[path];
-    if (expected === undefined || (await hashFile(path)) === expected) continue;
-    throw new UsageError(
-      `--from ${source}: ${path} is not the file that the picture was made with; name another in its option`,
-    );
+  for (const [option, paths] of Object.entries(named)) {
+    if (Object.hasOwn(given, option)) continue;
+    for (const path of paths) {
+      const expected = files[path];
+      if (expected === undefined || (await hashFile(path)) === expected) continue;
+      throw new UsageError(`--from ${source}: ${path} has changed since; name a file with --${option}`);
+    }
   }
 }

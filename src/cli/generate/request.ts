@@ -1,4 +1,10 @@
 /** What `tweedie generate` was asked for: options of the command line, and those that a picture carries. */
+import {
+  PIPELINE_SAMPLERS,
+  PIPELINE_SCHEDULES,
+  type PipelineSampler,
+  type PipelineSchedule,
+} from "../../pipelines/samplers.ts";
 import type { NoiseMode, Seed } from "../../tensor/index.ts";
 import { GENERATE_OPTIONS } from "../commands/generate.ts";
 import { UsageError } from "../errors.ts";
@@ -14,14 +20,24 @@ import {
   sizeValue,
   twoPathsAndNumber,
 } from "../values.ts";
+import { ourSampler } from "./web-ui.ts";
 
-type OptionName = keyof typeof GENERATE_OPTIONS;
+export type OptionName = keyof typeof GENERATE_OPTIONS;
 
 /** Options by name, as texts: what a command line gives and what a picture carries. */
 export type OptionValues = Readonly<Partial<Record<OptionName, readonly string[] | boolean>>>;
 
 /** Options that say what is done with a picture or with the machine, not what it shows: pictures do not carry them. */
-const NOT_RECORDED = new Set<OptionName>(["hub", "count", "from", "out", "preview", "metadata", "json"]);
+const NOT_RECORDED = new Set<OptionName>([
+  "hub",
+  "count",
+  "batch",
+  "from",
+  "out",
+  "preview",
+  "metadata",
+  "json",
+]);
 
 /** Options that decide what a picture shows. */
 export const RECORDED_OPTIONS = (Object.keys(GENERATE_OPTIONS) as OptionName[]).filter(
@@ -34,6 +50,19 @@ const UNIT: Range = { min: 0, max: 1 };
 const COUNT: Range = { min: 1, max: 1_000_000 };
 /** Steps beyond this are a slip of the keyboard. */
 const STEPS: Range = { min: 1, max: 100_000 };
+
+/** Options that name files which decide what a picture shows. */
+export function filesOf({ initImage, mask, loras, controls }: GenerateRequest): NamedFiles {
+  return {
+    ...(initImage !== undefined && { "init-image": [initImage] }),
+    ...(mask !== undefined && { mask: [mask] }),
+    ...(loras.length > 0 && { lora: loras.map((l) => l.path) }),
+    ...(controls.length > 0 && { control: controls.map((c) => c.image) }),
+  };
+}
+
+/** Paths by the option that names them. */
+export type NamedFiles = Readonly<Partial<Record<OptionName, readonly string[]>>>;
 
 /** A low-rank adapter and how much it counts. */
 export interface LoraRequest {
@@ -59,8 +88,8 @@ export interface GenerateRequest {
   readonly count: number;
   readonly seed?: Seed;
   readonly steps?: number;
-  readonly sampler?: string;
-  readonly schedule?: string;
+  readonly sampler?: PipelineSampler;
+  readonly schedule?: PipelineSchedule;
   readonly guidance?: number;
   readonly guidanceRescale: number;
   readonly clipSkip: number;
@@ -117,8 +146,8 @@ export function requestOf(options: OptionValues): GenerateRequest {
     count: integer("count", COUNT) ?? 1,
     seed: read("seed", (value) => seedValue("seed", value)),
     steps: integer("steps", STEPS),
-    sampler: text("sampler")?.toLowerCase(),
-    schedule: text("schedule")?.toLowerCase(),
+    sampler: read("sampler", (value) => choiceValue("sampler", ourSampler(value), PIPELINE_SAMPLERS)),
+    schedule: read("schedule", (value) => choiceValue("schedule", value, PIPELINE_SCHEDULES)),
     guidance: number("guidance"),
     guidanceRescale: number("guidance-rescale", UNIT) ?? 0,
     clipSkip: integer("clip-skip", { min: 0 }) ?? 0,

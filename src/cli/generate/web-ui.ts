@@ -52,6 +52,10 @@ function ourSampling(sampler: string, schedule: string | undefined): { sampler: 
   return { sampler: found?.[0] ?? lower(bare).replaceAll(" ", "-"), schedule: named };
 }
 
+/** A sampler's name as it may be typed: ours, or the web UI's. */
+export const ourSampler = (name: string): string =>
+  SAMPLERS.find(([, theirs]) => lower(theirs) === lower(name))?.[0] ?? lower(name);
+
 /**
  * Options that repeat what the web UI was asked for, as far as it has a counterpart here. The web UI splits long
  * prompts, and draws noise as PyTorch does on a GPU unless its text says otherwise. The model has to be named.

@@ -1,0 +1,193 @@
+/** `tweedie generate`: its options. What they do is in `../generate/`, loaded when the command runs. */
+import type { HelpfulCommand } from "../help.ts";
+import type { Options } from "../options.ts";
+
+const MODEL = "Model";
+const WHAT = "What to make";
+const HOW = "How";
+const PICTURES = "From pictures";
+const ADAPTERS = "Adapters";
+const OUTPUT = "Output";
+
+/** Everything that `tweedie generate` takes. */
+export const GENERATE_OPTIONS = {
+  model: {
+    type: "string",
+    alias: "m",
+    group: MODEL,
+    valueHint: "PATH|ID",
+    description:
+      "folder in the layout of diffusers, .safetensors file, or a name on the Hugging Face hub (with --hub)",
+  },
+  hub: {
+    type: "boolean",
+    group: MODEL,
+    description: "allow downloads from the Hugging Face hub; without it nothing leaves this machine",
+  },
+  prompt: {
+    type: "string",
+    alias: "p",
+    group: WHAT,
+    valueHint: "TEXT",
+    description: "what the picture shows; (word:1.3) weighs a word",
+  },
+  negative: {
+    type: "string",
+    alias: "n",
+    group: WHAT,
+    valueHint: "TEXT",
+    description: "what it should not show",
+  },
+  class: {
+    type: "string",
+    group: WHAT,
+    valueHint: "LABEL",
+    description: "class of a class-conditional model: its number or name",
+  },
+  size: {
+    type: "string",
+    group: WHAT,
+    valueHint: "WxH",
+    description: "size in pixels, such as 512x768; the model's own by default",
+  },
+  count: {
+    type: "string",
+    group: WHAT,
+    valueHint: "N",
+    description: "pictures to make, with seeds S, S+1, … (default 1)",
+  },
+  seed: {
+    type: "string",
+    alias: "s",
+    group: WHAT,
+    valueHint: "S",
+    description: "seed of the first picture; a new one by default, which is printed",
+  },
+  steps: {
+    type: "string",
+    group: HOW,
+    valueHint: "N",
+    description: "denoising steps (default 50; 1000 for DDPM)",
+  },
+  sampler: {
+    type: "string",
+    group: HOW,
+    valueHint: "NAME",
+    description: "ddim, euler, euler-a, dpm++-2m, …; the model's own by default",
+  },
+  schedule: {
+    type: "string",
+    group: HOW,
+    valueHint: "NAME",
+    description: "noise levels: karras, exponential, …; the sampler's own by default",
+  },
+  guidance: {
+    type: "string",
+    group: HOW,
+    valueHint: "G",
+    description: "classifier-free guidance; 1 turns it off (default 7.5, 4 for DiT)",
+  },
+  "guidance-rescale": {
+    type: "string",
+    group: HOW,
+    valueHint: "F",
+    description: "0 to 1: undoes overexposure by strong guidance (default 0)",
+  },
+  "clip-skip": {
+    type: "string",
+    group: HOW,
+    valueHint: "N",
+    description: "takes the text features N layers before the last (default 0)",
+  },
+  emphasis: {
+    type: "boolean",
+    default: true,
+    group: HOW,
+    description: "takes brackets in prompts literally instead of weighing words by them",
+  },
+  "long-prompt": {
+    type: "boolean",
+    group: HOW,
+    description: "encodes a prompt of more than 75 tokens in several windows instead of cutting it",
+  },
+  rng: {
+    type: "string",
+    group: HOW,
+    valueHint: "MODE",
+    description: "torch-cpu, torch-cuda (noise as PyTorch makes it there) or philox (default torch-cpu)",
+  },
+  batch: {
+    type: "string",
+    group: HOW,
+    valueHint: "N",
+    description: "pictures computed together (default 1)",
+  },
+  "init-image": { type: "string", group: PICTURES, valueHint: "FILE", description: "picture to start from" },
+  strength: {
+    type: "string",
+    group: PICTURES,
+    valueHint: "F",
+    description: "0 to 1: how much of it is replaced (default 0.8; 1 with --mask)",
+  },
+  mask: {
+    type: "string",
+    group: PICTURES,
+    valueHint: "FILE",
+    description: "white is repainted, black is kept; needs --init-image",
+  },
+  from: {
+    type: "string",
+    group: PICTURES,
+    valueHint: "PNG",
+    description: "repeats a picture from the settings in it; other options replace what it says",
+  },
+  lora: {
+    type: "string",
+    multiple: true,
+    group: ADAPTERS,
+    valueHint: "FILE[:W]",
+    description: "low-rank adapter and its weight (default 1); may come several times",
+  },
+  control: {
+    type: "string",
+    multiple: true,
+    group: ADAPTERS,
+    valueHint: "PATH:IMAGE[:S]",
+    description: "ControlNet, its picture and its scale (default 1); may come several times",
+  },
+  out: {
+    type: "string",
+    alias: "o",
+    group: OUTPUT,
+    valueHint: "PATH",
+    description: "folder, or name of a .png (default out)",
+  },
+  preview: {
+    type: "string",
+    group: OUTPUT,
+    valueHint: "K",
+    description: "shows the picture in the making in OUT/preview.png, every K steps",
+  },
+  metadata: {
+    type: "boolean",
+    default: true,
+    group: OUTPUT,
+    description: "leaves the settings out of the files",
+  },
+  json: { type: "boolean", group: OUTPUT, description: "prints one line of JSON per picture" },
+} as const satisfies Options;
+
+export const generate: HelpfulCommand = {
+  meta: {
+    name: "generate",
+    description: "Makes pictures from a text, a class, another picture, or from nothing but noise.",
+  },
+  args: GENERATE_OPTIONS,
+  examples: [
+    'tweedie generate --model models/sd15 --prompt "a lighthouse at dusk" --seed 7',
+    'tweedie generate --model models/sd15 --prompt "the same in winter" --init-image a.png --strength 0.6',
+    "tweedie generate --model models/dit --class 207 --count 4 --batch 4",
+    "tweedie generate --from out/00000-7.png --steps 100",
+  ],
+  run: async ({ rawArgs }) => (await import("../generate/index.ts")).generate(rawArgs),
+};

@@ -1,0 +1,148 @@
+/** `tweedie generate`: from options to files. */
+import { randomInt } from "node:crypto";
+import manifest from "../../../package.json" with { type: "json" };
+import { encodePng, toPixels, withPngText } from "../../io/index.ts";
+import {
+  generatePictures,
+  type PictureEvent,
+  type PicturePlan,
+  planPictures,
+} from "../../pipelines/index.ts";
+import type { Seed, Tensor } from "../../tensor/index.ts";
+import { formatSeconds, progressBar } from "../progress.ts";
+import { seedAfter } from "../values.ts";
+import { type PictureFiles, pictureFiles } from "./files.ts";
+import { hashFile, hashModel } from "./hashes.ts";
+import { loadInputs } from "./inputs.ts";
+import { checkFiles, type PictureRecord, readRecord, recordTexts } from "./record.ts";
+import {
+  filesOf,
+  type GenerateRequest,
+  type OptionValues,
+  RECORDED_OPTIONS,
+  readArguments,
+  requestOf,
+} from "./request.ts";
+import { stopOnSignals } from "./signals.ts";
+
+/** New seeds are below this, so that people can type them. */
+const SEEDS = 2 ** 32;
+
+/** A record but for what differs between the pictures of a job. */
+type CommonRecord = Omit<PictureRecord, "batch">;
+
+/** What is to be made. */
+interface Job {
+  readonly options: OptionValues;
+  readonly request: GenerateRequest;
+  readonly seeds: readonly Seed[];
+  /** Pictures computed together. */
+  readonly rows: number;
+  /** Index of the only picture that is kept, when one picture of a batch is repeated. */
+  readonly only: number | undefined;
+}
+
+const isRepeat = (given: OptionValues): boolean => !given.seed && !given.count && !given.batch;
+
+/** Options of the command line, over those of the picture that is repeated. */
+async function readJob(args: readonly string[]): Promise<Job> {
+  const given = readArguments(args);
+  const from = Array.isArray(given.from) ? (given.from[0] as string) : undefined;
+  const record = from === undefined ? undefined : await readRecord(from);
+  const options: OptionValues = { ...record?.options, ...given };
+  const request = requestOf(options);
+  if (record && from) await checkFiles(record, filesOf(request), given, from);
+  const seed = request.seed ?? randomInt(SEEDS);
+  const { rows, row } = record && isRepeat(given) ? record.batch : { rows: 1, row: 0 };
+  const [count, first] = rows > 1 ? [rows, seedAfter(seed, -row)] : [request.count, seed];
+  const seeds = Array.from({ length: count }, (_, i) => seedAfter(first, i));
+  return { options, request, seeds, rows: rows > 1 ? rows : request.batch, only: rows > 1 ? row : undefined };
+}
+
+/** What all pictures of a job say about how they were made, but for seed and place in the batch. */
+async function commonRecord({ options, request }: Job, { settings }: PicturePlan): Promise<CommonRecord> {
+  const { width, height, steps, guidance, strength, rng, samplerName } = settings;
+  const resolved = { size: `${width}x${height}`, steps, guidance, strength, rng };
+  const texts = Object.entries(resolved).filter(([, value]) => value !== undefined);
+  const all: OptionValues = {
+    ...options,
+    ...Object.fromEntries(texts.map(([name, value]) => [name, [String(value)]])),
+    seed: [], // set for each picture, in this place
+  };
+  const recorded = RECORDED_OPTIONS.filter((name) => all[name] !== undefined).map((name) => [
+    name,
+    all[name],
+  ]);
+  const paths = Object.values(filesOf(request)).flat().sort();
+  const hashes = await Promise.all(paths.map(async (path) => [path, await hashFile(path)] as const));
+  return {
+    version: manifest.version,
+    options: Object.fromEntries(recorded),
+    sampler: samplerName,
+    modelHash: await hashModel(request.model),
+    files: Object.fromEntries(hashes),
+  };
+}
+
+async function encode(image: Tensor): Promise<Buffer> {
+  const [, , height, width] = image.shape as [number, number, number, number];
+  return encodePng(await toPixels(image), { width, height });
+}
+
+/** Writes a finished picture, and says where it is. */
+async function keep(
+  { image, seed, row, rows }: Extract<PictureEvent, { type: "picture" }>,
+  common: CommonRecord | undefined,
+  files: PictureFiles,
+  json: boolean,
+): Promise<void> {
+  const pixels = await encode(image);
+  const options = { ...common?.options, seed: [String(seed)] };
+  const png = common
+    ? withPngText(pixels, recordTexts({ ...common, options, batch: { rows, row } }))
+    : pixels;
+  const path = await files.write(seed, png);
+  const [, , height, width] = image.shape;
+  console.log(
+    json ? JSON.stringify({ path, seed: String(seed), width, height, ...(common && { options }) }) : path,
+  );
+}
+
+/** Makes the pictures of a job, with a progress bar. */
+async function run(job: Job, files: PictureFiles, signal: AbortSignal): Promise<void> {
+  const { request, seeds, rows, only } = job;
+  const { components, options } = await loadInputs(request, signal);
+  const plan = planPictures(components, { ...options, seeds, batch: rows });
+  const common = request.metadata ? await commonRecord(job, plan) : undefined;
+  if (request.seed === undefined) console.error(`seed ${seeds[0]}`);
+  const { previewEvery } = request;
+  const bar = progressBar("generate", plan.totalSteps);
+  const started = performance.now();
+  let done = 0;
+  try {
+    for await (const event of generatePictures(plan, { signal, previewEvery })) {
+      if (event.type === "warning") console.error(`warning: ${event.message}`);
+      else if (event.type === "step") {
+        const secondsEach = (performance.now() - started) / 1000 / ++done;
+        bar.update(done, `${formatSeconds(secondsEach * (plan.totalSteps - done))} left`);
+        if (event.preview) await files.preview(await encode(event.preview));
+      } else if (only === undefined || event.index === only) await keep(event, common, files, request.json);
+    }
+  } finally {
+    bar.finish();
+  }
+}
+
+/** Runs `tweedie generate` with the given arguments. */
+export async function generate(args: readonly string[]): Promise<void> {
+  const job = await readJob(args);
+  const { request, seeds, only } = job;
+  const files = pictureFiles(request.out, only === undefined ? seeds.length : 1);
+  const { signal, release } = stopOnSignals(files.tidy);
+  try {
+    await run(job, files, signal);
+  } finally {
+    release();
+    files.tidy();
+  }
+}

@@ -1,0 +1,144 @@
+/** Everything that a request names, loaded: the model with its adapters, pictures at the size that is made. */
+import { AbortError } from "../../errors.ts";
+import { openSafetensors, pictureSize, readMask, readPicture } from "../../io/index.ts";
+import { type ControlNetModel, fuseLoras, type LoraTargets, readLora } from "../../networks/index.ts";
+import {
+  type Control,
+  loadModel,
+  loadPipelineComponents,
+  ownSize,
+  type PictureOptions,
+  type PipelineComponents,
+} from "../../pipelines/index.ts";
+import { fromHost, type Tensor } from "../../tensor/index.ts";
+import { UsageError } from "../errors.ts";
+import { suggestion } from "../nearest.ts";
+import type { Size } from "../values.ts";
+import type { GenerateRequest, LoraRequest } from "./request.ts";
+
+/** What a request needs to become a plan. */
+export interface Inputs {
+  readonly components: PipelineComponents;
+  readonly options: Omit<PictureOptions, "seeds" | "batch">;
+}
+
+/** The size that is made: as asked, else that of the picture to start from cut to what the model takes, else its own. */
+async function wantedSize(
+  { size, initImage }: GenerateRequest,
+  components: PipelineComponents,
+): Promise<Size> {
+  const { multiple, ...own } = ownSize(components);
+  if (size) return size;
+  if (initImage === undefined) return own;
+  const { width, height } = await pictureSize(initImage);
+  const cut = { width: width - (width % multiple), height: height - (height % multiple) };
+  if (cut.width > 0 && cut.height > 0) return cut;
+  throw new UsageError(
+    `--init-image ${initImage}: ${width}x${height} pixels are fewer than this model makes; give --size`,
+  );
+}
+
+/** A class by number, or by one of its names. */
+function labelOf(text: string, labels: ReadonlyMap<number, string> | undefined): number {
+  if (/^\d+$/.test(text)) return Number(text);
+  const names = new Map(
+    [...(labels ?? [])].flatMap(([id, name]) =>
+      name.split(",").map((n) => [n.trim().toLowerCase(), id] as const),
+    ),
+  );
+  const found = names.get(text.trim().toLowerCase());
+  if (found !== undefined) return found;
+  const hint = names.size === 0 ? "; this model's classes have numbers only" : suggestion(text, names.keys());
+  throw new UsageError(`--class does not know "${text}"${hint}`);
+}
+
+const targetsOf = ({ unet, transformer, textEncoders }: PipelineComponents): LoraTargets => ({
+  ...(unet && { unet: unet.model }),
+  ...(transformer && { transformer: transformer.model }),
+  ...(textEncoders[0] && { textEncoder: textEncoders[0].model }),
+  ...(textEncoders[1] && { textEncoder2: textEncoders[1].model }),
+});
+
+/** Tensors of a file by name, and what the file says of itself. */
+async function readTensors(path: string) {
+  const reader = await openSafetensors(path);
+  try {
+    const stored = await reader.readAll();
+    const tensors = new Map<string, Tensor>();
+    for (const [name, t] of stored) {
+      if ("bytes" in t)
+        throw new UsageError(`--lora ${path}: ${name} is of type ${t.dtype}, which adapters do not have`);
+      tensors.set(name, fromHost(t.dtype, t.shape, t.data));
+    }
+    return { tensors, metadata: reader.metadata };
+  } finally {
+    await reader.close();
+  }
+}
+
+/** The components with adapters folded into their weights. */
+async function withLoras(
+  components: PipelineComponents,
+  loras: readonly LoraRequest[],
+): Promise<PipelineComponents> {
+  if (loras.length === 0) return components;
+  const targets = targetsOf(components);
+  const weighted = [];
+  for (const { path, weight } of loras) {
+    const { tensors, metadata } = await readTensors(path);
+    const { adapters } = await readLora(tensors, targets, { metadata });
+    weighted.push({ adapters, weight });
+  }
+  const fused = await fuseLoras(targets, weighted);
+  const { unet, transformer, textEncoders } = components;
+  const encoders = [fused.textEncoder, fused.textEncoder2];
+  return {
+    ...components,
+    ...(unet && { unet: { ...unet, model: fused.unet! } }),
+    ...(transformer && { transformer: { ...transformer, model: fused.transformer! } }),
+    textEncoders: textEncoders.map((encoder, i) => ({ ...encoder, model: encoders[i]! })),
+  };
+}
+
+async function loadControls({ controls }: GenerateRequest, size: Size): Promise<Control[]> {
+  const loaded: Control[] = [];
+  for (const { path, image, scale } of controls) {
+    const { className, model } = await loadModel(path);
+    if (className !== "ControlNetModel")
+      throw new UsageError(`--control ${path}: expected a ControlNetModel, got a ${className}`);
+    const picture = await readPicture(image, { size });
+    loaded.push({ model: model as ControlNetModel, image: await picture.add(1).div(2).eval(), scale });
+  }
+  return loaded;
+}
+
+/** Loads what a request names. @throws {UsageError} and the errors of the loaders, naming the file */
+export async function loadInputs(request: GenerateRequest, signal: AbortSignal): Promise<Inputs> {
+  const loaded = await loadPipelineComponents(request.model, { signal });
+  const components = await withLoras(loaded, request.loras);
+  if (signal.aborted) throw new AbortError();
+  const size = await wantedSize(request, components);
+  const { initImage, mask } = request;
+  return {
+    components,
+    options: {
+      ...size,
+      prompt: request.prompt,
+      negative: request.negative,
+      label: request.class === undefined ? undefined : labelOf(request.class, components.labels),
+      steps: request.steps,
+      sampler: request.sampler,
+      schedule: request.schedule,
+      guidance: request.guidance,
+      guidanceRescale: request.guidanceRescale,
+      clipSkip: request.clipSkip,
+      emphasis: request.emphasis,
+      longPrompts: request.longPrompt,
+      rng: request.rng,
+      strength: request.strength,
+      init: initImage === undefined ? undefined : await readPicture(initImage, { size }),
+      mask: mask === undefined ? undefined : await readMask(mask, { size }),
+      controls: await loadControls(request, size),
+    },
+  };
+}
