@@ -8,6 +8,7 @@ export * from "./img2img.ts";
 export * from "./inpaint.ts";
 export * from "./interpolate.ts";
 export * from "./intervene.ts";
+export * from "./likelihood.ts";
 export * from "./linear.ts";
 export * from "./objectives/index.ts";
 export * from "./parameterization.ts";

@@ -66,7 +66,9 @@ const pndmParts: PartsOf = (c, options) => {
   const middle = (sigma: number): number => table.sigmaAt(Math.round(table.timestepAt(sigma)) - middleStride);
   const given = { parameterization: predictionOf(c), middle };
   const sampler = c.boolean("skip_prk_steps", false) ? plms : pndm;
-  return discrete(c, table, levels, { sampler: bind(sampler, given) });
+  const between = (sigma: number): number => Math.round(table.timestepAt(sigma));
+  const timestepAt = timestepLookup(levels.sigmas, levels.timesteps, between);
+  return discrete(c, table, levels, { sampler: bind(sampler, given), timestepAt });
 };
 
 const VARIANCES = {

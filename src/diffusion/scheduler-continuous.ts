@@ -17,21 +17,36 @@ import { predictorCorrector } from "./samplers/predictor-corrector.ts";
 import { type SchedulerParts, timestepLookup } from "./scheduler.ts";
 import { finalOf, type SchedulerOptions } from "./scheduler-levels.ts";
 import { bind, clipOf, multistepOptions, type PartsOf } from "./scheduler-options.ts";
-import { exponentialSigmas, karrasSigmas } from "./sigmas.ts";
+import { exponentialSigmas, karrasSigmas, type LevelRange } from "./sigmas.ts";
 import { clip } from "./threshold.ts";
 import { checkSteps } from "./timesteps.ts";
 
+/** Defaults in which the classes with EDM's preconditioning differ. */
+interface EDMDefaults {
+  readonly min: number;
+  readonly max: number;
+  readonly kind: "karras" | "exponential";
+  readonly data: number;
+  readonly prediction: "epsilon" | "v_prediction";
+  /** Computes the levels in f32, which shows in their sixth digit. */
+  readonly single: boolean;
+}
+
+/** Levels of Karras et al. with every operation rounded to f32. */
+function karrasSigmas32(steps: number, { min, max }: LevelRange, rho: number): number[] {
+  const [low, high] = [min ** (1 / rho), max ** (1 / rho)];
+  const range = Math.fround(low - high);
+  return Array.from(linspace32(0, 1, steps), (r) => Math.fround(high + Math.fround(r * range)) ** rho);
+}
+
 /** Levels of Karras et al. or exponential ones between the configured ends. */
-function edmLevels(
-  c: ConfigReader,
-  steps: number,
-  fallback: { min: number; max: number; kind: "karras" | "exponential" },
-) {
-  const range = { min: c.number("sigma_min", fallback.min), max: c.number("sigma_max", fallback.max) };
-  const kind = c.choice("sigma_schedule", ["karras", "exponential"], fallback.kind);
-  const levels =
-    kind === "karras" ? karrasSigmas(steps, range, c.number("rho", 7)) : exponentialSigmas(steps, range);
-  return { levels: levels.map(Math.fround), max: range.max, min: range.min };
+function edmLevels(c: ConfigReader, steps: number, defaults: EDMDefaults) {
+  const range = { min: c.number("sigma_min", defaults.min), max: c.number("sigma_max", defaults.max) };
+  const kind = c.choice("sigma_schedule", ["karras", "exponential"], defaults.kind);
+  const rho = c.number("rho", 7);
+  const exact = kind === "karras" ? karrasSigmas(steps, range, rho) : exponentialSigmas(steps, range);
+  const levels = kind === "karras" && defaults.single ? karrasSigmas32(steps, range, rho) : exact;
+  return { levels: levels.map(Math.fround), ...range };
 }
 
 /** Parts of a scheduler with EDM's preconditioning. */
@@ -39,13 +54,7 @@ function edm(
   c: ConfigReader,
   options: SchedulerOptions,
   rest: Pick<SchedulerParts, "sampler"> & { clip?: SchedulerParts["clip"] },
-  fallback: {
-    min: number;
-    max: number;
-    kind: "karras" | "exponential";
-    data: number;
-    prediction: "epsilon" | "v_prediction";
-  },
+  fallback: EDMDefaults,
   timestep: (sigma: number) => number,
 ): SchedulerParts {
   const { levels, max, min } = edmLevels(c, options.steps, fallback);
@@ -65,8 +74,15 @@ function edm(
   };
 }
 
-const EDM = { min: 0.002, max: 80, kind: "karras", data: 0.5, prediction: "epsilon" } as const;
-const quarterLog = (sigma: number): number => 0.25 * Math.log(sigma);
+const EDM: EDMDefaults = {
+  min: 0.002,
+  max: 80,
+  kind: "karras",
+  data: 0.5,
+  prediction: "epsilon",
+  single: false,
+};
+const quarterLog = (sigma: number): number => 0.25 * Math.fround(Math.log(sigma));
 
 const edmEulerParts: PartsOf = (c, options) => edm(c, options, { sampler: euler }, EDM, quarterLog);
 
@@ -75,13 +91,20 @@ const edmDpmParts: PartsOf = (c, options) =>
     c,
     options,
     { sampler: bind(dpmSolverMultistep, multistepOptions(c, options.steps)), clip: clipOf(c) },
-    EDM,
+    { ...EDM, single: true },
     quarterLog,
   );
 
 const cosineDpmParts: PartsOf = (c, options) => {
   const given = { ...multistepOptions(c, options.steps), algorithm: "sde-dpmsolver++" } as const;
-  const fallback = { min: 0.3, max: 500, kind: "exponential", data: 1, prediction: "v_prediction" } as const;
+  const fallback = {
+    min: 0.3,
+    max: 500,
+    kind: "exponential",
+    data: 1,
+    prediction: "v_prediction",
+    single: true,
+  } as const;
   const angle = (sigma: number): number => (2 / Math.PI) * Math.atan(sigma);
   return edm(c, options, { sampler: bind(dpmSolverMultistep, given) }, fallback, angle);
 };
