@@ -22,6 +22,7 @@ export const ROOMS = [
   "pipelines",
   "data",
   "metrics",
+  "report",
   "systems",
   "studio",
   "cli",
