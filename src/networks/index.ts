@@ -1,27 +1,27 @@
 /** Networks of the field, with their official key layouts. */
 
+export * from "./autoencoder/taesd-weights.ts";
+export * from "./autoencoder/tiles.ts";
+export * from "./autoencoder-kl.ts";
+export * from "./autoencoder-tiny.ts";
 export * from "./blocks/index.ts";
-export * from "./controlnet.ts";
-export * from "./perceptual.ts";
-export * from "./unet-2d.ts";
-export * from "./unet-2d-condition.ts";
-export type { AddedConditions, UNetConditions } from "./unet-encoder.ts";
 export * from "./clip/config.ts";
 export * from "./clip/long-prompts.ts";
 export * from "./clip/prompt-weights.ts";
 export { fixText } from "./clip/text-fix.ts";
 export * from "./clip-text.ts";
 export * from "./clip-tokenizer.ts";
+export * from "./controlnet.ts";
 export * from "./dit/config.ts";
 export * from "./dit/meta-keys.ts";
 export * from "./dit.ts";
-export * from "./patches.ts";
 export * from "./guided-diffusion-unet.ts";
+export * from "./lora.ts";
 export * from "./mae.ts";
+export * from "./patches.ts";
+export * from "./perceptual.ts";
+export * from "./unet-2d.ts";
+export * from "./unet-2d-condition.ts";
+export type { AddedConditions, UNetConditions } from "./unet-encoder.ts";
 export * from "./vit/layers.ts";
 export * from "./vit.ts";
-export * from "./autoencoder/taesd-weights.ts";
-export * from "./autoencoder-kl.ts";
-export * from "./autoencoder-tiny.ts";
-export * from "./lora.ts";
-export * from "./autoencoder/tiles.ts";
