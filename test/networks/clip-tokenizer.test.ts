@@ -2,8 +2,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../src/errors.ts";
+import { mergePairs, readMerges, toSymbols, WORD_END } from "../../src/networks/clip/byte-pairs.ts";
 import { fixText } from "../../src/networks/clip/text-fix.ts";
 import { CLIPTokenizer } from "../../src/networks/clip-tokenizer.ts";
+import { fill } from "./tiny-models.ts";
 
 /** A vocabulary by hand: "low", "lower", "new" and their parts. */
 const MERGES = ["#version: 0.2", "l o", "lo w</w>", "lo w", "e r</w>", "low er</w>", "n e", "ne w</w>"].join(
@@ -166,6 +168,31 @@ describe.skipIf(!there)("CLIP tokenizer, on the official vocabulary", () => {
       if (token !== b.decode([id], { keepSpecials: true })) expect.fail(`token ${id}: ${token}`);
     }
     expect(a.idOf("cat</w>")).toBe(2368);
+  });
+
+  it("merges as the definition does: the best pair of the word, everywhere, again and again", () => {
+    const ranks = readMerges(text("merges.txt"));
+    const byDefinition = (symbols: string[]): string[] => {
+      const rankOf = (i: number): number =>
+        ranks.get(`${symbols[i]} ${symbols[i + 1]}`) ?? Number.POSITIVE_INFINITY;
+      const best = Math.min(...symbols.slice(1).map((_, i) => rankOf(i)));
+      if (!Number.isFinite(best)) return symbols;
+      const merged: string[] = [];
+      for (let i = 0; i < symbols.length; i++) {
+        const pair = i + 1 < symbols.length && rankOf(i) === best;
+        merged.push(pair ? symbols[i]! + symbols[i + 1]! : symbols[i]!);
+        if (pair) i++;
+      }
+      return byDefinition(merged);
+    };
+    const letters = ["a", "e", "i", "n", "t", "s", "r", "o", "h", "l", "ing", "猫", "é", "🐱", "!", "мир"];
+    for (let k = 0; k < 300; k++) {
+      const draws = fill(`word ${k}`, 1 + (k % 40));
+      const word = Array.from(draws, (v) => letters[Math.floor(((v + 1) / 2) * 15.99)]!).join("");
+      const symbols = toSymbols(word);
+      symbols[symbols.length - 1] += WORD_END;
+      expect(mergePairs(symbols, ranks), word).toEqual(byDefinition(symbols));
+    }
   });
 
   it("decodes what it encodes, and cuts at 75 tokens", () => {
