@@ -11,6 +11,7 @@ import {
 } from "../../src/networks/guided-diffusion-unet.ts";
 import { blankRng, captureFeatures, createRng, parameterCount, parameters } from "../../src/nn/index.ts";
 import { jit, makeKey, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
+import { expectRelative } from "./conformance.ts";
 import { fill, layoutOf, withTinyWeights } from "./tiny-models.ts";
 
 type Shape = readonly number[];
@@ -42,15 +43,8 @@ const hashed = (key: string, shape: Shape, scale: number): Tensor => {
   );
 };
 
-/** Largest error, relative to the largest value. */
-async function relativeError(got: Tensor, expected: Values): Promise<number> {
-  expect(got.shape).toEqual(expected.shape);
-  const bytes = Buffer.from(expected.f32le, "base64");
-  const values = await got.toArray();
-  const reference = values.map((_, i) => bytes.readFloatLE(4 * i));
-  const scale = Math.max(...reference.map(Math.abs));
-  return Math.max(...values.map((v, i) => Math.abs(v - reference[i]!))) / scale;
-}
+const decoded = ({ shape, f32le }: Values): Tensor =>
+  tensor(new Float32Array(Uint8Array.from(Buffer.from(f32le, "base64")).buffer), { shape });
 
 type Network = GuidedDiffusionUNet | GuidedDiffusionClassifier;
 type Inputs = Record<string, Tensor>;
@@ -89,9 +83,9 @@ describe.each(Object.entries(cases))("guided-diffusion, %s", (_, reference) => {
       valueAndGrad(loss, { aux: true })(arg, given),
     );
     const [[, output], gradients] = await step({ network, free }, fixed);
-    expect(await relativeError(output, reference.output)).toBeLessThan(2e-5);
+    await expectRelative(output, decoded(reference.output), 2e-5, "output");
     for (const [name, expected] of Object.entries(reference.inputGradients))
-      expect(await relativeError(gradients.free[name]!, expected), name).toBeLessThan(1e-4);
+      await expectRelative(gradients.free[name]!, decoded(expected), 1e-4, `gradient of ${name}`);
     for (const [key, gradient] of parameters(gradients.network)) {
       const norm = Math.sqrt((await gradient.toArray()).reduce((sum, v) => sum + v * v, 0));
       const expected = reference.gradientNorms[key]!;
