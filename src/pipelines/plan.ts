@@ -1,4 +1,5 @@
 /** What a pipeline is asked to make, checked against what it can make, with every default filled in. */
+import { schedulerFromConfig } from "../diffusion/index.ts";
 import { ArgumentError } from "../errors.ts";
 import type { NoiseMode, Seed, Tensor } from "../tensor/index.ts";
 import type { Config, PipelineComponents } from "./components.ts";
@@ -208,6 +209,7 @@ export function planPictures(components: PipelineComponents, options: PictureOpt
   const steps = options.steps ?? defaultSteps(components, scheduler);
   const strength = init && (options.strength ?? (mask ? 1 : 0.8));
   const start = startOf(steps, strength);
+  schedulerFromConfig(scheduler, { steps }); // throws for what makes no schedule
   return {
     components,
     options,

@@ -14,7 +14,7 @@ import {
 } from "../../src/networks/index.ts";
 import { blankRng, parameters } from "../../src/nn/index.ts";
 import { evaluate, type HostArray } from "../../src/tensor/index.ts";
-import { withTinyWeights } from "../networks/tiny-models.ts";
+import { fill, withTinyWeights } from "../networks/tiny-models.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -245,4 +245,26 @@ export async function writeTinyDit(folder: string): Promise<void> {
     vae: ["diffusers", "AutoencoderKL"],
     scheduler: ["diffusers", "DDIMScheduler"],
   });
+}
+
+/** A low-rank adapter, in the layout of diffusers, for the attention of the U-Net and of the text encoder. */
+export async function writeTinyLora(path: string): Promise<void> {
+  const layers = {
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": [8, 8],
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": [16, CONTEXT],
+    "text_encoder.text_model.encoder.layers.0.self_attn.q_proj": [CONTEXT, CONTEXT],
+  } as const;
+  const tensors = Object.entries(layers).flatMap(([name, [out, into]]) =>
+    (
+      [
+        ["lora_A", [2, into]],
+        ["lora_B", [out, 2]],
+      ] as const
+    ).map(([half, shape]) => {
+      const key = `${name}.${half}.weight`;
+      const values = Float32Array.from(fill(key, shape[0] * shape[1]), (v) => 2 * v);
+      return [key, { dtype: "f32" as const, shape, data: values }] as const;
+    }),
+  );
+  await writeSafetensors(path, new Map(tensors));
 }
