@@ -21,8 +21,21 @@ export const GENERATE_OPTIONS = {
   },
   hub: {
     type: "boolean",
+    alias: "download",
     group: MODEL,
-    description: "allow downloads from the Hugging Face hub; without it nothing leaves this machine",
+    description: "allows downloads from the Hugging Face hub; without it nothing leaves this machine",
+  },
+  variant: {
+    type: "string",
+    group: MODEL,
+    valueHint: "NAME",
+    description: "variant of the weights in a folder, such as fp16",
+  },
+  tokenizer: {
+    type: "string",
+    group: MODEL,
+    valueHint: "PATH",
+    description: "folder or merges.txt of the tokenizer, for single files, which bring none",
   },
   prompt: {
     type: "string",

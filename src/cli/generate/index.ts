@@ -60,7 +60,10 @@ async function readJob(args: readonly string[]): Promise<Job> {
 }
 
 /** What all pictures of a job say about how they were made, but for seed and place in the batch. */
-async function commonRecord({ options, request }: Job, { settings }: PicturePlan): Promise<CommonRecord> {
+async function commonRecord(
+  { options, request }: Job,
+  { settings, components }: PicturePlan,
+): Promise<CommonRecord> {
   const { width, height, steps, guidance, strength, rng, samplerName } = settings;
   const resolved = { size: `${width}x${height}`, steps, guidance, strength, rng };
   const texts = Object.entries(resolved).filter(([, value]) => value !== undefined);
@@ -79,7 +82,7 @@ async function commonRecord({ options, request }: Job, { settings }: PicturePlan
     version: manifest.version,
     options: Object.fromEntries(recorded),
     sampler: samplerName,
-    modelHash: await hashModel(request.model),
+    modelHash: await hashModel(components.path),
     files: Object.fromEntries(hashes),
   };
 }

@@ -1,9 +1,11 @@
 /** Everything that a request names, loaded: the model with its adapters, pictures at the size that is made. */
+import { stat } from "node:fs/promises";
 import { AbortError } from "../../errors.ts";
 import { openSafetensors, pictureSize, readMask, readPicture } from "../../io/index.ts";
 import { type ControlNetModel, fuseLoras, type LoraTargets, readLora } from "../../networks/index.ts";
 import {
   type Control,
+  type LoadOptions,
   loadModel,
   loadPipelineComponents,
   ownSize,
@@ -13,6 +15,7 @@ import {
 import { fromHost, type Tensor } from "../../tensor/index.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "../nearest.ts";
+import { type ProgressBar, progressBar } from "../progress.ts";
 import type { Size } from "../values.ts";
 import type { GenerateRequest, LoraRequest } from "./request.ts";
 
@@ -100,10 +103,10 @@ async function withLoras(
   };
 }
 
-async function loadControls({ controls }: GenerateRequest, size: Size): Promise<Control[]> {
+async function loadControls({ controls, hub }: GenerateRequest, size: Size): Promise<Control[]> {
   const loaded: Control[] = [];
   for (const { path, image, scale } of controls) {
-    const { className, model } = await loadModel(path);
+    const { className, model } = await loadModel(await modelPath(path, hub), { download: hub });
     if (className !== "ControlNetModel")
       throw new UsageError(`--control ${path}: expected a ControlNetModel, got a ${className}`);
     const picture = await readPicture(image, { size });
@@ -112,9 +115,57 @@ async function loadControls({ controls }: GenerateRequest, size: Size): Promise<
   return loaded;
 }
 
+const HUB_NAME = /^[\w.-]+\/[\w.-]+(?:@[\w./-]+)?$/;
+
+/** A path, or with leave to download the name of a model on the hub, with or without `hub:` before it. */
+async function modelPath(name: string, hub: boolean): Promise<string> {
+  if (!hub || !HUB_NAME.test(name)) return name;
+  const isThere = await stat(name).then(
+    () => true,
+    () => false,
+  );
+  return isThere ? name : `hub:${name}`;
+}
+
+/** A bar over the values of all weights; small models need none. */
+function readingBar(): { onProgress: LoadOptions["onProgress"]; finish(): void } {
+  let bar: ProgressBar | undefined;
+  return {
+    onProgress: (read, total) => {
+      if (total < BAR_FROM) return;
+      bar ??= progressBar("read", Math.round(total / 1e6));
+      bar.update(Math.round(read / 1e6), "million values");
+    },
+    finish: () => bar?.finish(),
+  };
+}
+
+/** Values from which reading takes long enough for a bar. */
+const BAR_FROM = 20e6;
+
+async function loadComponents(request: GenerateRequest, signal: AbortSignal): Promise<PipelineComponents> {
+  const { model, hub, variant, tokenizer } = request;
+  const { onProgress, finish } = readingBar();
+  const onFile: LoadOptions["onFile"] = (file, i, count) =>
+    console.error(`download ${i + 1} of ${count}: ${file}`);
+  try {
+    const path = await modelPath(model, hub);
+    return await loadPipelineComponents(path, {
+      download: hub,
+      variant,
+      tokenizer,
+      signal,
+      onProgress,
+      onFile,
+    });
+  } finally {
+    finish();
+  }
+}
+
 /** Loads what a request names. @throws {UsageError} and the errors of the loaders, naming the file */
 export async function loadInputs(request: GenerateRequest, signal: AbortSignal): Promise<Inputs> {
-  const loaded = await loadPipelineComponents(request.model, { signal });
+  const loaded = await loadComponents(request, signal);
   const components = await withLoras(loaded, request.loras);
   if (signal.aborted) throw new AbortError();
   const size = await wantedSize(request, components);

@@ -81,6 +81,8 @@ export interface ControlRequest {
 export interface GenerateRequest {
   readonly model: string;
   readonly hub: boolean;
+  readonly variant?: string;
+  readonly tokenizer?: string;
   readonly prompt?: string;
   readonly negative?: string;
   readonly class?: string;
@@ -139,6 +141,8 @@ export function requestOf(options: OptionValues): GenerateRequest {
   const request: GenerateRequest = {
     model,
     hub: on("hub"),
+    variant: text("variant"),
+    tokenizer: text("tokenizer"),
     prompt: text("prompt"),
     negative: text("negative"),
     class: text("class"),
