@@ -8,7 +8,7 @@ import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
 import { softmax } from "./reduce.ts";
 import { reshape, transpose } from "./shape.ts";
 
-interface HeadsAttrs {
+export interface HeadsAttrs {
   readonly heads: number;
   readonly scale: number;
 }
