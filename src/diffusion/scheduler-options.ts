@@ -74,4 +74,5 @@ export const multistepOptions = (c: ConfigReader, steps: number) => ({
   ...dpmOptions(c),
   lowerOrderFinal: c.boolean("lower_order_final", true) && steps < 15,
   eulerAtFinal: c.boolean("euler_at_final", false),
+  halfCurvature: true,
 });

@@ -56,7 +56,7 @@ function weightsOf(algorithm: DPMAlgorithm, sigma: number, next: number): Weight
         value,
         slopeMidpoint: value / 2,
         slope: 1 - value / (2 * h),
-        curvature: (value - 2 * h) / (2 * h) ** 2 - 0.5,
+        curvature: 0.5 - (2 * h - value) / (2 * h) ** 2,
         noise: next * Math.sqrt(value),
       };
     }
@@ -116,7 +116,7 @@ function secondOrder(interval: Interval, value: Tensor, slope: Tensor): Tensor {
 }
 
 /** One step from the last values known, newest first: as many as the order (Lu et al. 2022, appendix B). */
-function multistep(interval: Interval, known: readonly Known[]): Tensor {
+function multistep(interval: Interval, known: readonly Known[], curvatureScale: number): Tensor {
   const [m0, m1, m2] = known as [Known, Known?, Known?];
   const h = Math.log(interval.sigma / interval.next);
   if (!m1 || h === 0) return firstOrder(interval, m0.value);
@@ -129,7 +129,7 @@ function multistep(interval: Interval, known: readonly Known[]): Tensor {
   return advance(interval, (w) => [
     [w.value, m0.value],
     [w.slope, slope],
-    [w.curvature, curvature],
+    [curvatureScale * w.curvature, curvature],
   ]);
 }
 
@@ -173,12 +173,17 @@ export interface DPMMultistepOptions extends DPMSolverOptions {
   readonly lowerOrderFinal?: boolean;
   /** Order 1 at the last step. Always so when it ends at 0. */
   readonly eulerAtFinal?: boolean;
+  /**
+   * Counts the second derivative half at order 3, as the reference library and the paper's code do; it then converges
+   * with order 2 only. Default false.
+   */
+  readonly halfCurvature?: boolean;
 }
 
 /** DPM-Solver(++) that reuses earlier evaluations: one a step. Over rising levels it inverts. */
 export const dpmSolverMultistep: Sampler<DPMMultistepOptions> = (denoise, x, sigmas, options = {}) => {
   const { order = 2, algorithm = "dpmsolver++", solver = "midpoint", eulerAtFinal = false } = options;
-  const { lowerOrderFinal = sigmas.length <= 15 } = options;
+  const { lowerOrderFinal = sigmas.length <= 15, halfCurvature = false } = options;
   checkOrder(order);
   let known: Known[] = [];
   return runSampler(denoise, x, sigmas, options, async (s): Promise<StepResult> => {
@@ -190,7 +195,7 @@ export const dpmSolverMultistep: Sampler<DPMMultistepOptions> = (denoise, x, sig
     const used = forced ? 1 : lowerOrderFinal ? Math.min(order, left) : order;
     const noise = isStochastic(algorithm) ? s.increment(sigma, next) : undefined;
     const interval = { x, sigma, next, algorithm, solver, noise };
-    return { denoised, x: multistep(interval, known.slice(0, used)) };
+    return { denoised, x: multistep(interval, known.slice(0, used), halfCurvature ? 1 : 2) };
   });
 };
 
