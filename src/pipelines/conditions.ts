@@ -19,17 +19,32 @@ function timeIds({ width, height }: { width: number; height: number }): Tensor {
   return tensor([[height, width, 0, 0, height, width]]);
 }
 
+/**
+ * Guidance as distilled models are told it, beside the time: sines, then cosines, of 1000 (guidance - 1) at falling
+ * frequencies (Luo et al. 2023, latent consistency models).
+ */
+export function embeddedGuidance(guidance: number, dim: number): Tensor {
+  const half = Math.floor(dim / 2);
+  const angles = Array.from({ length: half }, (_, i) => 1000 * (guidance - 1) * 10000 ** (-i / (half - 1)));
+  const padding = new Array<number>(dim - 2 * half).fill(0);
+  return tensor([[...angles.map(Math.sin), ...angles.map(Math.cos), ...padding]]);
+}
+
 async function textConditions({ components, options, settings }: PicturePlan): Promise<Conditions> {
   const { prompt = "", negative, emphasis, longPrompts, clipSkip } = options;
   const encoded = await encodePrompts(components, prompt, negative, { emphasis, longPrompts, clipSkip });
   const isXl = components.kind === "sdxl";
+  const guidanceDim = components.unet?.config.time_cond_proj_dim;
+  const timestepCond =
+    typeof guidanceDim === "number" ? embeddedGuidance(settings.guidance, guidanceDim) : undefined;
   const conditionOf = ({ context, pooled }: { context: Tensor; pooled?: Tensor }): Condition => ({
     context,
+    ...(timestepCond && { timestepCond }),
     ...(isXl && { textEmbeds: pooled, timeIds: timeIds(settings) }),
   });
   return {
     condition: conditionOf(encoded.positive),
-    negative: conditionOf(encoded.negative),
+    negative: timestepCond ? undefined : conditionOf(encoded.negative), // guided already
     warnings: encoded.warnings,
   };
 }

@@ -18,6 +18,8 @@ export interface Condition {
   /** Of SDXL: the text as a whole [1 or N, P], and sizes [1 or N, 6]. */
   readonly textEmbeds?: Tensor;
   readonly timeIds?: Tensor;
+  /** Embedded guidance of distilled models [1 or N, K]. */
+  readonly timestepCond?: Tensor;
   /** Class labels [1 or N]. */
   readonly labels?: Tensor;
 }
@@ -58,7 +60,7 @@ const rows = (x: Tensor, n: number): Tensor =>
 
 function predictWithText(unet: UNet2DConditionModel, controlNets: readonly ControlNetModel[]): Predict {
   return (x, t, condition, { hints, scales, channels }) => {
-    const { context, textEmbeds, timeIds, labels } = condition;
+    const { context, textEmbeds, timeIds, timestepCond, labels } = condition;
     const n = x.shape[0]!;
     const added = textEmbeds && timeIds && { textEmbeds: rows(textEmbeds, n), timeIds: rows(timeIds, n) };
     const conditions = { addedConditions: added, classLabels: labels };
@@ -67,7 +69,7 @@ function predictWithText(unet: UNet2DConditionModel, controlNets: readonly Contr
     );
     const input = channels ? x.concat(rows(channels, n), 1) : x;
     const controls = residuals.length > 0 ? sumControls(residuals) : undefined;
-    return unet.call(input, t, context, { ...conditions, controls });
+    return unet.call(input, t, context, { ...conditions, timestepCond, controls });
   };
 }
 

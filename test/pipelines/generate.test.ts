@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AbortError, ArgumentError, NonFiniteError } from "../../src/errors.ts";
 import type { AutoencoderKL, ControlNetModel } from "../../src/networks/index.ts";
 import { mapParameters } from "../../src/nn/index.ts";
+import { embeddedGuidance } from "../../src/pipelines/conditions.ts";
 import {
   conditionalNetwork,
   encodePrompts,
@@ -19,24 +20,33 @@ import {
 } from "../../src/pipelines/index.ts";
 import { cachedSessions, fillNormal, full, type Tensor, tensor } from "../../src/tensor/index.ts";
 import {
+  SCHEDULER,
   writeTinyControlNet,
   writeTinyDdpm,
   writeTinyDit,
+  writeTinySdxl,
   writeTinyStableDiffusion,
 } from "./tiny-pipelines.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tweedie-pipelines-"));
-let [sd, inpainting, ddpm, dit]: PipelineComponents[] = [];
+let [sd, sdxl, lcm, inpainting, ddpm, dit]: PipelineComponents[] = [];
 let control: ControlNetModel;
 
 beforeAll(async () => {
   await writeTinyStableDiffusion(join(folder, "sd"));
   await writeTinyStableDiffusion(join(folder, "inpainting"), { unet: { in_channels: 9 } });
+  await writeTinyStableDiffusion(join(folder, "lcm"), {
+    unet: { time_cond_proj_dim: 6 },
+    scheduler: { ...SCHEDULER, _class_name: "LCMScheduler" },
+  });
+  await writeTinySdxl(join(folder, "sdxl"));
   await writeTinyControlNet(join(folder, "control"));
   await writeTinyDdpm(join(folder, "ddpm"));
   await writeTinyDit(join(folder, "dit"));
-  const names = ["sd", "inpainting", "ddpm", "dit"];
-  [sd, inpainting, ddpm, dit] = await Promise.all(names.map((n) => loadPipelineComponents(join(folder, n))));
+  const names = ["sd", "sdxl", "lcm", "inpainting", "ddpm", "dit"];
+  [sd, sdxl, lcm, inpainting, ddpm, dit] = await Promise.all(
+    names.map((n) => loadPipelineComponents(join(folder, n))),
+  );
   control = (await loadModel(join(folder, "control"))).model as ControlNetModel;
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -138,6 +148,38 @@ describe("pictures from a text", () => {
       pictures(sd!, { ...TEXT, seeds: [7], controls: [{ model: control, image, scale }] });
     expect(largestDifference(plain!, (await with_(0))[0]!)).toBeLessThan(1e-5);
     expect(largestDifference(plain!, (await with_(1))[0]!)).toBeGreaterThan(1e-2);
+  });
+});
+
+describe("relatives of Stable Diffusion", () => {
+  test("XL is told both texts, the whole text and the size; without a negative prompt it is led away from zeros", async () => {
+    const { positive, negative } = await encodePrompts(sdxl!, "a red cat", undefined);
+    expect([positive.context.shape, positive.pooled?.shape]).toEqual([
+      [1, 77, 20],
+      [1, 6],
+    ]);
+    expect((await negative.context.toArray()).every((v) => v === 0)).toBe(true);
+    const [plain] = await pictures(sdxl!, { ...TEXT, seeds: [7] });
+    const [empty] = await pictures(sdxl!, { ...TEXT, seeds: [7], negative: "" });
+    const [wide] = await pictures(sdxl!, { ...TEXT, seeds: [7], width: 72 });
+    expect(largestDifference(plain!, empty!)).toBeGreaterThan(1e-4);
+    expect(wide).toHaveLength(3 * 64 * 72);
+    expect(planPictures(sdxl!, { ...TEXT, seeds: [7] }).settings.guidance).toBe(5);
+  });
+
+  test("latent consistency models are told the guidance, and make a picture in four steps", async () => {
+    const plan = planPictures(lcm!, { prompt: "a cat", seeds: [7] });
+    expect(plan.settings.steps).toBe(4);
+    const [weak] = await pictures(lcm!, { prompt: "a cat", seeds: [7], guidance: 2 });
+    const [strong] = await pictures(lcm!, { prompt: "a cat", seeds: [7], guidance: 8 });
+    expect(largestDifference(weak!, strong!)).toBeGreaterThan(1e-4);
+    const embedded = await embeddedGuidance(8, 7).toArray(); // as the reference library computes it
+    const angles = [7000, 7000 / 100, 7000 / 10000];
+    expect(embedded).toHaveLength(7);
+    for (const [i, a] of angles.entries()) {
+      expect(embedded[i]).toBeCloseTo(Math.sin(a), 5);
+      expect(embedded[3 + i]).toBeCloseTo(Math.cos(a), 5);
+    }
   });
 });
 

@@ -5,6 +5,7 @@ import { writeSafetensors } from "../../src/io/index.ts";
 import {
   autoencoderKL,
   CLIPTextModel,
+  CLIPTextModelWithProjection,
   clipTextConfig,
   controlNet,
   DiTTransformer2DModel,
@@ -136,23 +137,25 @@ function writeScheduler(folder: string, config: Json): void {
   writeJson(join(folder, "scheduler", "scheduler_config.json"), config);
 }
 
+const textConfig = (vocabSize: number): Json => ({
+  architectures: ["CLIPTextModel"],
+  vocab_size: vocabSize,
+  hidden_size: CONTEXT,
+  intermediate_size: 24,
+  num_attention_heads: 2,
+  num_hidden_layers: 3,
+  max_position_embeddings: 77,
+  bos_token_id: vocabSize - 2,
+  eos_token_id: vocabSize - 1,
+});
+
 /** Stable Diffusion of 64x64 pixels. `unet` changes the U-Net's configuration, such as its `in_channels`. */
 export async function writeTinyStableDiffusion(
   folder: string,
   { scheduler = SCHEDULER, unet = {} }: { scheduler?: Json; unet?: Json } = {},
 ): Promise<void> {
   const vocabSize = writeTokenizer(join(folder, "tokenizer"));
-  const text = {
-    architectures: ["CLIPTextModel"],
-    vocab_size: vocabSize,
-    hidden_size: CONTEXT,
-    intermediate_size: 24,
-    num_attention_heads: 2,
-    num_hidden_layers: 3,
-    max_position_embeddings: 77,
-    bos_token_id: vocabSize - 2,
-    eos_token_id: vocabSize - 1,
-  };
+  const text = textConfig(vocabSize);
   const network = { ...UNET, ...unet };
   await writeModel(
     join(folder, "text_encoder"),
@@ -174,7 +177,47 @@ export async function writeTinyStableDiffusion(
   });
 }
 
-/** A ControlNet for it. */
+/** Stable Diffusion XL of 64x64 pixels. */
+export async function writeTinySdxl(folder: string): Promise<void> {
+  const vocabSize = writeTokenizer(join(folder, "tokenizer"));
+  writeTokenizer(join(folder, "tokenizer_2"));
+  const text = textConfig(vocabSize);
+  const second = {
+    ...text,
+    architectures: ["CLIPTextModelWithProjection"],
+    hidden_size: 8,
+    projection_dim: 6,
+  };
+  const network = {
+    ...UNET,
+    cross_attention_dim: CONTEXT + 8,
+    addition_embed_type: "text_time",
+    addition_time_embed_dim: 4,
+    projection_class_embeddings_input_dim: 6 + 6 * 4,
+    use_linear_projection: true,
+  };
+  const encoders = [
+    ["text_encoder", text, new CLIPTextModel(clipTextConfig(text), blankRng)],
+    ["text_encoder_2", second, new CLIPTextModelWithProjection(clipTextConfig(second), blankRng)],
+  ] as const;
+  for (const [name, config, module] of encoders)
+    await writeModel(join(folder, name), config, module, "model");
+  await writeModel(join(folder, "unet"), network, unet2DCondition(network, blankRng));
+  await writeModel(join(folder, "vae"), VAE, autoencoderKL(VAE, blankRng));
+  writeScheduler(folder, { ...SCHEDULER, _class_name: "EulerDiscreteScheduler" });
+  writeJson(join(folder, "model_index.json"), {
+    _class_name: "StableDiffusionXLPipeline",
+    text_encoder: ["transformers", "CLIPTextModel"],
+    text_encoder_2: ["transformers", "CLIPTextModelWithProjection"],
+    tokenizer: ["transformers", "CLIPTokenizer"],
+    tokenizer_2: ["transformers", "CLIPTokenizer"],
+    unet: ["diffusers", "UNet2DConditionModel"],
+    vae: ["diffusers", "AutoencoderKL"],
+    scheduler: ["diffusers", "EulerDiscreteScheduler"],
+  });
+}
+
+/** A ControlNet for Stable Diffusion. */
 export async function writeTinyControlNet(folder: string): Promise<void> {
   const { up_block_types: _, out_channels: __, ...shared } = UNET;
   const config = {
