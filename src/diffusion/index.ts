@@ -18,6 +18,7 @@ export * from "./samplers/index.ts";
 export * from "./scheduler.ts";
 export * from "./scheduler-config.ts";
 export type { SchedulerOptions } from "./scheduler-levels.ts";
+export { bind } from "./scheduler-options.ts";
 export * from "./seeds.ts";
 export * from "./sigmas.ts";
 export * from "./threshold.ts";

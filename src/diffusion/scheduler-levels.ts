@@ -102,7 +102,10 @@ export function trainingTable(
       });
   const zeroSnr = c.boolean("rescale_betas_zero_snr", false);
   const bars = alphasCumprod(zeroSnr ? rescaleZeroTerminalSnr(plain) : plain);
-  if (zeroSnr && least) bars[bars.length - 1] = least;
+  if (zeroSnr && least) {
+    // The reference library's value can exceed the last but one; levels must not fall.
+    bars[bars.length - 1] = Math.min(least, (bars[bars.length - 2] ?? 1) / 2);
+  }
   return levelTable(trainingSigmas(bars));
 }
 
