@@ -1,6 +1,7 @@
 /** Data: readers of the files people have, datasets, augmentation, loading. */
 export * from "./augment/index.ts";
 export * from "./dataset.ts";
+export * from "./draw.ts";
 export * from "./files.ts";
 export * from "./folders.ts";
 export * from "./formats/cameras.ts";
@@ -13,3 +14,4 @@ export * from "./formats/zip.ts";
 export * from "./loader.ts";
 export * from "./tensors.ts";
 export * from "./workers.ts";
+export * from "./world/index.ts";

@@ -1,5 +1,4 @@
 /** Augmentations with exact randomness per sample; picture and labels change together. */
 export * from "./degrade.ts";
-export * from "./draw.ts";
 export * from "./geometry.ts";
 export * from "./sample.ts";

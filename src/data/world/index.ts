@@ -1,0 +1,11 @@
+/** The scene world: rooms rendered exactly, and flat worlds of known factors. One seed is one scene. */
+export * from "./canvas.ts";
+export * from "./captions.ts";
+export * from "./dataset.ts";
+export * from "./figure.ts";
+export * from "./materials.ts";
+export * from "./paths.ts";
+export * from "./render.ts";
+export * from "./scene.ts";
+export * from "./shape-world.ts";
+export * from "./sprites.ts";
