@@ -1,0 +1,97 @@
+/** The core suite: single operations, and forward passes and training steps of small networks. */
+import { cpus } from "node:os";
+import { formatBytes } from "../src/tensor/index.ts";
+import { CASES, type Case } from "./cases.ts";
+import { better, type Measured, runOurs, runPython, THREADS } from "./peer.ts";
+import type { SuiteOptions, SuiteResult } from "./run.ts";
+
+interface Row {
+  readonly name: string;
+  readonly seconds: number;
+  readonly peer: string | null;
+  readonly peerSeconds: number | null;
+  /** The peer's time over ours: above 1 we are faster. */
+  readonly ratio: number | null;
+  readonly peakBytes: number;
+  readonly peerPeakBytes: number | null;
+  readonly gflops: number | null;
+}
+
+const ours = (index: number, seconds: number): Promise<Measured> =>
+  runOurs("measure.ts", [String(index), String(seconds)]);
+
+const theirs = (python: string, { name, peer }: Case, seconds: number): Promise<Measured> =>
+  runPython(python, "peers/torch_peer.py", {
+    threads: THREADS,
+    cases: [{ name, ...peer, budget: seconds }],
+  });
+
+async function measureCase(
+  index: number,
+  python: string | undefined,
+  seconds: number,
+  rounds: number,
+): Promise<Row & { version: string | undefined }> {
+  const item = CASES[index]!;
+  let [mine, peer]: [Measured | undefined, Measured | undefined] = [undefined, undefined];
+  for (let round = 0; round < rounds; round++) {
+    mine = better(mine, await ours(index, seconds / rounds));
+    if (python) peer = better(peer, await theirs(python, item, seconds / rounds));
+  }
+  return {
+    name: item.name,
+    seconds: mine!.seconds,
+    peer: peer ? "PyTorch" : null,
+    peerSeconds: peer?.seconds ?? null,
+    ratio: peer ? peer.seconds / mine!.seconds : null,
+    peakBytes: mine!.peakBytes,
+    peerPeakBytes: peer?.peakBytes ?? null,
+    gflops: mine!.flops ? mine!.flops / mine!.seconds / 1e9 : null,
+    version: peer?.version,
+  };
+}
+
+function table(rows: readonly Row[], version: string | undefined): string {
+  const ms = (s: number | null): string => (s === null ? "-" : (s * 1000).toFixed(2));
+  const peak = Math.max(...rows.filter((r) => r.name.startsWith("matmul")).map((r) => r.gflops ?? 0));
+  const lines = rows.map((r) => {
+    const memory = r.peerPeakBytes
+      ? `${formatBytes(r.peakBytes)} / ${formatBytes(r.peerPeakBytes)}`
+      : formatBytes(r.peakBytes);
+    const share =
+      r.gflops && peak ? `${r.gflops.toFixed(0)} (${((100 * r.gflops) / peak).toFixed(0)} %)` : "-";
+    return `| ${r.name} | ${ms(r.seconds)} | ${ms(r.peerSeconds)} | ${r.ratio?.toFixed(2) ?? "-"} | ${share} | ${memory} |`;
+  });
+  return [
+    "# Core benchmark",
+    "",
+    `Best time of each case; ratio = PyTorch's time over ours (above 1: Tweedie is faster). ${THREADS} threads, f32.`,
+    `GFLOP/s counts matrix products and convolutions only; in brackets the share of what one 1024³ product reaches here.`,
+    "Peak memory is that of the whole process (ours / PyTorch's), runtime included.",
+    "",
+    `Measured on ${new Date().toISOString().slice(0, 10)}, ${cpus()[0]?.model.trim()}, Node ${process.version}, ${version ? `PyTorch ${version}` : "PyTorch absent"}.`,
+    "Command: `npm run bench -- core`.",
+    "",
+    "| case | ours, ms | PyTorch, ms | ratio | GFLOP/s | peak memory |",
+    "|---|--:|--:|--:|--:|--:|",
+    ...lines,
+    "",
+  ].join("\n");
+}
+
+/** Runs the core suite. */
+export async function coreSuite({ python, filter, seconds, rounds }: SuiteOptions): Promise<SuiteResult> {
+  const found: (Row & { version: string | undefined })[] = [];
+  for (const [i, item] of CASES.entries()) {
+    if (filter && !item.name.includes(filter)) continue;
+    const row = await measureCase(i, python, seconds, rounds);
+    found.push(row);
+    console.log(
+      `${row.name}: ${(row.seconds * 1000).toFixed(2)} ms${row.ratio ? `, ${row.ratio.toFixed(2)}x PyTorch's speed` : ""}`,
+    );
+  }
+  return {
+    rows: found.map(({ version: _, ...row }) => row),
+    page: table(found, found.find((r) => r.version)?.version),
+  };
+}
