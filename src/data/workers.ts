@@ -58,8 +58,10 @@ class SampleThread {
     this.worker = startWorker({ module: module.href, name, args });
     this.opened = new Promise((resolve, reject) => {
       this.worker.on("message", (reply: SampleReply) => {
-        if ("length" in reply) resolve(reply.length);
-        else this.settle(reply);
+        if ("length" in reply) {
+          resolve(reply.length);
+          this.worker.unref(); // an idle thread does not keep the process alive
+        } else this.settle(reply);
       });
       const fail = (error: Error): void => {
         reject(error);
@@ -70,7 +72,6 @@ class SampleThread {
       this.worker.on("exit", (code) => fail(new ArgumentError(`dataset worker ended (exit code ${code})`)));
     });
     this.opened.catch(() => {}); // reported by `length`
-    this.worker.unref();
   }
 
   /** Length of the dataset that the thread opened. */

@@ -1,3 +1,5 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import {
   type Batch,
@@ -134,4 +136,16 @@ describe("worker threads", () => {
       /exports no function "nothing"/,
     );
   });
+});
+
+test("a program that only reads from workers lives until it is done, and then ends by itself", async () => {
+  const program = `
+    import { openInWorkers, readAll } from ${JSON.stringify(new URL("../../src/data/index.ts", import.meta.url).href)};
+    const module = new URL(${JSON.stringify(new URL("./worker-source.ts", import.meta.url).href)});
+    const source = await openInWorkers({ module, name: "squares", args: [5, 100] }, 1);
+    console.log((await readAll(source)).length);
+  `;
+  const args = ["--import", "tsx", "--input-type=module", "--eval", program];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  expect(stdout.trim()).toBe("5");
 });
