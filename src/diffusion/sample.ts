@@ -1,7 +1,7 @@
 /** What all samplers share: the denoiser they call, the steps they yield, the loop that runs them. */
 import { AbortError, ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { fnv1a32, isFloat, type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
-import type { BrownianPath } from "./brownian.ts";
+import { type BrownianPath, brownianPath } from "./brownian.ts";
 import { assertFinite } from "./linear.ts";
 
 /**
@@ -29,7 +29,10 @@ export interface SampleOptions {
   readonly noise?: NoiseSource;
   /** Ends the loop with an `AbortError` before the next step, or the next call of the denoiser. */
   readonly signal?: AbortSignal;
-  /** Noise that does not depend on the number of steps, for samplers of stochastic differential equations. */
+  /**
+   * Noise that does not depend on the number of steps, for samplers of stochastic differential equations. By default
+   * the path of `noise` where that is addressed; torch's generators give fresh noise at every step.
+   */
   readonly path?: BrownianPath;
   /** Number of the first step as noise is addressed; for runs in parts. Default 0. */
   readonly firstStep?: number;
@@ -107,7 +110,8 @@ export async function* runSampler(
   take: (step: Step) => Promise<StepResult>,
 ): AsyncGenerator<SampleStep, Tensor, Tensor | undefined> {
   checkSchedule(sigmas);
-  const { noise, signal, path, firstStep = 0 } = options;
+  const { noise, signal, firstStep = 0 } = options;
+  const path = options.path ?? (noise?.mode === "philox" ? brownianPath(noise) : undefined);
   const steps = sigmas.length - 1;
   const { shape } = x;
   for (let step = 0; step < steps; step++) {

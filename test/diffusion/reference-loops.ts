@@ -52,6 +52,8 @@ export interface LoopOptions extends SampleOptions {
   /** The sample starts noised, at the step with this index. */
   readonly noiseAt?: number;
   readonly model?: Network;
+  /** The sampler uses the clean sample of an inner stage, not the slope there. */
+  readonly innerDenoised?: boolean;
 }
 
 function startOf(scheduler: Scheduler, x: Tensor, { noiseAt, shape }: LoopOptions): Tensor {
@@ -75,7 +77,7 @@ export function loopC(scheduler: Scheduler, options: LoopOptions = {}): Promise<
 /** As C, but it is the scaled x that the step receives, also between the stages of one step. */
 export async function loopB(scheduler: Scheduler, options: LoopOptions = {}): Promise<Tensor> {
   if (scheduler.space !== "ve") return loopA(scheduler, options);
-  const { shape, noiseAt = 0, ...rest } = options;
+  const { shape, noiseAt = 0, innerDenoised = false, ...rest } = options;
   const scaled = (x: Tensor, sigma: number): Tensor => linear([1 / Math.sqrt(sigma ** 2 + 1), x]);
   const { sigmas, parameterization, timestepAt } = scheduler;
   let inside = false;
@@ -85,7 +87,7 @@ export async function loopB(scheduler: Scheduler, options: LoopOptions = {}): Pr
       inside = true;
       const prediction = await dummyModel(given, timestepAt(sigma));
       const denoised = toDenoised(parameterization, given, prediction, sigma);
-      return linear([1, x], [-1, given], [1, denoised]);
+      return innerDenoised ? denoised : linear([1, x], [-1, given], [1, denoised]);
     },
     scaled(startOf(scheduler, scheduler.initial(deterministic(shape)), options), sigmas[noiseAt]!),
     { ...rest, start: noiseAt },

@@ -210,16 +210,17 @@ describe("a scheduler", () => {
 
   it("passes a Brownian path on to its sampler", async () => {
     const scheduler = build("DPMSolverSDEScheduler", {}, { steps: 8 });
-    const noise = createNoise("philox", 3);
-    const sample = (path: boolean) =>
-      finalSample(
-        scheduler.sample(dummyModel, scheduler.initial(unit), {
-          noise,
-          ...(path && { path: brownianPath(noise) }),
-        }),
-      );
-    const [one, two, fresh] = [await sample(true), await sample(true), await sample(false)];
-    expect(await one.toArray()).toEqual(await two.toArray());
-    expect(await one.toArray()).not.toEqual(await fresh.toArray());
+    const sample = (mode: "philox" | "torch-cpu", path: boolean) => {
+      const noise = createNoise(mode, 3);
+      const options = { noise, ...(path && { path: brownianPath(createNoise("philox", 3)) }) };
+      return finalSample(scheduler.sample(dummyModel, scheduler.initial(unit), options));
+    };
+    const [own, given, fresh] = [
+      await sample("philox", false),
+      await sample("torch-cpu", true),
+      await sample("torch-cpu", false),
+    ];
+    expect(await own.toArray()).toEqual(await given.toArray());
+    expect(await own.toArray()).not.toEqual(await fresh.toArray());
   });
 });

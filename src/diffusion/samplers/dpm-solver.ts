@@ -162,7 +162,7 @@ const checkOrder = (order: number): void => {
   if (![1, 2, 3].includes(order)) throw new ArgumentError(`DPM-Solver has orders 1, 2 and 3, got ${order}`);
 };
 
-const isStochastic = (algorithm: DPMAlgorithm): boolean => algorithm.startsWith("sde");
+const addsNoise = (algorithm: DPMAlgorithm, next: number): boolean => algorithm.startsWith("sde") && next > 0;
 
 /** The quantity that the algorithm takes as a polynomial. */
 const modelled = (algorithm: DPMAlgorithm, x: Tensor, denoised: Tensor, sigma: number): Tensor =>
@@ -193,7 +193,7 @@ export const dpmSolverMultistep: Sampler<DPMMultistepOptions> = (denoise, x, sig
     const left = steps - step;
     const forced = left === 1 && (next === 0 || eulerAtFinal);
     const used = forced ? 1 : lowerOrderFinal ? Math.min(order, left) : order;
-    const noise = isStochastic(algorithm) ? s.increment(sigma, next) : undefined;
+    const noise = addsNoise(algorithm, next) ? s.increment(sigma, next) : undefined;
     const interval = { x, sigma, next, algorithm, solver, noise };
     return { denoised, x: multistep(interval, known.slice(0, used), halfCurvature ? 1 : 2) };
   });
@@ -230,7 +230,7 @@ export const dpmSolverSinglestep: Sampler<DPMSinglestepOptions> = (denoise, x, s
     inside = wanted === 1 ? [] : inside.slice(-(wanted - 1));
     if (inside.length === 0) start = x;
     inside.push({ sigma, value: modelled(algorithm, x, denoised, sigma) });
-    const noise = isStochastic(algorithm) ? s.increment(inside[0]!.sigma, next) : undefined;
+    const noise = addsNoise(algorithm, next) ? s.increment(inside[0]!.sigma, next) : undefined;
     const interval = { x: start, sigma: inside[0]!.sigma, next, algorithm, solver, noise };
     return { denoised, x: singlestep(interval, inside) };
   });
