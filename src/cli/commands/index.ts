@@ -5,6 +5,7 @@ import manifest from "../../../package.json" with { type: "json" };
 /** Commands by name. What the systems declare (train, evaluate, reproduce) joins this table as it is generated. */
 const commands: Readonly<Record<string, () => Promise<CommandDef>>> = {
   generate: async () => (await import("./generate.ts")).generate,
+  models: async () => (await import("./models.ts")).models,
 };
 
 /** The command `tweedie` itself. */

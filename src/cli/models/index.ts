@@ -1,0 +1,124 @@
+/** `tweedie models`: lists, inspects, converts and checks. */
+import { readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { FormatError } from "../../errors.ts";
+import {
+  type CheckReport,
+  type ComponentReport,
+  cachedModels,
+  checkModel,
+  inspectModel,
+  type ModelReport,
+  type WeightSummary,
+} from "../../pipelines/index.ts";
+import { formatBytes } from "../../tensor/index.ts";
+import { CHECK_OPTIONS, INSPECT_OPTIONS, LIST_OPTIONS } from "../commands/models.ts";
+import { given, openOptions, printJson } from "./given.ts";
+
+export { convert } from "./convert.ts";
+
+/** Columns of equal width, the last one free. */
+function columns(rows: readonly (readonly string[])[]): string {
+  const widths = rows.reduce<number[]>(
+    (w, row) => row.map((cell, i) => Math.max(w[i] ?? 0, cell.length)),
+    [],
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i]!))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** The folder `checkpoints` of the package, beside `src` or `dist`. */
+const shippedFolder = (): string => fileURLToPath(new URL("../../../checkpoints", import.meta.url));
+
+async function shippedModels(folder = shippedFolder()): Promise<string[]> {
+  const entries = await readdir(folder).catch(() => []);
+  return entries
+    .filter((name) => !name.startsWith("."))
+    .map((name) => join(folder, name))
+    .sort();
+}
+
+/** `tweedie models list`. */
+export async function list(args: readonly string[]): Promise<void> {
+  const { text, flag } = given(args, LIST_OPTIONS);
+  const cached = await cachedModels(text("cache"));
+  const shipped = await shippedModels();
+  if (flag("json")) return printJson({ shipped, cached });
+  const rows = [
+    ...shipped.map((path) => [basename(path), "shipped", path]),
+    ...cached.flatMap(({ repo, snapshots }) => snapshots.map((path) => [`hub:${repo}`, "cached", path])),
+  ];
+  console.log(
+    rows.length > 0 ? columns(rows) : "no models: none ship with this version, and the cache is empty",
+  );
+}
+
+const count = (n: number): string => n.toLocaleString("en-US");
+
+const dtypesText = ({ dtypes, values }: WeightSummary): string =>
+  Object.entries(dtypes)
+    .sort(([, a], [, b]) => b - a)
+    .map(([dtype, n]) => (n === values ? dtype : `${dtype} ${((100 * n) / values).toFixed(1)}%`))
+    .join(", ");
+
+function inspectText(report: ModelReport): string {
+  const { path, what, className, layout, components, total, metadata, note } = report;
+  const row = (name: string, kind: string, part: WeightSummary): string[] => [
+    name,
+    kind,
+    `${count(part.values)} values`,
+    `${count(part.tensors)} tensors`,
+    formatBytes(part.bytes),
+    dtypesText(part),
+  ];
+  const problems = components.flatMap(({ name, problem }: ComponentReport) =>
+    problem ? [`${name}: ${problem}`] : [],
+  );
+  const title =
+    what === "weights"
+      ? "weights of no known architecture"
+      : `${className ?? components[0]!.className} (${layout})`;
+  const lines = [
+    `${path}: ${title}`,
+    columns([...components.map((c) => row(c.name, c.className, c)), row("total", "", total)]),
+  ];
+  if (report.scheduler) lines.push(`scheduler: ${report.scheduler}, predicts ${report.prediction}`);
+  if (report.tokenizers !== undefined) lines.push(`tokenizers: ${report.tokenizers}`);
+  for (const [key, value] of Object.entries(metadata).slice(0, 20))
+    lines.push(`metadata: ${key} = ${value.length > 100 ? `${value.slice(0, 100)}…` : value}`);
+  if (note) lines.push(note);
+  return [...lines, ...problems].join("\n");
+}
+
+/** `tweedie models inspect`. */
+export async function inspect(args: readonly string[]): Promise<void> {
+  const options = given(args, INSPECT_OPTIONS);
+  const report = await inspectModel(options.word(0, "a file or a folder to inspect"), openOptions(options));
+  if (options.flag("json")) printJson(report);
+  else console.log(inspectText(report));
+}
+
+function checkText({ path, files, findings, safe }: CheckReport): string {
+  const lines = findings.map(({ file, level, message }) => `${level}: ${file}: ${message}`);
+  return [
+    ...lines,
+    `${path}: ${count(files)} files, ${safe ? "nothing dangerous or broken" : "NOT safe"}`,
+  ].join("\n");
+}
+
+/** `tweedie models check`. Throws, so that the exit code tells, when there is danger or breakage. */
+export async function check(args: readonly string[]): Promise<void> {
+  const { flag, word } = given(args, CHECK_OPTIONS);
+  const report = await checkModel(word(0, "a file or a folder to check"), { values: flag("values") });
+  if (flag("json")) printJson(report);
+  else console.log(checkText(report));
+  const bad = report.findings.filter(({ level }) => level !== "note").length;
+  if (bad > 0) throw new FormatError(`${report.path}: ${bad} finding${bad > 1 ? "s" : ""}`);
+}
