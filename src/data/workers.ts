@@ -53,6 +53,7 @@ class SampleThread {
   private readonly pending = new Map<number, Pending>();
   private readonly opened: Promise<number>;
   private count = 0;
+  private closing = false;
 
   constructor({ module, name = "default", args = [] }: DatasetRecipe) {
     this.worker = startWorker({ module: module.href, name, args });
@@ -60,7 +61,7 @@ class SampleThread {
       this.worker.on("message", (reply: SampleReply) => {
         if ("length" in reply) {
           resolve(reply.length);
-          this.worker.unref(); // an idle thread does not keep the process alive
+          this.rest();
         } else this.settle(reply);
       });
       const fail = (error: Error): void => {
@@ -92,10 +93,15 @@ class SampleThread {
     });
   }
 
+  /** An idle thread does not keep the program alive. */
+  private rest(): void {
+    if (this.pending.size === 0 && !this.closing) this.worker.unref();
+  }
+
   private settle(reply: Exclude<SampleReply, { length: number }>): void {
     const waiting = this.pending.get(reply.id);
     this.pending.delete(reply.id);
-    if (this.pending.size === 0) this.worker.unref();
+    this.rest();
     if ("sample" in reply) waiting?.resolve(reply.sample);
     else {
       const { message, format } = reply.error;
@@ -104,6 +110,8 @@ class SampleThread {
   }
 
   close(): Promise<unknown> {
+    this.closing = true;
+    this.worker.ref(); // the program waits for its end
     return this.worker.terminate();
   }
 }

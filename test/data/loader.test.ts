@@ -144,8 +144,11 @@ test("a program that only reads from workers lives until it is done, and then en
     const module = new URL(${JSON.stringify(new URL("./worker-source.ts", import.meta.url).href)});
     const source = await openInWorkers({ module, name: "squares", args: [5, 100] }, 1);
     console.log((await readAll(source)).length);
+    source.get(1).catch(() => {});
+    await source.close();
+    console.log("closed");
   `;
   const args = ["--import", "tsx", "--input-type=module", "--eval", program];
   const { stdout } = await promisify(execFile)(process.execPath, args);
-  expect(stdout.trim()).toBe("5");
+  expect(stdout).toBe("5\nclosed\n");
 });
