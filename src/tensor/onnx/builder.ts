@@ -49,6 +49,7 @@ export class GraphBuilder {
   readonly initializers: Initializer[] = [];
   readonly capabilities: Capabilities;
   private readonly known = new Map<string, readonly string[]>();
+  private readonly producers = new Map<string, OnnxNode>();
   private readonly constantNames = new Set<string>();
   private names = 0;
 
@@ -76,11 +77,32 @@ export class GraphBuilder {
     const seen = this.known.get(key);
     if (seen) return seen;
     const names = Array.from({ length: outputs }, () => this.fresh("v"));
-    this.nodes.push({ op, domain, inputs, outputs: names, attributes });
+    const node = { op, domain, inputs, outputs: names, attributes };
+    this.nodes.push(node);
+    for (const name of names) this.producers.set(name, node);
     this.known.set(key, names);
     if (inputs.length > 0 && inputs.every((name) => this.constantNames.has(name)))
       for (const name of names) this.constantNames.add(name); // the runtime computes them once
     return names;
+  }
+
+  /** The node that computes a value, if it is not an input or a constant. */
+  producerOf(name: string): OnnxNode | undefined {
+    return this.producers.get(name);
+  }
+
+  /** Takes out the nodes that none of the given values needs. */
+  keepOnly(outputs: Iterable<string>): void {
+    const needed = new Set(outputs);
+    const kept: OnnxNode[] = [];
+    for (const node of this.nodes.toReversed()) {
+      if (!node.outputs.some((name) => needed.has(name))) continue;
+      for (const input of node.inputs) needed.add(input);
+      kept.push(node);
+    }
+    this.nodes.splice(0, this.nodes.length, ...kept.reverse());
+    const used = this.initializers.filter(({ name }) => needed.has(name));
+    this.initializers.splice(0, this.initializers.length, ...used);
   }
 
   /** Adds a node with one output. */

@@ -127,6 +127,7 @@ export function lowerGraph(roots: readonly Tensor[], options: LowerOptions): Low
     return { name: out };
   });
   const renamed = renameValues(g, rename);
+  renamed.keepOnly(outputAvals.map(({ name }) => name)); // a lowering may do without what was lowered before
   const memory = new Map<string, Uint8Array>();
   // The runtime takes constants from memory or from files, not from both.
   const inFiles = g.initializers.some(({ data }) => "path" in data);

@@ -7,6 +7,7 @@ import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
 import { blockAdjointWeight, blockedConv, blockFor, blockWeight } from "./conv-blocked.ts";
+import { lowerUpsampledConv } from "./conv-upsampled.ts";
 import { lowerWeightGrad } from "./conv-weight-grad.ts";
 import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
 
@@ -66,6 +67,8 @@ const convOp: Op<ConvGeometry> = {
   lower: (g, [x, w, b], geometry, { inputs: [xa, wa] }) => {
     const [outChannels, inChannels, ...kernel] = wa!.shape as [number, number, ...number[]];
     const { stride: strides, dilation: dilations, groups } = geometry;
+    const upsampled = lowerUpsampledConv(g, [x!, w!, b], wa!, geometry);
+    if (upsampled) return [upsampled];
     const block = blockFor(g, xa!, w!, inChannels, outChannels, groups);
     if (block) {
       const weight = blockWeight(g, w!, wa!.shape, block);

@@ -1,0 +1,69 @@
+/**
+ * A 3 x 3 convolution of a map whose points were doubled in both directions, as where U-Nets and decoders grow. Each of
+ * the four points that come from one sees only 2 x 2 points of the small map, so four convolutions there, by kernels
+ * whose equal-valued taps are added beforehand, do the same with 4/9 of the arithmetic.
+ */
+import { hostArray } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
+import type { Aval } from "../tensor.ts";
+import type { ConvGeometry } from "./conv.ts";
+
+/** Which of the three taps each of the two sums adds, for the first and the second of two neighbouring points. */
+const TAPS = [
+  [[0], [1, 2]],
+  [[0, 1], [2]],
+] as const;
+
+/** [9, 4] matrix from the taps of the 3 x 3 kernel to those of the 2 x 2 kernel of one of the four points. */
+function tapSums(row: 0 | 1, column: 0 | 1): number[] {
+  const sums = new Array<number>(36).fill(0);
+  TAPS[row].forEach((ys, y) => {
+    TAPS[column].forEach((xs, x) => {
+      for (const i of ys) for (const j of xs) sums[(3 * i + j) * 4 + 2 * y + x] = 1;
+    });
+  });
+  return sums;
+}
+
+/** What a value is the doubling of, when it is one: the result of `upsample` by 2 in both directions. */
+function doubled(g: GraphBuilder, name: string): string | undefined {
+  const node = g.producerOf(name);
+  if (node?.op !== "Resize" || node.attributes.mode !== "nearest") return undefined;
+  const scales = g.initializers.find((init) => init.name === node.inputs[2])?.data;
+  return scales instanceof Float32Array && scales.join() === "1,1,2,2" ? node.inputs[0] : undefined;
+}
+
+/** Whether the geometry is that of a 3 x 3 convolution that keeps the size. */
+function keepsSize(weight: Aval, { stride, dilation, padding, groups }: ConvGeometry): boolean {
+  const ones = [...stride, ...dilation, groups, ...padding.flat()].every((v) => v === 1);
+  return ones && weight.shape.length === 4 && weight.shape[2] === 3 && weight.shape[3] === 3;
+}
+
+/** The four places of a point of the small map in the large one: row and column. */
+const PLACES = [
+  [0, 0],
+  [0, 1],
+  [1, 0],
+  [1, 1],
+] as const;
+
+/** The convolution of a doubled map by a constant weight, or undefined where it is something else. */
+export function lowerUpsampledConv(
+  g: GraphBuilder,
+  [x, weight, bias]: readonly [string, string, string?],
+  wa: Aval,
+  geometry: ConvGeometry,
+): string | undefined {
+  if (!g.contrib || wa.dtype !== "f32" || !g.isConstant(weight) || !keepsSize(wa, geometry)) return undefined;
+  const small = doubled(g, x);
+  if (small === undefined) return undefined;
+  const [out, channels] = wa.shape as [number, number];
+  const taps = g.reshape(weight, [out * channels, 9]);
+  const points = PLACES.map(([row, column]) => {
+    const sums = g.constant("f32", [9, 4], hostArray("f32", tapSums(row, column)));
+    const kernel = g.reshape(g.op("MatMul", [taps, sums]), [out, channels, 2, 2]);
+    const attributes = { kernel_shape: [2, 2], pads: [1 - row, 1 - column, row, column] };
+    return g.op("Conv", bias ? [small, kernel, bias] : [small, kernel], attributes);
+  });
+  return g.op("DepthToSpace", [g.op("Concat", points, { axis: 1 })], { blocksize: 2, mode: "DCR" });
+}
