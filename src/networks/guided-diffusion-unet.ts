@@ -60,7 +60,7 @@ export class GuidedDiffusionUNet extends Module {
     const up = make.outputBlocks(down.given);
     this.outputBlocks = up.blocks;
     const last = new Conv2d(up.channels, outChannels, 3, { padding: 1 }, rng);
-    this.out = new OutputLayers(up.channels, last);
+    this.out = new OutputLayers(up.channels, last, config.groups);
     this.inChannels = inChannels;
     this.concatChannels = concatChannels;
     this.modelChannels = modelChannels;

@@ -6,6 +6,7 @@ export {
   flowLevel,
   levelOfAlphaBar,
   type NoiseLevel,
+  perSample,
   preservingLevel,
   signalToNoise,
 } from "./levels.ts";

@@ -19,9 +19,13 @@ export interface CoderConfig {
   readonly groups: number;
   readonly activation: Activation;
   readonly midAttention: boolean;
+  /** Of the encoder's residual blocks. Default 0. */
+  readonly dropout?: number;
 }
 
 interface LevelOptions {
+  /** Path of the level, which sets its dropout apart. */
+  readonly name: string;
   readonly inChannels: number;
   readonly outChannels: number;
   readonly layers: number;
@@ -37,21 +41,24 @@ class CoderLevel extends Module {
   readonly downsamplers: readonly [Downsample2D] | undefined;
   readonly upsamplers: readonly [Upsample2D] | undefined;
 
-  constructor(level: LevelOptions, { groups, activation }: CoderConfig, rng: Rng) {
+  constructor(level: LevelOptions, { groups, activation, dropout }: CoderConfig, rng: Rng) {
     super();
-    const { inChannels, outChannels, layers, attention, resample } = level;
+    const { name, inChannels, outChannels, layers, attention, resample } = level;
     const each = <T>(make: (i: number) => T): T[] => Array.from({ length: layers }, (_, i) => make(i));
-    const options = { outChannels, groups, eps: EPS, activation };
-    this.resnets = each((i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, options, rng));
+    const options = { outChannels, groups, eps: EPS, activation, dropout };
+    this.resnets = each((i) => {
+      const purpose = `${name}.resnets.${i}`;
+      return new ResnetBlock2D(i === 0 ? inChannels : outChannels, { ...options, purpose }, rng);
+    });
     if (attention) this.attentions = each(() => new SpatialAttention(outChannels, { groups, eps: EPS }, rng));
     if (resample === "down") this.downsamplers = [new Downsample2D(outChannels, { padding: 0 }, rng)];
     if (resample === "up") this.upsamplers = [new Upsample2D(outChannels, {}, rng)];
   }
 
-  /** x [N, C, H, W]. */
-  call(x: Tensor): Tensor {
+  /** x [N, C, H, W]; with a key, values are dropped. */
+  call(x: Tensor, key?: Tensor): Tensor {
     const h = this.resnets.reduce((y, resnet, i) => {
-      const out = resnet.call(y);
+      const out = resnet.call(y, undefined, key);
       return this.attentions ? this.attentions[i]!.call(out) : out;
     }, x);
     const [sampler] = this.downsamplers ?? this.upsamplers ?? [];
@@ -59,10 +66,11 @@ class CoderLevel extends Module {
   }
 }
 
-function middle({ levels, groups, activation, midAttention }: CoderConfig, rng: Rng): MidBlock2D {
+function middle(config: CoderConfig, rng: Rng): MidBlock2D {
+  const { levels, groups, activation, midAttention, dropout } = config;
   const { channels } = levels.at(-1)!;
   const attention = midAttention ? new SpatialAttention(channels, { groups, eps: EPS }, rng) : undefined;
-  return new MidBlock2D(channels, { groups, eps: EPS, activation }, [attention], rng);
+  return new MidBlock2D(channels, { groups, eps: EPS, activation, dropout }, [attention], rng);
 }
 
 /** From images to moments. */
@@ -82,7 +90,8 @@ export class Encoder extends Module {
     this.downBlocks = levels.map(({ channels, attention }, i) => {
       const resample = i < levels.length - 1 ? "down" : undefined;
       const inChannels = levels[Math.max(0, i - 1)]!.channels;
-      return new CoderLevel({ inChannels, outChannels: channels, layers, attention, resample }, config, rng);
+      const level = { inChannels, outChannels: channels, layers, attention, resample } as const;
+      return new CoderLevel({ name: `down_blocks.${i}`, ...level }, config, rng);
     });
     this.midBlock = middle(config, rng);
     this.convNormOut = new GroupNorm(groups, bottom, { eps: EPS });
@@ -90,10 +99,10 @@ export class Encoder extends Module {
     this.activation = activation;
   }
 
-  /** x [N, C, H, W] gives [N, 2 Z, H / f, W / f]. */
-  call(x: Tensor): Tensor {
-    const deep = this.downBlocks.reduce((y, block) => block.call(y), this.convIn.call(x));
-    const h = this.convNormOut.call(this.midBlock.call(deep, {}));
+  /** x [N, C, H, W] gives [N, 2 Z, H / f, W / f]; with a key, values are dropped. */
+  call(x: Tensor, key?: Tensor): Tensor {
+    const deep = this.downBlocks.reduce((y, block) => block.call(y, key), this.convIn.call(x));
+    const h = this.convNormOut.call(this.midBlock.call(deep, { key }));
     return this.convOut.call(activate(this.activation, h));
   }
 }
@@ -118,7 +127,7 @@ export class Decoder extends Module {
       const resample = i < levels.length - 1 ? "up" : undefined;
       const inChannels = levels[Math.max(0, i - 1)]!.channels;
       const level = { inChannels, outChannels: channels, layers: layers + 1, attention, resample } as const;
-      return new CoderLevel(level, config, rng);
+      return new CoderLevel({ name: `up_blocks.${i}`, ...level }, config, rng);
     });
     this.convNormOut = new GroupNorm(groups, top, { eps: EPS });
     this.convOut = new Conv2d(top, config.channels, 3, { padding: 1 }, rng);

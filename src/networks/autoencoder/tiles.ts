@@ -101,18 +101,24 @@ function blend(into: HostMap, sample: number, tile: Float32Array, rows: Span, co
 }
 
 /** Points of input and of output to a latent point. */
-interface Scales {
+export interface TileScales {
   readonly input: number;
   readonly output: number;
 }
 
-/** Maps x [N, C, H, W] by `run`, which is given [1, C, h, w] of one size. */
-async function* mapTiles(
+/**
+ * Maps x [N, C, H, W] by `run`, which is given [1, C, h, w] of one size, and blends what it returns: any network that
+ * works at a fixed ratio of sizes. Height and width are multiples of `input`; `tile` and `overlap` count in units of it.
+ */
+export async function* mapTiles(
   run: (tile: Tensor) => Promise<Tensor>,
   x: Tensor,
-  { input, output }: Scales,
-  { tile = 64, overlap = Number.isFinite(tile) ? Math.floor(tile / 4) : 0, signal }: TileOptions,
+  { input, output }: TileScales,
+  options: Omit<TileOptions, "run"> = {},
 ): AsyncGenerator<TileProgress, Tensor> {
+  checkTiles(options);
+  const { tile = 64, signal } = options;
+  const { overlap = Number.isFinite(tile) ? Math.floor(tile / 4) : 0 } = options;
   const [n, , h, w] = x.shape as [number, number, number, number];
   const rows = spans(h / input, tile, overlap, output);
   const columns = spans(w / input, tile, overlap, output);
@@ -152,7 +158,7 @@ async function* coded(
   vae: Autoencoder,
   method: (vae: Autoencoder, x: Tensor) => Tensor,
   x: Tensor,
-  scales: Scales,
+  scales: TileScales,
   options: TileOptions,
 ): AsyncGenerator<TileProgress, Tensor> {
   checkTiles(options);

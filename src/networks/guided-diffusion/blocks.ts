@@ -20,7 +20,7 @@ import { ResnetBlock2D, type ResnetOptions } from "../blocks/resnet.ts";
 import { Downsample2D, type Upsample2D } from "../blocks/samplers.ts";
 import { Transformer2DModel } from "../blocks/transformer.ts";
 
-/** Groups of every norm but that of transformers, which have as many. */
+/** Groups of the norms of published networks; transformers always have as many. */
 export const NORM_GROUPS = 32;
 
 /** The perceptron of the time embedding: `time_embed.0`, `time_embed.2`. */
@@ -46,7 +46,7 @@ export class ResBlock extends ResnetBlock2D {
 
 /** A residual block that begins as its shortcut. */
 export function resBlock(channels: number, options: ResnetOptions, rng: Rng): ResBlock {
-  const block = new ResBlock(channels, { eps: 1e-5, groups: NORM_GROUPS, ...options }, rng);
+  const block = new ResBlock(channels, { eps: 1e-5, ...options }, rng);
   return withFields<ResBlock>(block, { conv2: zeroed(block.conv2) });
 }
 
@@ -94,9 +94,9 @@ export class AttentionBlock extends Module {
   readonly heads: number;
   readonly order: QkvOrder;
 
-  constructor(channels: number, options: { heads: number; order: QkvOrder }, rng: Rng) {
+  constructor(channels: number, options: { heads: number; order: QkvOrder; groups?: number }, rng: Rng) {
     super();
-    this.norm = new GroupNorm(NORM_GROUPS, channels);
+    this.norm = new GroupNorm(options.groups ?? NORM_GROUPS, channels);
     this.qkv = new Conv1d(channels, 3 * channels, 1, {}, rng);
     this.projOut = zeroed(new Conv1d(channels, channels, 1, {}, rng));
     this.heads = options.heads;
@@ -151,9 +151,9 @@ export class OutputLayers extends Module {
   readonly norm: GroupNorm;
   readonly conv: Conv2d;
 
-  constructor(channels: number, conv: Conv2d) {
+  constructor(channels: number, conv: Conv2d, groups = NORM_GROUPS) {
     super();
-    this.norm = new GroupNorm(NORM_GROUPS, channels);
+    this.norm = new GroupNorm(groups, channels);
     this.conv = zeroed(conv);
   }
 

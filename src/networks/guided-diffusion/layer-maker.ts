@@ -17,17 +17,17 @@ export class LayerMaker {
   }
 
   private residual(channels: number, outChannels: number, resample?: "up" | "down"): Layer {
-    const { timeDim, timeScaleShift, dropout } = this.config;
+    const { timeDim, timeScaleShift, dropout, groups } = this.config;
     const purpose = `dropout ${this.made++}`;
-    const options = { outChannels, timeDim, timeScaleShift, resample, dropout, purpose };
+    const options = { outChannels, timeDim, timeScaleShift, resample, dropout, purpose, groups };
     return resBlock(channels, options, this.rng);
   }
 
   /** Attention, or where there is a context a transformer of the given depth. */
   private attention(channels: number, depth: number, heads = this.config.heads): Layer {
-    const { headChannels, order, transformer } = this.config;
+    const { headChannels, order, transformer, groups } = this.config;
     const count = headCount(channels, heads, headChannels);
-    if (!transformer) return new AttentionBlock(channels, { heads: count, order }, this.rng);
+    if (!transformer) return new AttentionBlock(channels, { heads: count, order, groups }, this.rng);
     const { contextDim, linearProjection } = transformer;
     return new Transformer2DModel(channels, { heads: count, contextDim, depth, linearProjection }, this.rng);
   }
@@ -67,6 +67,7 @@ export class LayerMaker {
 
   middleBlock(channels: number): LayerSequence {
     const before = this.residual(channels, channels);
+    if (!this.config.middleAttention) return new LayerSequence([before, this.residual(channels, channels)]);
     const attend = this.attention(channels, this.config.transformer?.depthMiddle ?? 1);
     return new LayerSequence([before, attend, this.residual(channels, channels)]);
   }

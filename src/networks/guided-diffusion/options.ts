@@ -1,6 +1,6 @@
 /** Configurations of the networks of guided-diffusion: names of the reference code, checked; and the published ones. */
 import { COUNT, Config, FLAG, type Kind, listOf, NATURAL, oneOf, POSITIVE, PROBABILITY } from "../config.ts";
-import type { QkvOrder } from "./blocks.ts";
+import { NORM_GROUPS, type QkvOrder } from "./blocks.ts";
 
 /** What both networks are built from, checked. */
 export interface GuidedConfig {
@@ -14,6 +14,10 @@ export interface GuidedConfig {
   readonly resBlocks: readonly number[];
   /** Which levels have attention. */
   readonly attention: readonly boolean[];
+  /** Whether there is attention in the middle too, as in all published networks. */
+  readonly middleAttention: boolean;
+  /** Groups of the norms outside of transformers. */
+  readonly groups: number;
   readonly dropout: number;
   /** Resampling has a convolution. */
   readonly convResample: boolean;
@@ -51,7 +55,7 @@ const COUNT_OR_NONE: Kind<number> = {
   is: (v): v is number => v === -1 || COUNT.is(v),
 };
 
-/** Where there is attention; may be empty, as there is always some in the middle. */
+/** Where there is attention; may be empty: that in the middle is its own. */
 const FACTORS: Kind<readonly number[]> = {
   expected: "a list of downsampling factors",
   is: (v): v is readonly number[] => Array.isArray(v) && v.every((x) => COUNT.is(x)),
@@ -97,6 +101,8 @@ export function guidedConfig(config: Config): GuidedConfig {
     channels: mults.map((mult) => Math.trunc(mult * modelChannels)),
     resBlocks: config.perLevel("num_res_blocks", mults.length, NATURAL, 2),
     attention: factors.map((factor) => attention.includes(factor)),
+    middleAttention: config.value("middle_attention", FLAG, true),
+    groups: config.value("norm_groups", COUNT, NORM_GROUPS),
     dropout: config.value("dropout", PROBABILITY, 0),
     convResample: config.value("conv_resample", FLAG, true),
     resblockUpdown: config.value("resblock_updown", FLAG, false),
@@ -111,7 +117,8 @@ export function guidedConfig(config: Config): GuidedConfig {
 
 /**
  * Reads the configuration of a U-Net: the arguments of the reference's `UNetModel`, and `learn_sigma` (twice the output
- * channels) and `concat_channels` (of a map beside the input).
+ * channels), `concat_channels` (of a map beside the input), `norm_groups` (32 in published networks) and
+ * `middle_attention` (true there; without any attention the network takes maps of every size alike).
  */
 export function guidedUNetConfig(values: unknown): GuidedUNetConfig {
   const config = new Config("GuidedDiffusionUNet", values);
@@ -143,6 +150,8 @@ export function guidedClassifierConfig(values: unknown): GuidedClassifierConfig 
   const config = new Config("GuidedDiffusionClassifier", values);
   const common = guidedConfig(config);
   const imageSize = config.value("image_size", COUNT);
+  config.supports("norm_groups", NORM_GROUPS);
+  config.supports("middle_attention", true);
   const factor = 2 ** (common.channels.length - 1);
   if (imageSize % factor !== 0) throw config.error("image_size", `a multiple of ${factor}`);
   return { ...common, imageSize, pool: config.value("pool", POOL, "attention") };
