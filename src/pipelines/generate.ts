@@ -182,9 +182,12 @@ async function pasteKnown({ init, mask }: PicturePlan["options"], image: Tensor)
   return init && mask ? blend(image, init, mask) : image;
 }
 
-/** One batch: its steps, then its pictures. */
-async function* batch(run: Run, first: number, seeds: readonly Seed[]): AsyncGenerator<PictureEvent> {
-  const { plan, options, scheduler, denoise, codec } = run;
+/** The steps of a batch; returns its samples. */
+async function* sampled(
+  run: Run,
+  seeds: readonly Seed[],
+): AsyncGenerator<Extract<PictureEvent, { type: "step" }>, Tensor> {
+  const { plan, options, scheduler, denoise } = run;
   const { signal, previewEvery } = options;
   const noise = seededNoise(plan.settings.rng, seeds);
   const { x, edit } = await begin(run, noise, seeds.length);
@@ -198,13 +201,20 @@ async function* batch(run: Run, first: number, seeds: readonly Seed[]): AsyncGen
     yield { type: "step", step, steps, sigma, ...(preview && { preview }) };
     next = await sampling.next(replaced);
   }
-  const samples = next.value;
+  return next.value;
+}
+
+/** The pictures of a batch's samples. */
+async function* decoded(
+  { plan, options, codec }: Run,
+  first: number,
+  seeds: readonly Seed[],
+  samples: Tensor,
+): AsyncGenerator<PictureEvent> {
   for (const [row, seed] of seeds.entries()) {
-    throwIfAborted(signal);
-    const image = await pasteKnown(
-      plan.options,
-      await codec.decode(await samples.sliceAxis(0, row, row + 1).eval()),
-    );
+    throwIfAborted(options.signal);
+    const sample = await samples.sliceAxis(0, row, row + 1).eval();
+    const image = await pasteKnown(plan.options, await codec.decode(sample));
     yield { type: "picture", index: first + row, seed, row, rows: seeds.length, image };
   }
 }
@@ -234,8 +244,12 @@ export async function* generatePictures(
   try {
     const denoise = guidedDenoiser(plan, scheduler, network, conditions);
     const run: Run = { plan, options, scheduler, denoise, codec, latentMask };
-    for (let i = 0; i < seeds.length; i += settings.batch)
-      yield* batch(run, i, seeds.slice(i, i + settings.batch));
+    for (let i = 0; i < seeds.length; i += settings.batch) {
+      const own = seeds.slice(i, i + settings.batch);
+      const samples = yield* sampled(run, own);
+      if (i + settings.batch >= seeds.length) await network.close(); // decoding needs its memory
+      yield* decoded(run, i, own, samples);
+    }
   } finally {
     await Promise.all([network.close(), codec.close()]);
   }

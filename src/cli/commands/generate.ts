@@ -37,6 +37,24 @@ export const GENERATE_OPTIONS = {
     valueHint: "PATH",
     description: "folder or merges.txt of the tokenizer, for single files, which bring none",
   },
+  base: {
+    type: "string",
+    group: MODEL,
+    valueHint: "DIR",
+    description: "folder whose configurations and tokenizers a single file takes",
+  },
+  family: {
+    type: "string",
+    group: MODEL,
+    valueHint: "NAME",
+    description: "sd1, sd2 or sdxl, for single files of unusual size",
+  },
+  prediction: {
+    type: "string",
+    group: MODEL,
+    valueHint: "TYPE",
+    description: "epsilon, v_prediction or sample, for single files, which do not say",
+  },
   prompt: {
     type: "string",
     alias: "p",
@@ -86,7 +104,7 @@ export const GENERATE_OPTIONS = {
     type: "string",
     group: HOW,
     valueHint: "NAME",
-    description: "ddim, euler, euler-a, dpm++-2m, …; the model's own by default",
+    description: "ddim, euler, euler-ancestral, dpmpp-2m, …; the model's own by default",
   },
   schedule: {
     type: "string",

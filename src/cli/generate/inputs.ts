@@ -130,11 +130,14 @@ async function modelPath(name: string, hub: boolean): Promise<string> {
 /** A bar over the values of all weights; small models need none. */
 function readingBar(): { onProgress: LoadOptions["onProgress"]; finish(): void } {
   let bar: ProgressBar | undefined;
+  let shown = -1;
   return {
     onProgress: (read, total) => {
-      if (total < BAR_FROM) return;
-      bar ??= progressBar("read", Math.round(total / 1e6));
-      bar.update(Math.round(read / 1e6), "million values");
+      const millions = Math.floor(read / 1e6);
+      if (total < BAR_FROM || millions === shown) return;
+      shown = millions;
+      bar ??= progressBar("read", Math.floor(total / 1e6));
+      bar.update(millions, "million values");
     },
     finish: () => bar?.finish(),
   };
@@ -144,7 +147,7 @@ function readingBar(): { onProgress: LoadOptions["onProgress"]; finish(): void }
 const BAR_FROM = 20e6;
 
 async function loadComponents(request: GenerateRequest, signal: AbortSignal): Promise<PipelineComponents> {
-  const { model, hub, variant, tokenizer } = request;
+  const { model, hub, variant, tokenizer, base, family, predictionType } = request;
   const { onProgress, finish } = readingBar();
   const onFile: LoadOptions["onFile"] = (file, i, count) =>
     console.error(`download ${i + 1} of ${count}: ${file}`);
@@ -154,6 +157,9 @@ async function loadComponents(request: GenerateRequest, signal: AbortSignal): Pr
       download: hub,
       variant,
       tokenizer,
+      base,
+      family,
+      predictionType,
       signal,
       onProgress,
       onFile,

@@ -1,4 +1,6 @@
 /** What `tweedie generate` was asked for: options of the command line, and those that a picture carries. */
+
+import type { Family } from "../../pipelines/index.ts";
 import {
   PIPELINE_SAMPLERS,
   PIPELINE_SCHEDULES,
@@ -46,6 +48,9 @@ export const RECORDED_OPTIONS = (Object.keys(GENERATE_OPTIONS) as OptionName[]).
 
 const NOISE_MODES: readonly NoiseMode[] = ["torch-cpu", "torch-cuda", "philox"];
 
+const FAMILIES: readonly Family[] = ["sd1", "sd2", "sdxl"];
+const PREDICTIONS = ["epsilon", "v_prediction", "sample"] as const;
+
 const UNIT: Range = { min: 0, max: 1 };
 const COUNT: Range = { min: 1, max: 1_000_000 };
 /** Steps beyond this are a slip of the keyboard. */
@@ -83,6 +88,9 @@ export interface GenerateRequest {
   readonly hub: boolean;
   readonly variant?: string;
   readonly tokenizer?: string;
+  readonly base?: string;
+  readonly family?: Family;
+  readonly predictionType?: (typeof PREDICTIONS)[number];
   readonly prompt?: string;
   readonly negative?: string;
   readonly class?: string;
@@ -143,6 +151,9 @@ export function requestOf(options: OptionValues): GenerateRequest {
     hub: on("hub"),
     variant: text("variant"),
     tokenizer: text("tokenizer"),
+    base: text("base"),
+    family: read("family", (value) => choiceValue("family", value, FAMILIES)),
+    predictionType: read("prediction", (value) => choiceValue("prediction", value, PREDICTIONS)),
     prompt: text("prompt"),
     negative: text("negative"),
     class: text("class"),
