@@ -52,10 +52,9 @@ export function brownianPath(noise: NoiseSource): BrownianPath {
       const [start, end] = [bridge(positionOf(from), shape), bridge(positionOf(to), shape)];
       const scale = 1 / Math.sqrt(Math.abs(time));
       const [ofStart, ofEnd] = [scale * (1 + 1 / from ** 2), scale * (1 + 1 / to ** 2)];
-      return tensor(
-        Float32Array.from(end, (b, i) => ofEnd * b - ofStart * start[i]!),
-        { shape },
-      );
+      const values = new Float32Array(end.length);
+      for (let i = 0; i < values.length; i++) values[i] = ofEnd * end[i]! - ofStart * start[i]!;
+      return tensor(values, { shape });
     },
   };
 }
@@ -75,7 +74,10 @@ function descend(
     const share = (at - before) / (after - before);
     const deviation = Math.sqrt(share * (after - at));
     const z = normals(id);
-    const values = left.map((l, i) => l + share * (right[i]! - l) + deviation * z[i]!);
+    const values = new Float64Array(size);
+    for (let i = 0; i < size; i++) {
+      values[i] = left[i]! + share * (right[i]! - left[i]!) + deviation * z[i]!;
+    }
     const upper = position >= middle ? 1 : 0;
     if (upper) [left, from] = [values, middle];
     else [right, to] = [values, middle];

@@ -39,7 +39,7 @@ export function linear(...terms: readonly Term[]): Tensor {
     const values = floatsOf(x);
     for (let i = 0; i < size; i++) sum[i]! += weight * values[i]!;
   }
-  return fromFloats(dtype === "f64" ? sum : Float32Array.from(sum), shape, dtype);
+  return fromFloats(dtype === "f64" ? sum : new Float32Array(sum), shape, dtype);
 }
 
 /** A function of each element, on the host. */
