@@ -72,6 +72,7 @@ export function readOptions(args: readonly string[], options: Options): GivenOpt
     values.set(found.name, [...((before as string[] | undefined) ?? []), token.value]);
   }
   rejectExtraWords(positionals, options);
+  rejectMissingWords(positionals, options);
   return { values, positionals };
 }
 
@@ -85,6 +86,14 @@ function rejectSwallowedOption(
 ): void {
   if (value.startsWith("--") && known.has(value.slice(2).replace(/=.*$/s, "")))
     throw new UsageError(`${rawName} needs a value: ${hintOf(name, option)}; got the option ${value}`);
+}
+
+function rejectMissingWords(positionals: readonly string[], options: Options): void {
+  const places = Object.entries(options).filter(([, o]) => o.type === "positional" && o.required !== false);
+  const missing = places[positionals.length];
+  if (!missing) return;
+  const [name, { description }] = missing;
+  throw new UsageError(`expected ${name.toUpperCase()}${description ? `: ${description}` : ""}`);
 }
 
 function rejectExtraWords(positionals: readonly string[], options: Options): void {

@@ -46,6 +46,9 @@ describe("reading options", () => {
     const options = { file: { type: "positional" }, json: { type: "boolean" } } as const satisfies Options;
     expect(readOptions(["a.png", "--json"], options).positionals).toEqual(["a.png"]);
     expect(() => readOptions(["a.png", "b.png"], options)).toThrow('unexpected "b.png"');
+    expect(() => readOptions([], options)).toThrow("expected FILE");
+    const optional = { file: { type: "positional", required: false } } as const satisfies Options;
+    expect(readOptions([], optional).positionals).toEqual([]);
   });
 });
 

@@ -1,11 +1,16 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../src/errors.ts";
-import { readSafetensors, writeSafetensors } from "../../src/io/index.ts";
+import { type HostTensor, readSafetensors, writeSafetensors } from "../../src/io/index.ts";
 import type { LoadedModel, PipelineComponents } from "../../src/pipelines/components.ts";
 import { convertToFolder, convertToSingleFile } from "../../src/pipelines/convert.ts";
+import { detectFile } from "../../src/pipelines/detect.ts";
+import { controlNetPlace } from "../../src/pipelines/key-maps/layouts.ts";
 import { loadModel, loadPipelineComponents } from "../../src/pipelines/load.ts";
-import { savePipeline } from "../../src/pipelines/save.ts";
+import { controlNetConfig } from "../../src/pipelines/original-configs.ts";
+import { moduleWeights, savePipeline } from "../../src/pipelines/save.ts";
+import { configsOf } from "../../src/pipelines/single-file.ts";
+import { openWeights, renamed, weightsInMemory } from "../../src/pipelines/weights.ts";
 import { useTemporaryFolder } from "../io/temporary-folder.ts";
 import { SCHEDULER, TINY_UNET, TOKENIZER, tinyModel, tinySd, tinyXl, valuesOf } from "./tiny-models.ts";
 
@@ -258,6 +263,38 @@ describe("a single file", () => {
     expect(await messageOf(loadPipelineComponents(at("vae.safetensors"), { base }))).toContain(
       "this file holds an autoencoder and not a pipeline",
     );
+  });
+
+  it("of a ControlNet is told by its hint encoder, with or without the outer name", async () => {
+    const config = {
+      ...controlNetConfig(TINY_UNET),
+      conditioning_embedding_out_channels: [4, 8],
+    };
+    const before = tinyModel(config, 5);
+    const { prefix, rules } = controlNetPlace(config);
+    const weights = await moduleWeights(before.model);
+    const source = weightsInMemory(weights, ({ shape }) => ({ dtype: "F32", shape }));
+    for (const below of [prefix, ""]) {
+      const there = renamed(source, { rules, to: "original", below });
+      expect(there.unknown).toEqual([]);
+      const tensors = new Map<string, HostTensor>();
+      for (const name of there.entries.keys()) tensors.set(name, await there.read(name));
+      await writeSafetensors(at("control.safetensors"), tensors);
+      const { className, model } = await loadModel(at("control.safetensors"), { config, family: "sd1" });
+      expect(className).toBe("ControlNetModel");
+      expect(await valuesOf(model)).toEqual(await valuesOf(before.model));
+    }
+  });
+
+  it("for inpainting has the channels that its first convolution has", async () => {
+    const before = tinySd({ ...TINY_UNET, in_channels: 9 });
+    const [file] = await single(before, "inpaint");
+    const source = await openWeights(file);
+    const kind = detectFile(source);
+    await source.close();
+    expect(kind).toEqual({ kind: "checkpoint", family: "sd1", inChannels: 9 });
+    const configs = await configsOf(kind as never, undefined);
+    expect([configs.unet.in_channels, configs.scheduler.prediction_type]).toEqual([9, "epsilon"]);
   });
 
   it("takes its tokenizer from beside it, or from where it is told", async () => {

@@ -98,10 +98,7 @@ async function toOnnx(
 export async function convert(args: readonly string[]): Promise<void> {
   const options = given(args, CONVERT_OPTIONS);
   const { text, flag, word } = options;
-  const [from, out] = [
-    word(0, "a model to convert, and where to write it"),
-    word(1, "a file or folder to write"),
-  ];
+  const [from, out] = [word(0), word(1)];
   const layout = layoutOf(text("to"), out);
   const dtype = text("dtype");
   if (dtype !== undefined && layout === "onnx")

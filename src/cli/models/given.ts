@@ -1,6 +1,5 @@
 /** Options of `tweedie models`, as its commands read them. */
 import type { OpenOptions } from "../../pipelines/index.ts";
-import { UsageError } from "../errors.ts";
 import { type Options, readOptions } from "../options.ts";
 import { choiceValue } from "../values.ts";
 
@@ -12,7 +11,7 @@ export interface Given {
   readonly text: (name: string) => string | undefined;
   readonly flag: (name: string) => boolean;
   /** The positional argument of that place. */
-  readonly word: (index: number, what: string) => string;
+  readonly word: (index: number) => string;
 }
 
 /** Reads a command line of this command. */
@@ -21,11 +20,7 @@ export function given(args: readonly string[], options: Options): Given {
   return {
     text: (name) => (values.get(name) as readonly string[] | undefined)?.[0],
     flag: (name) => values.get(name) === true,
-    word: (index, what) => {
-      const word = positionals[index];
-      if (word === undefined) throw new UsageError(`expected ${what}`);
-      return word;
-    },
+    word: (index) => positionals[index]!, // all of them are required: reading the options has seen to it
   };
 }
 

@@ -100,7 +100,7 @@ function inspectText(report: ModelReport): string {
 /** `tweedie models inspect`. */
 export async function inspect(args: readonly string[]): Promise<void> {
   const options = given(args, INSPECT_OPTIONS);
-  const report = await inspectModel(options.word(0, "a file or a folder to inspect"), openOptions(options));
+  const report = await inspectModel(options.word(0), openOptions(options));
   if (options.flag("json")) printJson(report);
   else console.log(inspectText(report));
 }
@@ -116,7 +116,7 @@ function checkText({ path, files, findings, safe }: CheckReport): string {
 /** `tweedie models check`. Throws, so that the exit code tells, when there is danger or breakage. */
 export async function check(args: readonly string[]): Promise<void> {
   const { flag, word } = given(args, CHECK_OPTIONS);
-  const report = await checkModel(word(0, "a file or a folder to check"), { values: flag("values") });
+  const report = await checkModel(word(0), { values: flag("values") });
   if (flag("json")) printJson(report);
   else console.log(checkText(report));
   const bad = report.findings.filter(({ level }) => level !== "note").length;
