@@ -79,3 +79,10 @@ export class AbortError extends TweedieError {
     super("ABORT", message);
   }
 }
+
+/** Calibration data that cannot serve: too few samples, or inputs that say too little. */
+export class CalibrationError extends TweedieError {
+  constructor(message: string) {
+    super("CALIBRATION", message);
+  }
+}

@@ -5,4 +5,5 @@ export * from "./layers/index.ts";
 export * from "./module.ts";
 export * from "./optim/index.ts";
 export * from "./perturbed-attention.ts";
+export * from "./quantize/index.ts";
 export * from "./train.ts";

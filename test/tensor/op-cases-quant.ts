@@ -163,6 +163,36 @@ const nBitsCase = (bits: 4 | 8): OpCase => ({
   },
 });
 
+/** Rounding as `dynamicQuantize` does it, then products of integers. */
+const dynamicMatmulCase: OpCase = {
+  order: 0,
+  f64: false,
+  tolerance: 1e-5,
+  draw: (d) => {
+    const [m, k, n] = [d.int(1, 4), d.int(1, 6), d.int(1, 4)];
+    const scales = d.real([n], 0.05, 0.2);
+    const bias = d.int(0, 1) ? [d.real([n])] : [];
+    return {
+      inputs: [d.real([m, k]), bytes(d, [k, n], "i8"), ...bias],
+      f: (a, b, c) => {
+        const s = tw.tensor(Float32Array.from(scales.data), { shape: scales.shape });
+        return tw.dynamicQuantizeMatmul(a!.cast("f32"), b!, s, c?.cast("f32"));
+      },
+      reference: (a, b, c) => {
+        const [low, high] = [Math.min(0, ...a!.data), Math.max(0, ...a!.data)];
+        const scale = Math.fround((Math.fround(high) - Math.fround(low)) / 255) || 1;
+        const zero = Math.min(255, Math.max(0, roundHalfEven(-Math.fround(low) / scale)));
+        const code = (v: number): number =>
+          Math.min(255, Math.max(0, roundHalfEven(Math.fround(v) / scale) + zero)) - zero;
+        return nd([m, n], (i, j) => {
+          const sum = sumOver([k], (l) => code(at(a!, [i!, l!])) * at(b!, [l!, j!]));
+          return sum * scale * scales.data[j!]! + (c ? c.data[j!]! : 0);
+        });
+      },
+    };
+  },
+};
+
 const philoxCases = (["uniform", "normal"] as const).map(
   (distribution): OpCase => ({
     name: distribution,
@@ -196,6 +226,7 @@ export const quantCases = {
   dequantizeLinear: dequantizeCases,
   dynamicQuantize: dynamicCase,
   matmulInteger: matmulIntegerCase,
+  dynamicQuantizeMatmul: dynamicMatmulCase,
   matmulNBits: [nBitsCase(4), nBitsCase(8)],
   philox: philoxCases,
 };

@@ -99,12 +99,24 @@ describe("a fraction among integers", () => {
 });
 
 describe("matmulNBits without the contributed kernels", () => {
-  it("refuses to compile and names the way out", async () => {
-    const layout = { k: 16, n: 2, bits: 4, blockSize: 16 } as const;
-    const packed = tw.zeros([2, 1, 8], "u8");
-    const f = (t: tw.Tensor): tw.Tensor => tw.matmulNBits(t, packed, tw.ones([2, 1]), undefined, layout);
-    await expect(tw.exportOnnx(f, [tw.ones([1, 16])])).rejects.toThrow(
-      /MatMulNBits; multiply by dequantizeNBits/,
-    );
+  it.each([4, 8] as const)("unpacks %i bits and gives the same numbers", async (bits) => {
+    const layout = { k: 40, n: 3, bits, blockSize: 16 } as const;
+    const random = (size: number, seed: number): Uint8Array =>
+      Uint8Array.from({ length: size }, (_, i) => (Math.imul(i + 1, 2654435761 + seed) >>> 9) & 255);
+    const packed = tw.tensor(random((3 * 3 * 16 * bits) / 8, 1), { shape: [3, 3, 2 * bits], dtype: "u8" });
+    const zeros = tw.tensor(random(3 * Math.ceil((3 * bits) / 8), 2), {
+      shape: [3, Math.ceil((3 * bits) / 8)],
+      dtype: "u8",
+    });
+    const scales = tw.linspace(0.1, 0.9, 9).reshape([3, 3]);
+    await scales.eval();
+    const f = (t: tw.Tensor): tw.Tensor => tw.matmulNBits(t, packed, scales, zeros, layout);
+    const x = tw.linspace(-1, 1, 80).reshape([2, 40]);
+    const plain = await tw.importOnnx(await tw.exportOnnx(f, [x]));
+    const expected = await f(x).toArray();
+    const [y] = Object.values(await plain.run({ [plain.inputs[0]!.name]: x }));
+    const got = await y!.toArray();
+    for (const [i, e] of expected.entries()) expect(got[i]).toBeCloseTo(e, 2);
+    await plain.close();
   });
 });

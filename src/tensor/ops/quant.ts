@@ -1,6 +1,7 @@
 /** Integer arithmetic of quantised layers. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
 import { DTYPES, sizeOf } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
 import { bitwiseAnd, shiftRight } from "./arithmetic.ts";
 import { cast } from "./control.ts";
@@ -147,6 +148,39 @@ export interface NBitsLayout {
   readonly bits: 4 | 8;
   /** Weights that share a scale: a power of two, 16 at least. */
   readonly blockSize: number;
+  /**
+   * What the kernel may compute in: 4 lets it round the input to signed bytes, symmetrically, with one scale for each
+   * block of each row, and multiply integers. It then hides NaN. Default 0: as exact as the input.
+   */
+  readonly accuracyLevel?: 0 | 1 | 4;
+}
+
+/** The packed weight as floats, transposed. // [k, n] */
+function lowerNBits(
+  g: GraphBuilder,
+  [packed, scales, zeroPoints]: readonly string[],
+  { k, n, bits, blockSize }: NBitsLayout,
+): string {
+  const blocks = Math.ceil(k / blockSize);
+  const unpacked = (x: string, shape: readonly number[]): string => {
+    if (bits === 8) return g.op("Cast", [x], { to: DTYPES.f32.onnx });
+    const low = g.op("BitwiseAnd", [x, g.scalar("u8", 15)]);
+    const high = g.op("BitShift", [x, g.scalar("u8", 4)], { direction: "RIGHT" });
+    const last = g.ints([-1]);
+    const both = g.op("Concat", [g.op("Unsqueeze", [low, last]), g.op("Unsqueeze", [high, last])], {
+      axis: -1,
+    });
+    return g.reshape(g.op("Cast", [both], { to: DTYPES.f32.onnx }), shape);
+  };
+  const codes = unpacked(packed!, [n, blocks, blockSize]);
+  const wholeBytes = bits === 8 ? blocks : 2 * Math.ceil(blocks / 2);
+  const zero = zeroPoints
+    ? g.reshape(g.slice(unpacked(zeroPoints, [n, wholeBytes]), [1], [0], [blocks], [1]), [n, blocks, 1])
+    : g.scalar("f32", 2 ** (bits - 1));
+  const centred = g.op("Sub", [codes, zero]);
+  const weight = g.op("Mul", [centred, g.reshape(scales!, [n, blocks, 1])]);
+  const whole = g.reshape(weight, [n, blocks * blockSize]);
+  return g.transpose(g.slice(whole, [1], [0], [k], [1]), [1, 0]);
 }
 
 const matmulNBitsOp: Op<NBitsLayout> = {
@@ -167,18 +201,44 @@ const matmulNBitsOp: Op<NBitsLayout> = {
     if (zeroPoints) expect(zeroPoints, "the zero points", [n, Math.ceil((blocks * bits) / 8)], "u8");
     return [{ shape: [...x!.shape.slice(0, -1), n], dtype: "f32" }];
   },
-  lower: (g, [x, packed, scales, zeroPoints], { k, n, bits, blockSize }) => {
-    if (!g.contrib)
-      throw new ArgumentError(
-        `matmulNBits: "${g.capabilities.name}" has no MatMulNBits; multiply by dequantizeNBits(...) instead`,
-      );
-    const inputs = [x!, packed!, scales!, ...(zeroPoints ? [zeroPoints] : [])];
-    return [g.contribOp("MatMulNBits", inputs, { K: k, N: n, bits, block_size: blockSize })];
+  lower: (g, inputs, layout) => {
+    if (!g.contrib) return [g.op("MatMul", [inputs[0]!, lowerNBits(g, inputs.slice(1), layout)])];
+    const { k, n, bits, blockSize, accuracyLevel } = layout;
+    const attributes = { K: k, N: n, bits, block_size: blockSize };
+    return [
+      g.contribOp("MatMulNBits", inputs, {
+        ...attributes,
+        ...(accuracyLevel && { accuracy_level: accuracyLevel }),
+      }),
+    ];
   },
   // The weight is frozen: only the input has a gradient, through the weight unpacked.
   vjp: ([ct], [, packed, scales, zeroPoints], _, layout) => [
     ct && matmul(ct, dequantizeNBits(packed!, scales!, zeroPoints, layout)),
   ],
+};
+
+const dynamicMatmulOp: Op<object> = {
+  name: "dynamicQuantizeMatmul",
+  infer: ([a, b, scales]) => {
+    if (a!.dtype !== "f32") throw new DTypeError(`expected f32, got ${a!.dtype}`);
+    needBytes(b!);
+    const [k, n] = b!.shape as [number, number];
+    if (b!.shape.length !== 2 || a!.shape.at(-1) !== k)
+      throw new ShapeError(`expected a weight [${a!.shape.at(-1)}, n], got [${b!.shape.join(", ")}]`);
+    if (scales!.shape.join() !== String(n) || scales!.dtype !== "f32")
+      throw new ShapeError(`the scales must be f32[${n}]`);
+    return [{ shape: [...a!.shape.slice(0, -1), n], dtype: "f32" }];
+  },
+  lower: (g, [a, b, scales, bias]) => {
+    if (g.contrib)
+      return [g.contribOp("DynamicQuantizeMatMul", [a!, b!, scales!, ...(bias ? ["", bias] : [])])];
+    const [codes, scale, zero] = g.node("DynamicQuantizeLinear", [a!], {}, 3) as [string, string, string];
+    const product = g.op("Cast", [g.op("MatMulInteger", [codes, b!, zero])], { to: DTYPES.f32.onnx });
+    const y = g.op("Mul", [product, g.op("Mul", [scale, scales!])]);
+    return [bias ? g.op("Add", [y, bias]) : y];
+  },
+  vjp: notDifferentiable,
 };
 
 interface LinearOptions {
@@ -230,7 +290,7 @@ export function matmulInteger(a: Tensor, b: Tensor, aZero?: Tensor, bZero?: Tens
 /**
  * x wᵀ with w [n, k] in blocks of 4- or 8-bit numbers: packed u8 [n, blocks, blockSize bits / 8] (low bits first),
  * scales [n, blocks], zero points packed likewise along the blocks, u8 [n, ceil(blocks bits / 8)]; without them the
- * middle of the range. Throws `ArgumentError` when compiled for a device without the kernel.
+ * middle of the range. Devices without the kernel unpack the weight.
  */
 export function matmulNBits(
   x: Tensor,
@@ -241,6 +301,14 @@ export function matmulNBits(
 ): Tensor {
   const inputs = [x, packed, scales, ...(zeroPoints ? [zeroPoints] : [])];
   return apply1(matmulNBitsOp, inputs, layout);
+}
+
+/**
+ * a w (+ bias) with a [..., k] rounded to unsigned bytes by its own range (all of it shares one scale) and w [k, n] in
+ * bytes with scales [n]: integers inside.
+ */
+export function dynamicQuantizeMatmul(a: Tensor, w: Tensor, scales: Tensor, bias?: Tensor): Tensor {
+  return apply1(dynamicMatmulOp, [a, w, scales, ...(bias ? [bias] : [])], {});
 }
 
 /** Splits bytes along the last axis into numbers of 4 or 8 bits, low bits first. */
@@ -269,5 +337,6 @@ export const quantOps = {
   dequantizeLinear: dequantizeOp,
   dynamicQuantize: dynamicOp,
   matmulInteger: matmulIntegerOp,
+  dynamicQuantizeMatmul: dynamicMatmulOp,
   matmulNBits: matmulNBitsOp,
 };

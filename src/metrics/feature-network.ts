@@ -1,0 +1,191 @@
+/**
+ * A small convolutional classifier of grey pictures whose 64 features stand in for Inception's where pictures are small:
+ * the distances computed with them are FID-like, comparable among themselves and with no published number.
+ */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { ArgumentError, ShapeError } from "../errors.ts";
+import { decodeSafetensors, isRawTensor, writeSafetensors } from "../io/index.ts";
+import {
+  adam,
+  blankRng,
+  Conv2d,
+  cosineDecay,
+  createRng,
+  Linear,
+  loadParameters,
+  Module,
+  parameters,
+  type Rng,
+  type TrainEvent,
+  train,
+} from "../nn/index.ts";
+import { fromHost, jit, oneHot, type Tensor } from "../tensor/index.ts";
+import type { Recipe } from "./recipe.ts";
+import { SampleTable } from "./sample-table.ts";
+
+export interface FeatureNetworkConfig {
+  /** Height and width of the pictures, a multiple of 4. */
+  readonly size: number;
+  readonly channels: number;
+  readonly classes: number;
+}
+
+/** Width of the features. */
+export const FEATURES = 64;
+
+/** Three convolutions, a feature layer, a classifier. Pictures are in [-1, 1]. */
+export class FeatureNetwork extends Module {
+  readonly conv1: Conv2d;
+  readonly conv2: Conv2d;
+  readonly conv3: Conv2d;
+  readonly feature: Linear;
+  readonly classifier: Linear;
+  readonly config: FeatureNetworkConfig;
+
+  constructor(config: FeatureNetworkConfig, rng: Rng) {
+    super();
+    const { size, channels, classes } = config;
+    if (size % 4 !== 0)
+      throw new ArgumentError(`FeatureNetwork: expected a size divisible by 4, got ${size}`);
+    this.config = config;
+    this.conv1 = new Conv2d(channels, 32, 3, { stride: 2, padding: 1 }, rng);
+    this.conv2 = new Conv2d(32, 64, 3, { stride: 2, padding: 1 }, rng);
+    this.conv3 = new Conv2d(64, 64, 3, { padding: 1 }, rng);
+    this.feature = new Linear(64 * (size / 4) ** 2, FEATURES, {}, rng);
+    this.classifier = new Linear(FEATURES, classes, {}, rng);
+  }
+
+  /** x [N, C, H, W] gives [N, 64]. Throws `ShapeError` for pictures of another size. */
+  features(x: Tensor): Tensor {
+    const { size, channels } = this.config;
+    if (x.rank !== 4 || x.shape[1] !== channels || x.shape[2] !== size || x.shape[3] !== size)
+      throw new ShapeError(`FeatureNetwork: expected [N, ${channels}, ${size}, ${size}], got ${x}`);
+    const h = this.conv3.call(this.conv2.call(this.conv1.call(x).relu()).relu()).relu();
+    return this.feature.call(h.reshape([x.shape[0]!, -1])).relu();
+  }
+
+  /** Scores of the classes, [N, classes]. */
+  call(x: Tensor): Tensor {
+    return this.classifier.call(this.features(x));
+  }
+}
+
+/** Pictures in [-1, 1] with integer labels [N]. */
+export interface LabelledBatch {
+  readonly x: Tensor;
+  readonly labels: Tensor;
+}
+
+export interface TrainFeatureOptions {
+  readonly config: FeatureNetworkConfig;
+  /** The batch of a step. */
+  readonly batch: (step: number) => LabelledBatch;
+  readonly steps: number;
+  readonly seed: number;
+  readonly threads?: number;
+}
+
+/** Trains a classifier with cross entropy. */
+export function trainFeatureNetwork({ config, batch, steps, seed, threads }: TrainFeatureOptions) {
+  const loss = (model: FeatureNetwork, { x, labels }: LabelledBatch): Tensor =>
+    model.call(x).logSoftmax(-1).mul(oneHot(labels, config.classes)).sum(-1).mean().neg();
+  return train({
+    model: new FeatureNetwork(config, createRng(seed)),
+    loss,
+    batch,
+    steps,
+    optimizer: adam({ learningRate: cosineDecay(2e-3, steps) }),
+    ...(threads && { jit: { threads } }),
+  }) as AsyncGenerator<TrainEvent<FeatureNetwork>, unknown>;
+}
+
+/** A trained network with the name and the hash that recipes state. */
+export interface FeatureExtractor {
+  readonly network: FeatureNetwork;
+  readonly recipe: NonNullable<Recipe["extractor"]>;
+  /** What was noted when it was saved, such as its test accuracy. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** Writes a network in half precision, with its configuration and notes as metadata. */
+export async function saveFeatureNetwork(
+  path: string,
+  network: FeatureNetwork,
+  notes: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const tensors: Record<string, { dtype: "f16"; shape: readonly number[]; data: Uint16Array }> = {};
+  for (const [key, t] of parameters(network)) {
+    const half = t.cast("f16");
+    tensors[key] = { dtype: "f16", shape: t.shape, data: (await half.data()) as Uint16Array };
+  }
+  await writeSafetensors(path, tensors, { ...notes, config: JSON.stringify(network.config) });
+}
+
+/** Reads what `saveFeatureNetwork` wrote. Throws `ArgumentError` for another kind of file. */
+export async function openFeatureNetwork(path: string, name = "fashion-features"): Promise<FeatureExtractor> {
+  const bytes = new Uint8Array(await readFile(path));
+  const { metadata, tensors } = decodeSafetensors(bytes, { source: path });
+  const config = metadata.get("config");
+  if (!config) throw new ArgumentError(`${path}: expected a feature network, there is no configuration`);
+  const weights = new Map<string, Tensor>();
+  for (const [key, t] of tensors) {
+    if (isRawTensor(t)) throw new ArgumentError(`${path}: ${key} is of type ${t.dtype}`);
+    weights.set(key, fromHost(t.dtype, t.shape, t.data));
+  }
+  const blank = new FeatureNetwork(JSON.parse(config), blankRng);
+  const network = loadParameters(blank, weights, { widen: true });
+  return { network, recipe: { name, hash: createHash("sha256").update(bytes).digest("hex") }, metadata };
+}
+
+export interface ExtractedFeatures {
+  readonly features: SampleTable;
+  /** Probability of each class, row-major. // [N, classes] */
+  readonly probabilities: Float32Array;
+  readonly classes: number;
+}
+
+/** Features and class probabilities of many pictures, `values` [N, C, H, W] flat, in batches of one size. */
+export async function extractFeatures(
+  network: FeatureNetwork,
+  values: Float32Array,
+  batch = 250,
+): Promise<ExtractedFeatures> {
+  const { size, channels, classes } = network.config;
+  const plane = channels * size * size;
+  const count = values.length / plane;
+  if (!Number.isInteger(count) || count === 0)
+    throw new ShapeError(`extractFeatures: ${values.length} values are no pictures of ${plane}`);
+  const run = jit((net: FeatureNetwork, x: Tensor) => {
+    const features = net.features(x);
+    return { features, probabilities: net.classifier.call(features).softmax(-1) };
+  });
+  const features = new SampleTable(FEATURES);
+  const probabilities = new Float32Array(count * classes);
+  try {
+    for (let at = 0; at < count; at += batch) {
+      const n = Math.min(batch, count - at);
+      const x = fromHost("f32", [n, channels, size, size], values.slice(at * plane, (at + n) * plane));
+      const found = await run(network, x);
+      features.addAll(at, (await found.features.data()) as Float32Array);
+      probabilities.set((await found.probabilities.data()) as Float32Array, at * classes);
+    }
+  } finally {
+    await run.close();
+  }
+  return { features, probabilities, classes };
+}
+
+/** Share of pictures whose likeliest class is their label. */
+export function labelAgreement(
+  { probabilities, classes }: ExtractedFeatures,
+  labels: ArrayLike<number>,
+): number {
+  const count = probabilities.length / classes;
+  let right = 0;
+  for (let i = 0; i < count; i++) {
+    const row = probabilities.subarray(i * classes, (i + 1) * classes);
+    if (row.indexOf(Math.max(...row)) === labels[i]) right++;
+  }
+  return right / count;
+}
