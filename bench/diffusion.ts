@@ -1,6 +1,6 @@
 /** The diffusion suite: networks with the same weights here and in PyTorch, in the same run, their results compared. */
 import { mkdtemp, rm } from "node:fs/promises";
-import { cpus, tmpdir } from "node:os";
+import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { writeSafetensors } from "../src/io/index.ts";
 import { formatBytes, type Tensor } from "../src/tensor/index.ts";
@@ -111,6 +111,7 @@ function page(rows: readonly Row[]): string {
     `results, relative to the largest value; above ${SAME} the benchmark fails.`,
     "",
     `Measured on ${new Date().toISOString().slice(0, 10)}, ${cpus()[0]?.model.trim()}, Node ${process.version}, ${peer}.`,
+    `Programs that wanted to run meanwhile, these included: ${loadavg()[2]!.toFixed(1)} on ${cpus().length} cores (above ${cpus().length}, times are too long on both sides).`,
     "Command: `npm run bench -- diffusion`.",
     "",
     "| case | ours, s | PyTorch, s | ratio | peak memory | first result, s | difference |",
