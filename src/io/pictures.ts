@@ -93,8 +93,9 @@ export async function toPixels(x: Tensor, index = 0): Promise<Uint8Array> {
   return rgb;
 }
 
-/** Bytes of a PNG of pixels [H, W, 3]. The same pixels give the same bytes. */
-export const encodePng = (rgb: Uint8Array, { width, height }: PictureSize): Promise<Buffer> =>
-  sharp(rgb, { raw: { width, height, channels: 3 } })
-    .png()
-    .toBuffer();
+/** Bytes of a PNG of pixels [H, W, 3], scaled to another size when one is given. The same pixels give the same bytes. */
+export function encodePng(rgb: Uint8Array, size: PictureSize, shownAs?: PictureSize): Promise<Buffer> {
+  const picture = sharp(rgb, { raw: { width: size.width, height: size.height, channels: 3 } });
+  const scaled = shownAs ? picture.resize({ ...shownAs, fit: "fill", kernel: "cubic" }) : picture;
+  return scaled.png().toBuffer();
+}

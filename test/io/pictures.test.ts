@@ -18,6 +18,8 @@ describe("pictures as tensors", () => {
     expect(Math.max(...(await x.toArray()).map(Math.abs))).toBeLessThanOrEqual(1);
     expect(await toPixels(x)).toEqual(pixels);
     expect(await pictureSize(path("a.png"))).toEqual(SIZE);
+    writeFileSync(path("large.png"), await encodePng(pixels, SIZE, { width: 70, height: 50 }));
+    expect(await pictureSize(path("large.png"))).toEqual({ width: 70, height: 50 });
   });
 
   test("gray, palette, transparent and rotated pictures", async () => {

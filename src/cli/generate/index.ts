@@ -1,7 +1,7 @@
 /** `tweedie generate`: from options to files. */
 import { randomInt } from "node:crypto";
 import manifest from "../../../package.json" with { type: "json" };
-import { encodePng, toPixels, withPngText } from "../../io/index.ts";
+import { encodePng, type PictureSize, toPixels, withPngText } from "../../io/index.ts";
 import {
   generatePictures,
   type PictureEvent,
@@ -87,9 +87,9 @@ async function commonRecord(
   };
 }
 
-async function encode(image: Tensor): Promise<Buffer> {
+async function encode(image: Tensor, shownAs?: PictureSize): Promise<Buffer> {
   const [, , height, width] = image.shape as [number, number, number, number];
-  return encodePng(await toPixels(image), { width, height });
+  return encodePng(await toPixels(image), { width, height }, shownAs);
 }
 
 /** Writes a finished picture, and says where it is. */
@@ -119,6 +119,7 @@ async function run(job: Job, files: PictureFiles, signal: AbortSignal): Promise<
   const common = request.metadata ? await commonRecord(job, plan) : undefined;
   if (request.seed === undefined) console.error(`seed ${seeds[0]}`);
   const { previewEvery } = request;
+  const { width, height } = plan.settings;
   const bar = progressBar("generate", plan.totalSteps);
   const started = performance.now();
   let done = 0;
@@ -128,7 +129,7 @@ async function run(job: Job, files: PictureFiles, signal: AbortSignal): Promise<
       else if (event.type === "step") {
         const secondsEach = (performance.now() - started) / 1000 / ++done;
         bar.update(done, `${formatSeconds(secondsEach * (plan.totalSteps - done))} left`);
-        if (event.preview) await files.preview(await encode(event.preview));
+        if (event.preview) await files.preview(await encode(event.preview, { width, height }));
       } else if (only === undefined || event.index === only) await keep(event, common, files, request.json);
     }
   } finally {
