@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [core|diffusion] [--json FILE] [--filter TEXT] [--seconds N] [--rounds N]`: times the cases of a
+ * `npm run bench -- [core|diffusion|data] [--json FILE] [--filter TEXT] [--seconds N] [--rounds N]`: times the cases of a
  * suite, and PyTorch (CPU) on the same cases when a Python with torch is found (TWEEDIE_PYTHON, or python3 on the
  * path), taking turns so that both see the same machine. Writes bench/results/SUITE.md, and rows for programs with
  * --json.
@@ -7,6 +7,7 @@
 import { parseArgs } from "node:util";
 import { writeFileAtomic } from "../src/io/atomic.ts";
 import { coreSuite } from "./core.ts";
+import { dataSuite } from "./data.ts";
 import { diffusionSuite } from "./diffusion.ts";
 import { findTorch, path } from "./peer.ts";
 
@@ -28,6 +29,7 @@ export interface SuiteResult {
 
 const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {
   core: coreSuite,
+  data: dataSuite,
   diffusion: diffusionSuite,
 };
 
