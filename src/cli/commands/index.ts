@@ -2,9 +2,14 @@
 import { type CommandDef, defineCommand } from "citty";
 import manifest from "../../../package.json" with { type: "json" };
 
-/** Commands by name. What the systems declare (train, evaluate, reproduce) joins this table as it is generated. */
+/** Commands by name; those behind `generate` are made of what the systems declare. */
 const commands: Readonly<Record<string, () => Promise<CommandDef>>> = {
   generate: async () => (await import("./generate.ts")).generate,
+  systems: async () => (await import("./systems.ts")).systems,
+  train: async () => (await import("./train.ts")).train,
+  run: async () => (await import("./run.ts")).run,
+  evaluate: async () => (await import("./evaluate.ts")).evaluate,
+  reproduce: async () => (await import("./reproduce.ts")).reproduce,
   models: async () => (await import("./models.ts")).models,
 };
 

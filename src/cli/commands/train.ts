@@ -1,0 +1,4 @@
+/** `tweedie train SYSTEM`. */
+import { actionCommand } from "../systems/command.ts";
+
+export const train = actionCommand("train", "trains a system on data of yours, or on its own");

@@ -1,0 +1,85 @@
+/** Flags of a command line from the options that a system declares. */
+import type { z } from "zod";
+import { type Action, type OptionSchema, optionSchemas } from "../../systems/system.ts";
+import { UsageError } from "../errors.ts";
+import { suggestion } from "../nearest.ts";
+import { type GivenOptions, type Option, type Options, readOptions } from "../options.ts";
+import { choiceValue, integerValue, numberValue } from "../values.ts";
+
+/** `learningRate` as `learning-rate`. */
+export const flagOf = (name: string): string =>
+  name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+const HINTS: Readonly<Record<OptionSchema["type"], string>> = {
+  string: "TEXT",
+  number: "X",
+  integer: "N",
+  boolean: "",
+};
+
+function rangeText({ minimum, maximum }: OptionSchema): string {
+  if (minimum !== undefined && maximum !== undefined) return `, ${minimum} to ${maximum}`;
+  if (minimum !== undefined && minimum !== 0) return `, from ${minimum}`;
+  return "";
+}
+
+function flag(schema: OptionSchema): Option {
+  const { type, description, list, required, choices, group, hint } = schema;
+  const shown = schema.default === undefined ? "" : ` (default ${schema.default})`;
+  const common = { group, description: `${description}${rangeText(schema)}` };
+  if (type === "boolean") return { ...common, type: "boolean", default: schema.default === true };
+  return {
+    ...common,
+    type: "string",
+    description: `${common.description}${shown}${required ? " (required)" : ""}`,
+    valueHint: hint ?? choices?.join("|") ?? HINTS[type],
+    multiple: list,
+  };
+}
+
+/** The flags of an action, by name. */
+export const flagsOf = (action: Action): Options =>
+  Object.fromEntries(optionSchemas(action).map((schema) => [flagOf(schema.name), flag(schema)]));
+
+function parsed(schema: OptionSchema, text: string): unknown {
+  const name = flagOf(schema.name);
+  const { type, choices, minimum: min, maximum: max } = schema;
+  if (choices) return choiceValue(name, text, choices);
+  if (type === "integer") return integerValue(name, text, { min, max });
+  if (type === "number") return numberValue(name, text, { min, max });
+  return text;
+}
+
+/** What was given, by the names and types of the declaration. */
+function given(schemas: readonly OptionSchema[], { values }: GivenOptions): Record<string, unknown> {
+  const found: Record<string, unknown> = {};
+  for (const schema of schemas) {
+    const texts = values.get(flagOf(schema.name));
+    if (texts === undefined) continue;
+    if (typeof texts === "boolean") found[schema.name] = texts;
+    else {
+      const all = texts.map((text) => parsed(schema, text));
+      found[schema.name] = schema.list ? all : all[0];
+    }
+  }
+  return found;
+}
+
+/** Arguments as the options of an action. @throws UsageError for what is unknown, missing or out of range */
+export function actionOptions<Schema extends z.ZodObject>(
+  action: Action<Schema>,
+  args: readonly string[],
+): z.output<Schema> {
+  const schemas = optionSchemas(action);
+  const values = given(schemas, readOptions(args, flagsOf(action as unknown as Action)));
+  const missing = schemas.find((schema) => schema.required && values[schema.name] === undefined);
+  if (missing) throw new UsageError(`--${flagOf(missing.name)} is needed: ${missing.description}`);
+  const result = action.options.safeParse(values);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new UsageError(`--${flagOf(String(issue?.path[0] ?? ""))}: ${issue?.message ?? "is wrong"}`);
+}
+
+/** The error for a system or an action that is not there. */
+export const unknownName = (what: string, word: string, known: readonly string[]): UsageError =>
+  new UsageError(`unknown ${what} "${word}"${suggestion(word, known) || `; known are ${known.join(", ")}`}`);

@@ -1,0 +1,326 @@
+/** `tweedie reproduce sdseg`: trains what the claim needs, measures it, writes tables and figures. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type Dataset, subset } from "../../../data/index.ts";
+import { encodePicture, type Picture, writeFileAtomic } from "../../../io/index.ts";
+import { grid, lineChart, overlay, reportHtml, type Section, tableMarkdown } from "../../../report/index.ts";
+import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
+import { diffusionPredictor, plainPredictor } from "../baselines.ts";
+import {
+  honestSentence,
+  scoreTable,
+  stabilityTable,
+  timeTable,
+  type Verdict,
+  verdicts,
+  verdictTable,
+} from "../claims.ts";
+import { predictWith } from "../evaluate.ts";
+import {
+  dataOf,
+  type ExperimentOptions,
+  type ExperimentProgress,
+  sharedAutoencoder,
+  trainedBaseline,
+  trainedVariant,
+  VARIANTS,
+} from "../experiments.ts";
+import { openSegmenter } from "../infer.ts";
+import {
+  CURVE_STEPS,
+  type MeasureOptions,
+  measureCeiling,
+  measureModel,
+  measureTimes,
+  measureWays,
+  openKept,
+  otherSamplers,
+  type Score,
+  type SetResults,
+  type Times,
+} from "../measure.ts";
+import type { SDSeg } from "../model.ts";
+import type { Sample } from "../samples.ts";
+import { hasSet, KNOWN_SETS, knownSet } from "../sets.ts";
+import type { Stability } from "../stability.ts";
+import type { ReproduceActionOptions } from "../system.ts";
+
+/** The real sets of the claim. */
+const REAL_SETS = ["em-membrane", "dsb2018-nuclei"];
+/** Diffusion in pixels takes 250 calls for a picture. */
+const PIXEL_PICTURES = 40;
+/** Pictures with four times the pixels go through four at a time less. */
+const batchFor = ({ width, height }: Sample): number =>
+  Math.max(1, Math.floor((16 * 64 * 64) / (width * height)));
+
+/** Hands on the progress of a training as events. */
+async function* shown<R>(
+  training: AsyncGenerator<ExperimentProgress, R>,
+  stepsOf: (run: string) => number,
+): AsyncGenerator<ActionEvent, R> {
+  for (;;) {
+    const { done, value } = await training.next();
+    if (done) return value;
+    const { run, event } = value;
+    if (event.type === "step") {
+      const note = `loss ${event.loss.toFixed(4)}  ${event.stepsPerSecond.toFixed(1)} steps/s  ${Math.ceil(event.secondsLeft)} s left`;
+      yield { type: "progress", stage: run, done: event.step, total: stepsOf(run), note };
+    }
+    if (event.type === "validated" && event.metrics.dice !== undefined)
+      yield {
+        type: "message",
+        text: `${run}, step ${event.step}: validation Dice ${event.metrics.dice.toFixed(4)}`,
+      };
+  }
+}
+
+async function setsOf({ data }: ReproduceActionOptions): Promise<string[]> {
+  const real: string[] = [];
+  for (const set of KNOWN_SETS)
+    if (data !== undefined && REAL_SETS.includes(set.name) && (await hasSet(data, set))) real.push(set.name);
+  return ["lesions", ...real];
+}
+
+/** The models of one set that are compared. */
+interface Contestants {
+  readonly models: ReadonlyMap<string, SDSeg>;
+}
+
+async function testSplit(
+  set: string,
+  data: ReturnType<typeof dataOf>,
+  count: number,
+): Promise<Dataset<Sample>> {
+  const all = await data(set, "test");
+  return set === "lesions" && count < all.length
+    ? subset(
+        all,
+        Array.from({ length: count }, (_, i) => i),
+      )
+    : all;
+}
+
+/** Everything that is measured on one set. */
+async function* measureSet(
+  set: string,
+  { models }: Contestants,
+  given: { options: ReproduceActionOptions; experiment: ExperimentOptions; data: ReturnType<typeof dataOf> },
+): AsyncGenerator<ActionEvent, { results: SetResults; times: Times }> {
+  const { options, experiment, data } = given;
+  const kept = await openKept(join(options.work, "measured", `${set}.json`));
+  const test = await testSplit(set, data, options.test);
+  const first = await test.get(0);
+  const dark = knownSet(set)?.inverted ?? false;
+  const measure: MeasureOptions = {
+    kept,
+    test,
+    seeds: options.seeds,
+    dark,
+    batch: batchFor(first),
+    signal: experiment.signal,
+  };
+  const scores: Record<string, Score> = {};
+  const stability: Record<string, Stability> = {};
+  for (const [name, model] of models) {
+    const measuring = measureModel(name, model, measure);
+    for (;;) {
+      const { done, value } = await measuring.next();
+      if (done) {
+        Object.assign(scores, value.scores);
+        Object.assign(stability, value.stability);
+        break;
+      }
+      yield { type: "message", text: `${set}: measured ${value}` };
+    }
+  }
+  const method = models.get("lambda-1")!;
+  Object.assign(scores, await otherSamplers("lambda-1", method, measure));
+  const plain = yield* shown(trainedBaseline(set, "plain", data, experiment), () => experiment.steps(set));
+  const predictor = plainPredictor(plain);
+  Object.assign(scores, await measureWays([{ name: "plain U-Net", predict: predictor.predict }], measure));
+  await predictor.close();
+  if (options.extras && set === "lesions") {
+    const pixels = yield* shown(trainedBaseline(set, "diffusion", data, experiment), () =>
+      experiment.steps(set),
+    );
+    const few = subset(
+      test,
+      Array.from({ length: Math.min(PIXEL_PICTURES, test.length) }, (_, i) => i),
+    );
+    const sampled = diffusionPredictor(pixels, { steps: 50, ensemble: 5, seed: 0 });
+    const name = `diffusion in pixels, mean of 5 of 50 steps, ${few.length} pictures`;
+    Object.assign(scores, await measureWays([{ name, predict: sampled.predict }], { ...measure, test: few }));
+    await sampled.close();
+  }
+  const times = await kept.get("times", () => measureTimes(method, first));
+  const ceiling = await measureCeiling(measure, method);
+  return { results: { pictures: test.length, ceiling, scores, stability }, times };
+}
+
+/** Dice against steps, for both weights of the latent loss and both spacings. */
+function stepsChart(set: string, { scores }: SetResults): string {
+  const curve = (variant: string, spacing: string) => {
+    const steps = CURVE_STEPS.filter((s) => scores[`${variant} ddim-${s} ${spacing}`]);
+    return {
+      name: `${variant}, ${spacing}`,
+      x: [1, ...steps],
+      y: [
+        scores[`${variant} direct`]!.dice,
+        ...steps.map((s) => scores[`${variant} ddim-${s} ${spacing}`]!.dice),
+      ],
+    };
+  };
+  const series = ["lambda-1", "lambda-0"].flatMap((v) => ["leading", "trailing"].map((s) => curve(v, s)));
+  return lineChart(series, {
+    title: set,
+    xLabel: "steps (1: direct)",
+    yLabel: "Dice",
+    logX: true,
+    dots: true,
+  });
+}
+
+/** Picture, truth, one step, fifty steps: the first four of the test split that have foreground. */
+async function examples(model: SDSeg, test: Dataset<Sample>): Promise<Picture> {
+  const segmenter = openSegmenter(model);
+  const rows: Picture[] = [];
+  try {
+    for (let i = 0; i < test.length && rows.length < 16; i++) {
+      const sample = await test.get(i);
+      if (!sample.labels.some((label) => label > 0)) continue;
+      const { width, height } = sample;
+      const gray = Uint8Array.from(sample.image.subarray(0, width * height), (v) =>
+        Math.round((v + 1) * 127.5),
+      );
+      const picture = { width, height, channels: 1, data: gray };
+      const [direct] = await predictWith(segmenter)([sample]);
+      const [ddim] = await predictWith(segmenter, { mode: "ddim", steps: 50 })([sample]);
+      rows.push(
+        picture,
+        ...[sample.labels, direct!.mask, ddim!.mask].map((labels) => overlay(picture, labels)),
+      );
+    }
+  } finally {
+    await segmenter.close();
+  }
+  return grid(rows, { columns: 4, scale: rows[0]!.width < 128 ? 2 : 1 });
+}
+
+const TITLES: Readonly<Record<string, string>> = {
+  lesions: "lesions",
+  "em-membrane": "membranes",
+  "dsb2018-nuclei": "nuclei",
+};
+
+/** Trains, measures, writes. What is in the work folder already is not done again. */
+export async function* reproduceAction(
+  options: ReproduceActionOptions,
+  { signal }: ActionContext,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const sets = await setsOf(options);
+  if (sets.length === 1)
+    yield {
+      type: "warning",
+      text: "no real data: only the lesions are measured; --data names the folder of the sets",
+    };
+  const experiment: ExperimentOptions = {
+    work: options.work,
+    root: options.data,
+    seed: options.seed,
+    steps: (set) => (set === "lesions" ? options.steps : Math.round((options.steps * 2) / 3)),
+    autoencoderSteps: options.autoencoderSteps,
+    threads: options.threads,
+    signal,
+  };
+  await mkdir(options.work, { recursive: true });
+  await mkdir(options.out, { recursive: true });
+  const data = dataOf(experiment);
+  const base = yield* shown(sharedAutoencoder(sets, data, experiment), () => options.autoencoderSteps);
+  const variants = VARIANTS.filter(
+    ({ name }) => options.extras || !["raw-head", "frozen-vision"].includes(name),
+  );
+  const results = new Map<string, SetResults>();
+  const times = new Map<string, Times>();
+  const found = new Map<string, Verdict[]>();
+  const sections: Section[] = [];
+  for (const set of sets) {
+    const models = new Map<string, SDSeg>();
+    for (const variant of set === "lesions" ? variants : variants.slice(0, 3))
+      models.set(
+        variant.name,
+        yield* shown(trainedVariant(set, variant, base, data, experiment), () => experiment.steps(set)),
+      );
+    const measured = yield* measureSet(set, { models }, { options, experiment, data });
+    const title = TITLES[set] ?? set;
+    results.set(title, measured.results);
+    times.set(title, measured.times);
+    found.set(title, verdicts(measured.results, measured.times));
+    const chart = stepsChart(title, measured.results);
+    const picture = await examples(models.get("lambda-1")!, await testSplit(set, data, options.test));
+    await writeFileAtomic(join(options.out, `steps-${title}.svg`), Buffer.from(chart));
+    await writeFileAtomic(join(options.out, `examples-${title}.png`), await encodePicture(picture));
+    sections.push({ chart }, { picture, caption: `${title}: picture, truth, one step, fifty steps` });
+    yield {
+      type: "file",
+      path: join(options.out, `examples-${title}.png`),
+      about: `${title}: picture, truth, one step, fifty steps`,
+    };
+  }
+  return yield* writeResults(options, { results, times, found, sections });
+}
+
+interface Findings {
+  readonly results: ReadonlyMap<string, SetResults>;
+  readonly times: ReadonlyMap<string, Times>;
+  readonly found: ReadonlyMap<string, readonly Verdict[]>;
+  readonly sections: readonly Section[];
+}
+
+async function* writeResults(
+  options: ReproduceActionOptions,
+  { results, times, found, sections }: Findings,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const tables = {
+    "Pass rules": verdictTable(found),
+    "Dice and IoU on the test splits": scoreTable(results),
+    "Spread over seeds": stabilityTable(results),
+    "Times of one picture": timeTable(times),
+  };
+  const sentence = honestSentence(results);
+  const date = new Date().toISOString().slice(0, 10);
+  const counts = [...results].map(([set, { pictures }]) => `${set} ${pictures}`).join(", ");
+  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on lesions, ${date}. Test pictures: ${counts}. Command: tweedie reproduce sdseg --data DIR --steps ${options.steps} --test ${options.test}.`;
+  const texts = Object.entries(tables).map(([title, table]) => `## ${title}\n\n${tableMarkdown(table)}\n`);
+  await writeFileAtomic(
+    join(options.out, "results.md"),
+    Buffer.from(`# SDSeg, measured\n\n${how}\n\n${sentence}\n\n${texts.join("\n")}`),
+  );
+  const json = {
+    how,
+    date,
+    results: Object.fromEntries(results),
+    times: Object.fromEntries(times),
+    verdicts: Object.fromEntries(found),
+  };
+  await writeFileAtomic(join(options.out, "results.json"), Buffer.from(`${JSON.stringify(json, null, 1)}\n`));
+  const all: Section[] = [
+    { text: how },
+    { text: sentence },
+    ...Object.entries(tables).flatMap(([heading, table]): Section[] => [{ heading }, { table }]),
+    { heading: "Figures" },
+    ...sections,
+  ];
+  await writeFileAtomic(
+    join(options.out, "report.html"),
+    Buffer.from(await reportHtml({ title: "SDSeg, measured", sections: all })),
+  );
+  yield { type: "table", title: "Pass rules", table: tables["Pass rules"] };
+  for (const name of ["results.md", "results.json", "report.html"])
+    yield { type: "file", path: join(options.out, name), about: "what was measured" };
+  const rules = [...found.values()].flat();
+  const holding = rules.filter(({ holds }) => holds).length;
+  return {
+    summary: `${holding} of ${rules.length} rules hold. ${sentence}`,
+    metrics: { rules: rules.length, holding },
+  };
+}

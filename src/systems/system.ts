@@ -1,0 +1,194 @@
+/**
+ * How a system declares itself, once: what it is, what can be done with it and under which options. Command line,
+ * studio and tables are generated from the declaration; nothing else knows a system.
+ */
+import { z } from "zod";
+import type { Picture } from "../io/index.ts";
+import type { Table } from "../report/index.ts";
+
+/** Where a system comes from. */
+export interface Paper {
+  readonly title: string;
+  readonly authors: string;
+  readonly venue: string;
+  readonly year: number;
+  readonly arxiv?: string;
+}
+
+/** A trained model that ships, or can be made. */
+export interface Checkpoint {
+  readonly name: string;
+  /** Path from the repository's root. */
+  readonly file: string;
+  /** One line: what it was trained on. */
+  readonly about: string;
+}
+
+/** What an action reports while it works. Whoever iterates shows, keeps or ignores it. */
+export type ActionEvent =
+  | {
+      readonly type: "progress";
+      /** What is being done; a new stage begins a new bar. */
+      readonly stage: string;
+      readonly done: number;
+      readonly total: number;
+      readonly note?: string;
+    }
+  | { readonly type: "message"; readonly text: string }
+  /** Something is wrong with one input; the work goes on. */
+  | { readonly type: "warning"; readonly text: string }
+  | { readonly type: "picture"; readonly name: string; readonly picture: Picture }
+  | { readonly type: "table"; readonly title: string; readonly table: Table }
+  | { readonly type: "file"; readonly path: string; readonly about: string };
+
+/** What comes of an action. */
+export interface ActionResult {
+  /** One or two sentences. */
+  readonly summary: string;
+  /** Numbers by name, for programs. */
+  readonly metrics?: Readonly<Record<string, number>>;
+}
+
+export interface ActionContext {
+  readonly signal?: AbortSignal;
+}
+
+/** Something that can be done with a system. */
+export interface Action<Schema extends z.ZodObject = z.ZodObject> {
+  /** One line, for help texts. */
+  readonly about: string;
+  /** Options by name, with defaults, ranges and descriptions. */
+  readonly options: Schema;
+  readonly examples?: readonly string[];
+  /** Does it. Options are checked already. */
+  run(options: z.output<Schema>, context: ActionContext): AsyncGenerator<ActionEvent, ActionResult>;
+}
+
+/** What can be done with any system, in the order of the work. */
+export const ACTIONS = ["train", "run", "evaluate", "reproduce"] as const;
+export type ActionName = (typeof ACTIONS)[number];
+
+/** A picture made on the spot, for trying a system without data of one's own. */
+export interface SamplePicture {
+  readonly name: string;
+  readonly label: string;
+  make(): Promise<Picture>;
+}
+
+/**
+ * Inference wholly in a web page, on onnxruntime-web. What belongs to the picture, such as its standardisation, is part
+ * of the graph, so that the page needs to know nothing of the model.
+ */
+export interface InPage {
+  /** What runs there, as the beginning of a sentence. */
+  readonly label: string;
+  /** Sides of the square pictures that it can be made for. */
+  readonly sizes: readonly number[];
+  /** ONNX of a function from `image` [1, 3, size, size] in [0, 1] to `probability` [1, 1, size, size]. */
+  build(options: { readonly checkpoint: string; readonly size: number }): Promise<Uint8Array>;
+}
+
+export interface System {
+  /** Short name in lower case, the folder's and the command line's. */
+  readonly name: string;
+  readonly title: string;
+  /** One line. */
+  readonly about: string;
+  readonly paper: Paper;
+  /** The paper's headline, as it is measured here. */
+  readonly claim: string;
+  readonly checkpoints: readonly Checkpoint[];
+  readonly actions: Readonly<Partial<Record<ActionName, Action>>>;
+  readonly samples?: readonly SamplePicture[];
+  readonly inPage?: InPage;
+}
+
+/** An action whose options keep their types inside `run`. */
+export const action = <Schema extends z.ZodObject>(definition: Action<Schema>): Action =>
+  definition as unknown as Action;
+
+/** What kind of path an option is, for file pickers and completion. */
+export type PathKind = "file" | "folder" | "file-or-folder" | "output";
+
+/** What a declaration says of an option beside its type: a heading, a word for the value, that it is a path. */
+export interface OptionHints {
+  readonly group?: string;
+  readonly hint?: string;
+  readonly path?: PathKind;
+}
+
+/** Adds hints to an option. They appear in its JSON schema. */
+export const hinted = <T extends z.ZodType>(type: T, hints: OptionHints): T =>
+  type.meta({ ...type.meta(), ...hints }) as T;
+
+/** An option in plain data, as its JSON schema says it. */
+export interface OptionSchema extends OptionHints {
+  readonly name: string;
+  readonly type: "string" | "number" | "integer" | "boolean";
+  readonly description: string;
+  /** A list of such values. */
+  readonly list: boolean;
+  readonly required: boolean;
+  readonly default?: unknown;
+  readonly choices?: readonly string[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
+interface JsonSchema {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly items?: JsonSchema;
+  readonly group?: string;
+  readonly hint?: string;
+  readonly path?: PathKind;
+}
+
+const KINDS = ["string", "number", "integer", "boolean"] as const;
+
+function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
+  const { description = "", group, hint, path } = schema;
+  const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
+  const type = KINDS.find((kind) => kind === inner.type) ?? "string";
+  const bound = (value: number | undefined): number | undefined =>
+    value !== undefined && Math.abs(value) < Number.MAX_SAFE_INTEGER ? value : undefined;
+  const [minimum, maximum] = [bound(inner.minimum), bound(inner.maximum)];
+  return {
+    name,
+    type,
+    description,
+    list: schema.type === "array",
+    required,
+    ...(schema.default !== undefined && { default: schema.default }),
+    ...(inner.enum && { choices: inner.enum.map(String) }),
+    ...(minimum !== undefined && { minimum }),
+    ...(maximum !== undefined && { maximum }),
+    ...(group !== undefined && { group }),
+    ...(hint !== undefined && { hint }),
+    ...(path !== undefined && { path }),
+  };
+}
+
+/** The options of an action as plain data: what a command line's flags and a form's fields are made of. */
+export function optionSchemas({ options }: Pick<Action, "options">): OptionSchema[] {
+  const schema = z.toJSONSchema(options, { io: "input" }) as {
+    properties?: Record<string, JsonSchema>;
+    required?: readonly string[];
+  };
+  const required = new Set(schema.required ?? []);
+  return Object.entries(schema.properties ?? {}).map(([name, property]) =>
+    optionOf(name, property, required.has(name)),
+  );
+}
+
+/** Runs an action to its end, for callers that do not watch. */
+export async function finish(run: AsyncGenerator<ActionEvent, ActionResult>): Promise<ActionResult> {
+  for (;;) {
+    const { done, value } = await run.next();
+    if (done) return value;
+  }
+}
