@@ -1,0 +1,66 @@
+/** `tweedie studio`: from options to a server that runs until it is told to stop. */
+import { stat } from "node:fs/promises";
+import { basename, resolve } from "node:path";
+import { startStudio } from "../../studio/index.ts";
+import { isLoopback } from "../../studio/server/security.ts";
+import { STUDIO_OPTIONS } from "../commands/studio.ts";
+import { UsageError } from "../errors.ts";
+import { type GivenOptions, readOptions } from "../options.ts";
+import { integerValue } from "../values.ts";
+
+/** `NAME=PATH`, the name being the path's last part by default. */
+function namedPaths(option: string, texts: readonly string[]): Record<string, string> {
+  const entries = texts.map((text) => {
+    const match = /^([^=/\\]+)=(.+)$/.exec(text);
+    const path = resolve(match?.[2] ?? text);
+    return [match?.[1] ?? basename(path), path] as const;
+  });
+  const names = entries.map(([name]) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new UsageError(`--${option}: "${twice}" comes twice; --${option} NAME=PATH gives another name`);
+  return Object.fromEntries(entries);
+}
+
+async function mustExist(option: string, paths: Readonly<Record<string, string>>): Promise<void> {
+  for (const path of Object.values(paths))
+    if (!(await stat(path).catch(() => undefined)))
+      throw new UsageError(`--${option} ${path}: there is no such file or folder`);
+}
+
+const stopped = (): Promise<void> =>
+  new Promise((done) => {
+    process.once("SIGINT", () => done());
+    process.once("SIGTERM", () => done());
+  });
+
+/** Runs `tweedie studio` with the given arguments. */
+export async function studio(args: readonly string[]): Promise<void> {
+  const { values } = readOptions(args, STUDIO_OPTIONS) as GivenOptions;
+  const list = (name: string): readonly string[] => (values.get(name) as readonly string[] | undefined) ?? [];
+  const text = (name: string): string | undefined => list(name).at(-1);
+  const host = text("host") ?? "127.0.0.1";
+  const [models, folders] = [namedPaths("model", list("model")), namedPaths("folder", list("folder"))];
+  await mustExist("model", models);
+  await mustExist("folder", folders);
+  const server = await startStudio({
+    data: text("data") ?? "out/studio",
+    host,
+    port: integerValue("port", text("port") ?? "7860", { min: 0, max: 65_535 }),
+    jobs: integerValue("jobs", text("jobs") ?? "1", { min: 1, max: 64 }),
+    token: text("token") ?? (isLoopback(host) ? undefined : true),
+    names: list("name"),
+    models,
+    folders,
+  });
+  for (const warning of server.warnings) console.error(`warning: ${warning}`);
+  console.log(
+    values.get("json") === true
+      ? JSON.stringify({ url: server.url, port: server.port })
+      : `Tweedie studio: ${server.url}\nCtrl-C stops it; trainings can be resumed.`,
+  );
+  await stopped();
+  if (values.get("json") !== true) console.error("\nstopping; what is running saves its state");
+  process.once("SIGINT", () => process.exit(130)); // once more: at once
+  await server.close();
+}

@@ -1,0 +1,32 @@
+/** Builds the page with Vite: `npm run build`, and by itself when the studio is started from its sources. */
+import { mkdir, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const page = fileURLToPath(new URL("./page/", import.meta.url));
+
+/** Writes the page into a folder, which changes at once. Needs Vite and Svelte, which only the repository has. */
+export async function buildPage(outDir: string): Promise<void> {
+  const [{ build }, { svelte }] = await Promise.all([import("vite"), import("@sveltejs/vite-plugin-svelte")]);
+  await mkdir(dirname(outDir), { recursive: true });
+  const fresh = `${outDir}.${process.pid}`;
+  await build({
+    root: page,
+    configFile: false,
+    logLevel: "warn",
+    plugins: [svelte({ configFile: false, compilerOptions: { runes: true } })],
+    build: {
+      outDir: fresh,
+      emptyOutDir: true,
+      target: "es2022",
+      reportCompressedSize: false,
+      modulePreload: { polyfill: false },
+      assetsInlineLimit: 0,
+    },
+  });
+  await rm(outDir, { recursive: true, force: true });
+  await rename(fresh, outDir);
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href)
+  await buildPage(fileURLToPath(new URL("../../dist/studio/page", import.meta.url)));

@@ -1,0 +1,73 @@
+/** JSON Schema of an option as a field of a form. */
+import type { FieldSchema, FormSchema } from "../../api-types.ts";
+
+export interface Field {
+  readonly name: string;
+  readonly kind: "number" | "switch" | "choice" | "text" | "json";
+  readonly integer: boolean;
+  readonly choices: readonly (string | number)[];
+  readonly help: string;
+  readonly initial: unknown;
+  readonly min?: number;
+  readonly max?: number;
+  readonly maxLength?: number;
+  readonly required: boolean;
+}
+
+/** JSON numbers end where integers are no longer exact: that is no limit worth showing. */
+const shownLimit = (value: number | undefined): number | undefined =>
+  value === undefined || Math.abs(value) >= Number.MAX_SAFE_INTEGER ? undefined : value;
+
+/** Of several forms, the one that says most: `number | null` is a number. */
+function mainSchema(schema: FieldSchema): FieldSchema {
+  const parts = schema.anyOf?.filter((part) => part.type !== ("null" as string));
+  if (!parts || parts.length === 0) return schema;
+  const constants = parts.map((part) => part.const);
+  if (constants.every((c) => typeof c === "string" || typeof c === "number"))
+    return { ...schema, enum: constants as (string | number)[] };
+  return { ...parts[0], ...schema, type: parts[0]!.type };
+}
+
+export function fieldsOf(form: FormSchema): Field[] {
+  return Object.entries(form.properties).map(([name, given]) => {
+    const schema = mainSchema(given);
+    const kind = schema.enum
+      ? "choice"
+      : schema.type === "number" || schema.type === "integer"
+        ? "number"
+        : schema.type === "boolean"
+          ? "switch"
+          : schema.type === "string"
+            ? "text"
+            : "json";
+    return {
+      name,
+      kind,
+      integer: schema.type === "integer",
+      choices: schema.enum ?? [],
+      help: given.description ?? schema.description ?? "",
+      initial: given.default ?? (kind === "switch" ? false : undefined),
+      min: shownLimit(schema.minimum ?? schema.exclusiveMinimum),
+      max: shownLimit(schema.maximum ?? schema.exclusiveMaximum),
+      maxLength: schema.maxLength,
+      required: form.required?.includes(name) === true && given.default === undefined,
+    };
+  });
+}
+
+/** Ranges that a slider can show. */
+export const hasSlider = ({ kind, min, max }: Field): boolean =>
+  kind === "number" && min !== undefined && max !== undefined && max - min <= 1000;
+
+/** What is sent: empty fields are left out, so that the system's own default holds. */
+export function valuesOf(
+  fields: readonly Field[],
+  values: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const entries = fields.flatMap(({ name, kind }): [string, unknown][] => {
+    const value = values[name];
+    if (value === undefined || value === null || value === "") return [];
+    return [[name, kind === "json" && typeof value === "string" ? JSON.parse(value) : value]];
+  });
+  return Object.fromEntries(entries);
+}

@@ -1,0 +1,98 @@
+/** Who may ask: hosts, origins, the token; and what the page may do. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { MiddlewareHandler } from "hono";
+import { getCookie, setCookie } from "hono/cookie";
+import { HttpError } from "./http-error.ts";
+
+export interface Access {
+  readonly host: string;
+  readonly port: number;
+  /** Needed where other machines can reach the server. */
+  readonly token: string | undefined;
+  /** Further names that the server is called by, without port. */
+  readonly names: readonly string[];
+}
+
+const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
+const COOKIE = "tweedie_token";
+
+export const isLoopback = (host: string): boolean =>
+  /^127(?:\.\d{1,3}){3}$/.test(host) || host === "::1" || host === "localhost";
+
+/** Names with port that a browser may have called us by: anything else is a page that points its own name at us. */
+function allowedHosts({ host, port, names }: Access): Set<string> {
+  const own = host.includes(":") ? `[${host}]` : host;
+  const wildcard = host === "0.0.0.0" || host === "::";
+  return new Set(
+    [...LOOPBACK, ...(wildcard ? [] : [own]), ...names].flatMap((name) =>
+      port === 80 ? [name, `${name}:80`] : [`${name}:${port}`],
+    ),
+  );
+}
+
+const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+const same = (a: string, b: string): boolean => timingSafeEqual(digest(a), digest(b));
+
+/** Refuses requests that were addressed to another name, or that another page makes. */
+export function checkOrigin(access: Access): MiddlewareHandler {
+  const hosts = allowedHosts(access);
+  return async (c, next) => {
+    const host = c.req.header("host")?.toLowerCase() ?? "";
+    if (!hosts.has(host)) throw new HttpError(403, "this server is not called that (Host header)");
+    const origin = c.req.header("origin")?.toLowerCase();
+    if (origin !== undefined && origin !== `http://${host}`)
+      throw new HttpError(403, "requests from other pages are refused (Origin header)");
+    const site = c.req.header("sec-fetch-site");
+    const mode = c.req.header("sec-fetch-mode");
+    // A link from elsewhere may open the page; nothing else may come from there.
+    if (site && site !== "same-origin" && site !== "none" && !(mode === "navigate" && c.req.method === "GET"))
+      throw new HttpError(403, "requests from other pages are refused (Sec-Fetch-Site header)");
+    await next();
+  };
+}
+
+/** Asks for the token, when there is one: as a bearer, as a cookie, or once in the address, which sets the cookie. */
+export function checkToken({ token }: Access): MiddlewareHandler {
+  return async (c, next) => {
+    if (token === undefined) return next();
+    const bearer = /^Bearer (.+)$/.exec(c.req.header("authorization") ?? "")?.[1];
+    const given = bearer ?? getCookie(c, COOKIE);
+    if (given !== undefined && same(given, token)) return next();
+    const asked = c.req.query("token");
+    if (c.req.method === "GET" && asked !== undefined && same(asked, token)) {
+      setCookie(c, COOKIE, token, { httpOnly: true, sameSite: "Strict", path: "/" });
+      return c.redirect(c.req.path);
+    }
+    throw new HttpError(401, "this studio needs its token: open the address that it printed");
+  };
+}
+
+/** The page may load what this server serves, and nothing else. */
+const POLICY = [
+  "default-src 'none'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "worker-src 'self' blob:",
+  "style-src 'self'",
+  "img-src 'self' blob: data:",
+  "connect-src 'self'",
+  "font-src 'self'",
+  "manifest-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+const HEADERS: Readonly<Record<string, string>> = {
+  "content-security-policy": POLICY,
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-embedder-policy": "require-corp",
+  "cross-origin-resource-policy": "same-origin",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "permissions-policy": "camera=(), microphone=(), geolocation=()",
+};
+
+export const secureHeaders: MiddlewareHandler = async (c, next) => {
+  await next();
+  for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);
+};

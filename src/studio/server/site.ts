@@ -1,0 +1,98 @@
+/**
+ * The page's files. They are read when the studio starts; a request can only name what was there then, so no path
+ * from outside reaches the file system. From sources, the page is built first when it is older than they are.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, extname, join, relative, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { DeviceError } from "../../errors.ts";
+
+interface SiteFile {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly type: string;
+  readonly etag: string;
+  /** Its name changes with its content. */
+  readonly immutable: boolean;
+}
+
+export type Site = ReadonlyMap<string, SiteFile>;
+
+const TYPES: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".mjs": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".svg": "image/svg+xml",
+  ".wasm": "application/wasm",
+};
+
+/** onnxruntime-web's own files, for inference in the page: plain and with WebGPU. */
+const RUNTIME = [
+  "ort.wasm.min.mjs",
+  "ort-wasm-simd-threaded.mjs",
+  "ort-wasm-simd-threaded.wasm",
+  "ort.webgpu.min.mjs",
+  "ort-wasm-simd-threaded.asyncify.mjs",
+  "ort-wasm-simd-threaded.asyncify.wasm",
+] as const;
+
+async function readSiteFile(path: string, immutable: boolean): Promise<SiteFile> {
+  const bytes = new Uint8Array(await readFile(path));
+  const etag = `"${createHash("sha256").update(bytes).digest("hex").slice(0, 32)}"`;
+  return { bytes, etag, immutable, type: TYPES[extname(path)] ?? "application/octet-stream" };
+}
+
+const filesBelow = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+
+const newest = (paths: readonly string[]): number => Math.max(0, ...paths.map((p) => statSync(p).mtimeMs));
+
+/** Folder of the built page, built from its sources when need be. */
+async function pageFolder(): Promise<string> {
+  const here = fileURLToPath(new URL(".", import.meta.url));
+  if (extname(fileURLToPath(import.meta.url)) !== ".ts") return join(here, "../page");
+  const sources = join(here, "../page");
+  const built = join(here, "../../../dist/studio/page");
+  const index = join(built, "index.html");
+  const changed = newest([...filesBelow(sources), join(here, "../api-types.ts")]);
+  if (!existsSync(index) || statSync(index).mtimeMs < changed) {
+    const { buildPage } = await import("../build-page.ts");
+    await buildPage(built);
+  }
+  return built;
+}
+
+/** Reads the page. @throws DeviceError when it was not built and cannot be */
+export async function openSite(): Promise<Site> {
+  const folder = await pageFolder();
+  if (!existsSync(join(folder, "index.html")))
+    throw new DeviceError(`the studio's page is not in ${folder}: npm run build makes it`);
+  const site = new Map<string, SiteFile>();
+  for (const path of filesBelow(folder)) {
+    const name = `/${relative(folder, path).split(sep).join("/")}`;
+    site.set(name, await readSiteFile(path, name.startsWith("/assets/")));
+  }
+  site.set("/", site.get("/index.html")!);
+  return site;
+}
+
+/** Reads a file of onnxruntime-web; undefined for names that are none. */
+export async function runtimeFile(name: string): Promise<SiteFile | undefined> {
+  const known = RUNTIME.find((file) => file === name);
+  if (!known) return undefined;
+  const folder = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
+  return readSiteFile(join(folder, known), false);
+}
+
+/** Answers with a file, or says that the browser has it already. */
+export function fileResponse({ bytes, type, etag, immutable }: SiteFile, request: Request): Response {
+  const caching = immutable ? "public, max-age=31536000, immutable" : "no-cache";
+  const headers = { "content-type": type, etag, "cache-control": caching };
+  if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers });
+  return new Response(bytes, { headers });
+}

@@ -1,0 +1,195 @@
+/**
+ * Jobs on the disk: a folder each, whose `job.json` is the truth, and an index that makes starting fast. Every file
+ * appears whole or not at all, so a kill at any moment loses no job that was answered for.
+ */
+import { randomBytes } from "node:crypto";
+import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { FormatError } from "../../errors.ts";
+import { writeFileAtomic } from "../../io/index.ts";
+import type { JobRecord, MetricsRow } from "../api-types.ts";
+
+const ID = /^[0-9a-z]{9}-[0-9a-f]{8}$/;
+
+const recordSchema = z.object({
+  id: z.string().regex(ID),
+  tool: z.string(),
+  task: z.string(),
+  title: z.string(),
+  state: z.enum(["queued", "running", "paused", "done", "failed", "cancelled", "interrupted"]),
+  created: z.number(),
+  ended: z.number().optional(),
+  seconds: z.number(),
+  inputs: z.record(z.string(), z.string()),
+  options: z.record(z.string(), z.unknown()),
+  checkpoint: z.string().optional(),
+  resumable: z.boolean(),
+  progress: z.object({ done: z.number(), total: z.number(), note: z.string().optional() }).optional(),
+  preview: z.int(),
+  artifacts: z.array(
+    z.object({
+      kind: z.enum(["picture", "table", "file"]),
+      version: z.int(),
+      name: z.string().regex(/^[a-z0-9][a-z0-9.-]*$/),
+      label: z.string(),
+      width: z.int().optional(),
+      height: z.int().optional(),
+      over: z.string().optional(),
+      bytes: z.int().optional(),
+    }),
+  ),
+  metrics: z.int(),
+  messages: z.array(z.string()),
+  error: z.string().optional(),
+});
+
+export type { JobRecord };
+
+/** A new name: they sort by time. */
+export const newJobId = (now: number): string =>
+  `${now.toString(36).padStart(9, "0")}-${randomBytes(4).toString("hex")}`;
+
+export const isJobId = (text: string): boolean => ID.test(text);
+
+const ENDINGS = { picture: "png", table: "json", file: "bin" } as const;
+
+/** File of result `index`; made of what the server chose alone. */
+export const artifactFile = (index: number, kind: keyof typeof ENDINGS): string =>
+  `result-${String(index).padStart(3, "0")}.${ENDINGS[kind]}`;
+
+const METRICS = "metrics.jsonl";
+const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value)}\n`);
+
+/** Whether nothing will happen to a job unless somebody asks. */
+export const isSettled = ({ state }: JobRecord): boolean => state !== "queued" && state !== "running";
+
+async function readRecord(path: string): Promise<JobRecord> {
+  try {
+    return recordSchema.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch (cause) {
+    throw new FormatError(`${path}: no job (${(cause as Error).message})`, { cause });
+  }
+}
+
+async function readIndex(path: string): Promise<Map<string, JobRecord>> {
+  try {
+    const records = z.array(recordSchema).parse(JSON.parse(await readFile(path, "utf8")));
+    return new Map(records.map((record) => [record.id, record]));
+  } catch {
+    return new Map(); // missing or damaged: the folders know everything
+  }
+}
+
+/** How many steps there are; a line cut off by a kill does not count. */
+async function readRows(path: string): Promise<MetricsRow[]> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  return text.split("\n").flatMap((line) => {
+    try {
+      return line === "" ? [] : [JSON.parse(line) as MetricsRow];
+    } catch {
+      return [];
+    }
+  });
+}
+
+export interface JobStore {
+  /** Newest first. */
+  list(): JobRecord[];
+  get(id: string): JobRecord | undefined;
+  folder(id: string): string;
+  /** Writes a new or changed job; once the promise is kept, it survives a kill. */
+  save(record: JobRecord): Promise<void>;
+  /** Changes what is not worth a write of its own, such as progress. */
+  touch(record: JobRecord): void;
+  remove(id: string): Promise<void>;
+  addMetrics(id: string, rows: readonly MetricsRow[]): Promise<void>;
+  metrics(id: string): Promise<MetricsRow[]>;
+  /** Folders that hold no readable job, and why. */
+  readonly damaged: readonly string[];
+  /** Waits for writes under way. */
+  flush(): Promise<void>;
+}
+
+/** Opens the jobs below a folder. Jobs that ran when the server died are `interrupted`; waiting ones still wait. */
+export async function openJobStore(root: string): Promise<JobStore> {
+  const jobs = join(root, "jobs");
+  const indexPath = join(root, "index.json");
+  await mkdir(jobs, { recursive: true });
+  const indexed = await readIndex(indexPath);
+  const records = new Map<string, JobRecord>();
+  const damaged: string[] = [];
+  const folder = (id: string): string => join(jobs, id);
+  for (const id of (await readdir(jobs)).filter(isJobId)) {
+    const known = indexed.get(id);
+    try {
+      records.set(id, known && isSettled(known) ? known : await readRecord(join(folder(id), "job.json")));
+    } catch (error) {
+      if (known) records.set(id, known);
+      else damaged.push((error as Error).message);
+    }
+  }
+
+  const pending = new Map<string, Promise<void>>();
+  /** Writes to one file one after the other. */
+  function inOrder(key: string, write: () => Promise<void>): Promise<void> {
+    const next = (pending.get(key) ?? Promise.resolve()).catch(() => {}).then(write);
+    pending.set(key, next);
+    const forget = (): void => {
+      if (pending.get(key) === next) pending.delete(key);
+    };
+    next.then(forget, forget);
+    return next;
+  }
+
+  let indexDue: NodeJS.Timeout | undefined;
+  const newestFirst = (): JobRecord[] => [...records.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
+  const writeIndex = (): Promise<void> =>
+    inOrder("index", () => writeFileAtomic(indexPath, json(newestFirst().filter(isSettled))));
+  const indexSoon = (): void => {
+    indexDue ??= setTimeout(() => {
+      indexDue = undefined;
+      writeIndex().catch(() => {}); // the next start reads the folders
+    }, 500).unref();
+  };
+
+  const store: JobStore = {
+    list: newestFirst,
+    get: (id) => records.get(id),
+    folder,
+    damaged,
+    async save(record) {
+      records.set(record.id, record);
+      await inOrder(record.id, async () => {
+        if (!records.has(record.id)) return; // removed meanwhile
+        await mkdir(folder(record.id), { recursive: true });
+        await writeFileAtomic(join(folder(record.id), "job.json"), json(records.get(record.id)));
+      });
+      if (isSettled(record)) indexSoon();
+    },
+    touch: (record) => {
+      if (records.has(record.id)) records.set(record.id, record);
+    },
+    async remove(id) {
+      records.delete(id);
+      await inOrder(id, () => rm(folder(id), { recursive: true, force: true }));
+      indexSoon();
+    },
+    addMetrics: (id, rows) =>
+      inOrder(`${id} metrics`, () =>
+        appendFile(join(folder(id), METRICS), rows.map((row) => `${JSON.stringify(row)}\n`).join("")),
+      ),
+    metrics: (id) => readRows(join(folder(id), METRICS)),
+    async flush() {
+      clearTimeout(indexDue);
+      await Promise.allSettled([...pending.values(), writeIndex()]);
+    },
+  };
+
+  for (const record of records.values()) {
+    if (record.state !== "running") continue;
+    const metrics = (await store.metrics(record.id)).length;
+    await store.save({ ...record, state: "interrupted", metrics, ended: Date.now() });
+  }
+  return store;
+}

@@ -1,0 +1,144 @@
+/** Tools as the page gets them, and requests checked against them. */
+import { join } from "node:path";
+import { z } from "zod";
+import type { FormSchema, JobRequest, TaskInfo, ToolInfo } from "../api-types.ts";
+import type { Task, Tool } from "../tool.ts";
+import { HttpError } from "./http-error.ts";
+import type { NewJob } from "./queue.ts";
+import { explainIssues } from "./route.ts";
+import { artifactFile, type JobStore } from "./store.ts";
+import type { Uploads } from "./uploads.ts";
+
+/** JSON Schema of a task's options. */
+export function formOf(options: z.ZodObject): FormSchema {
+  const { $schema: _, ...schema } = z.toJSONSchema(options, { io: "input", unrepresentable: "any" });
+  return schema as unknown as FormSchema;
+}
+
+function taskInfo([name, task]: [string, Task]): TaskInfo {
+  const { label, help, resumable, checkpoint } = task;
+  const inputs = Object.entries(task.inputs).map(([input, { label: title, help: about, required }]) => ({
+    name: input,
+    label: title,
+    help: about,
+    required,
+  }));
+  return { name, label, help, inputs, options: formOf(task.options), resumable, checkpoint };
+}
+
+export function toolInfo(tool: Tool): ToolInfo {
+  const { name, title, summary, paper, claim, inPage } = tool;
+  return {
+    name,
+    title,
+    summary,
+    paper,
+    claim,
+    checkpoints: tool.checkpoints.map((c) => ({ name: c.name, label: c.label })),
+    tasks: Object.entries(tool.tasks).map(taskInfo),
+    samples: tool.samples.map((s) => ({ name: s.name, label: s.label })),
+    ...(inPage && { inPage: { label: inPage.label, sizes: inPage.sizes } }),
+  };
+}
+
+/** What the HTTP API takes for a new job of one of the tools: its form, tool by tool and task by task. */
+export function jobRequestSchema(tools: readonly Tool[]): z.ZodType {
+  const forms = tools.flatMap((tool) =>
+    Object.entries(tool.tasks).map(([name, task]) =>
+      z.object({
+        tool: z.literal(tool.name),
+        task: z.literal(name),
+        inputs: z
+          .object(
+            Object.fromEntries(
+              Object.entries(task.inputs).map(([input, { label, required }]) => {
+                const hash = z.string().describe(`${label}: hash of an uploaded picture`);
+                return [input, required ? hash : hash.optional()];
+              }),
+            ),
+          )
+          .optional(),
+        options: task.options.partial().optional(),
+        checkpoint: z.string().optional(),
+      }),
+    ),
+  );
+  return z.union(forms as [(typeof forms)[number], ...typeof forms]);
+}
+
+function checkedOptions(task: Task, given: unknown): Record<string, unknown> {
+  const { success, data, error } = task.options.strict().safeParse(given ?? {});
+  if (success) return data;
+  throw new HttpError(422, explainIssues(error));
+}
+
+/** The checkpoint that a job is given: as asked, else the first where one is needed. */
+async function checkedCheckpoint(
+  tool: Tool,
+  { checkpoint }: Task,
+  given: string | undefined,
+  find: FindCheckpoint,
+): Promise<string | undefined> {
+  if (given !== undefined) {
+    if (checkpoint === "none") throw new HttpError(422, "checkpoint: this task takes none");
+    if (await find(tool.name, given)) return given;
+    const names = tool.checkpoints.map((c) => c.name).join(", ");
+    throw new HttpError(
+      422,
+      `checkpoint: expected ${names ? `one of ${names}` : "one trained here"}, got "${given}"`,
+    );
+  }
+  if (checkpoint !== "needed") return undefined;
+  const first = tool.checkpoints[0]?.name;
+  if (first === undefined)
+    throw new HttpError(409, `${tool.title} has no trained checkpoint here yet; train one first`);
+  return first;
+}
+
+/** File of a checkpoint of a tool. */
+export type FindCheckpoint = (tool: string, checkpoint: string) => Promise<string | undefined>;
+
+/** Finds the checkpoints that ship by their names, and those that a training has left by `job.result`. */
+export const checkpointFinder =
+  (tools: readonly Tool[], store: JobStore): FindCheckpoint =>
+  async (name, checkpoint) => {
+    const shipped = tools.find((t) => t.name === name)?.checkpoints.find((c) => c.name === checkpoint);
+    if (shipped) return shipped.file;
+    const [id = "", index = ""] = checkpoint.split(".");
+    const job = store.get(id);
+    const artifact = job?.artifacts[Number(index)];
+    if (job?.tool !== name || artifact?.kind !== "file") return undefined;
+    return join(store.folder(id), artifactFile(Number(index), "file"));
+  };
+
+/** A request as a job. @throws HttpError for what does not fit the tool's declaration */
+export async function newJobOf(
+  tools: readonly Tool[],
+  request: JobRequest,
+  uploads: Uploads,
+  find: FindCheckpoint,
+): Promise<NewJob> {
+  const tool = tools.find((t) => t.name === request.tool);
+  if (!tool) throw new HttpError(404, `there is no tool "${request.tool}"`);
+  const task = Object.hasOwn(tool.tasks, request.task) ? tool.tasks[request.task] : undefined;
+  if (!task) throw new HttpError(404, `${tool.title} has no task "${request.task}"`);
+  const inputs: Record<string, string> = {};
+  for (const [name, hash] of Object.entries(request.inputs ?? {})) {
+    if (!Object.hasOwn(task.inputs, name)) throw new HttpError(422, `there is no input "${name}"`);
+    if (!(await uploads.path(hash))) throw new HttpError(422, `${name}: no uploaded picture has this hash`);
+    inputs[name] = hash;
+  }
+  for (const [name, { label, required }] of Object.entries(task.inputs))
+    if (required && !Object.hasOwn(inputs, name)) throw new HttpError(422, `${label}: a picture is needed`);
+  const options = checkedOptions(task, request.options);
+  const checkpoint = await checkedCheckpoint(tool, task, request.checkpoint, find);
+  return {
+    tool: tool.name,
+    task: request.task,
+    title: `${tool.title}: ${task.label}`,
+    inputs,
+    options,
+    checkpoint,
+    resumable: task.resumable,
+  };
+}

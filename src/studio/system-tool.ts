@@ -1,0 +1,195 @@
+/**
+ * A declared system as a tool. Options that are paths never come from the page: pictures are uploads, checkpoints are
+ * chosen by name, folders are those that the studio was started with, and what is written goes into the job's folder.
+ */
+import { join, relative, sep } from "node:path";
+import { z } from "zod";
+import {
+  ACTIONS,
+  type Action,
+  type ActionEvent,
+  type ActionName,
+  type OptionSchema,
+  optionSchemas,
+  type System,
+} from "../systems/system.ts";
+import { watchHistories } from "./histories.ts";
+import { slug, watchOutputs } from "./outputs.ts";
+import { worldSamples } from "./samples.ts";
+import type { CatalogSettings, Task, TaskContext, TaskEvent, Tool } from "./tool.ts";
+
+const LABELS: Readonly<Record<ActionName, string>> = {
+  run: "Run",
+  train: "Train",
+  evaluate: "Evaluate",
+  reproduce: "Reproduce",
+};
+/** What newcomers do first comes first. */
+const ORDER: readonly ActionName[] = ["run", "train", "evaluate", "reproduce"];
+/** They go on where they were stopped when they are called again with the same folder. */
+const RESUMABLE: ReadonlySet<ActionName> = new Set(["train", "reproduce"]);
+
+/** What becomes of an option in the page. */
+type Role = "field" | "picture" | "checkpoint" | "folder" | "output" | "hidden";
+
+function roleOf({ path, name, description, default: standard }: OptionSchema, system: System): Role {
+  if (path === undefined) return name === "threads" ? "hidden" : "field";
+  if (path === "output") return "output";
+  if (path === "folder") return "folder";
+  const isModel = system.checkpoints.some((c) => c.name === standard) || /\bcheckpoint\b/i.test(description);
+  if (isModel) return "checkpoint";
+  return /\b(?:pictures?|images?|photos?|masks?)\b/i.test(`${name} ${description}`) ? "picture" : "hidden";
+}
+
+type Roles = ReadonlyMap<string, { readonly role: Role; readonly option: OptionSchema }>;
+
+/** The fields that the page fills in: the declaration's own types, but for paths. */
+function formSchema(action: Action, roles: Roles, { folders }: CatalogSettings): z.ZodObject {
+  const names = Object.keys(folders);
+  const shape: Record<string, z.ZodType> = {};
+  for (const [name, { role, option }] of roles) {
+    if (role === "field") shape[name] = action.options.shape[name] as z.ZodType;
+    if (role !== "folder" || names.length === 0) continue;
+    const choice = z.enum(names as [string, ...string[]]);
+    const help = `${option.description}: one of the folders that the studio was started with`;
+    shape[name] = (option.required ? choice : choice.optional()).describe(help);
+  }
+  return z.object(shape);
+}
+
+/** The option that a picture's place in the form stands for, and whether it must be filled. */
+const namesOf = (roles: Roles, wanted: Role): OptionSchema[] =>
+  [...roles.values()].filter(({ role }) => role === wanted).map(({ option }) => option);
+
+/** Options of the action: what the page filled in, and paths that we chose. */
+function actionOptions(
+  roles: Roles,
+  context: TaskContext,
+  { folders }: CatalogSettings,
+): Record<string, unknown> {
+  const { options, inputs, checkpoint, folder } = context;
+  const given: Record<string, unknown> = { ...options };
+  for (const [name, { role }] of roles) {
+    if (role === "output") given[name] = join(folder, name);
+    if (role === "picture" && inputs[name]) given[name] = inputs[name];
+    if (role === "checkpoint" && checkpoint) given[name] = checkpoint;
+    if (role === "folder" && options[name] !== undefined) given[name] = folders[options[name] as string];
+  }
+  return given;
+}
+
+/** Paths of this machine say nothing to who looks at the page. */
+const withoutPaths = (text: string, folder: string): string => text.replaceAll(folder, "the job's folder");
+
+function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
+  switch (event.type) {
+    case "progress": {
+      const { done, total, stage, note } = event;
+      return { type: "progress", done, total, note: note ? `${stage}: ${note}` : stage };
+    }
+    case "message":
+      return { type: "message", text: withoutPaths(event.text, folder) };
+    case "warning":
+      return { type: "message", text: `Warning: ${event.text}` };
+    case "picture":
+      return { type: "picture", name: slug(event.name), label: event.name, picture: event.picture };
+    case "table":
+      return { type: "table", name: slug(event.title), label: event.title, table: event.table };
+    case "file": {
+      const inside = relative(folder, event.path);
+      if (inside.startsWith("..")) return { type: "message", text: `${event.about}: ${event.path}` };
+      return { type: "file", name: slug(inside.split(sep).at(-1)!), label: event.about, path: event.path };
+    }
+  }
+}
+
+const rounded = (value: number): number => Number(value.toPrecision(6));
+
+async function* runAction(action: Action, options: Record<string, unknown>, context: TaskContext) {
+  const { folder, signal } = context;
+  const histories = watchHistories(folder);
+  await histories.skip();
+  const outputs = watchOutputs(folder);
+  const run = action.run(action.options.parse(options), { signal });
+  for (;;) {
+    const { done, value } = await run.next();
+    yield* histories.rows();
+    yield* outputs.pictures();
+    if (!done) {
+      const event = taskEvent(value, folder);
+      if (event) yield event;
+      continue;
+    }
+    yield* histories.rows(true);
+    yield* outputs.pictures(true);
+    const { summary, metrics = {} } = value;
+    yield { type: "message", text: withoutPaths(summary, folder) } as const;
+    const rows = Object.entries(metrics).map(([name, number]) => [name, rounded(number)] as const);
+    const table = { columns: ["measure", "value"], rows };
+    if (rows.length > 0) yield { type: "table", name: "measured", label: "Measured", table } as const;
+    return;
+  }
+}
+
+function taskOf(system: System, name: ActionName, action: Action, settings: CatalogSettings): Task {
+  const roles: Roles = new Map(
+    optionSchemas(action).map((option) => [option.name, { role: roleOf(option, system), option }]),
+  );
+  const inputs = namesOf(roles, "picture").map((option) => [
+    option.name,
+    {
+      kind: "picture",
+      label: sentence(option.name),
+      help: option.description,
+      required: option.required,
+    } as const,
+  ]);
+  const checkpoints = namesOf(roles, "checkpoint");
+  return {
+    label: LABELS[name],
+    help: `${sentence(action.about)}.`,
+    inputs: Object.fromEntries(inputs),
+    options: formSchema(action, roles, settings),
+    resumable: RESUMABLE.has(name),
+    // A training may begin from a checkpoint, but does so only when asked.
+    checkpoint:
+      checkpoints.length === 0
+        ? "none"
+        : checkpoints.some((c) => c.required || c.default !== undefined)
+          ? "needed"
+          : "optional",
+    run: (context) => runAction(action, actionOptions(roles, context, settings), context),
+  };
+}
+
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A system as a tool. `exists` says which of its checkpoints are there. */
+export function systemTool(
+  system: System,
+  settings: CatalogSettings,
+  { root, exists }: { root: string; exists: (file: string) => boolean },
+): Tool {
+  const { name, title, about, paper, claim, actions, samples = [], inPage } = system;
+  const tasks = ORDER.filter((action) => ACTIONS.includes(action)).flatMap((action) =>
+    actions[action] ? [[action, taskOf(system, action, actions[action], settings)] as const] : [],
+  );
+  const checkpoints = system.checkpoints
+    .map((c) => ({ name: c.name, label: `${c.name}: ${c.about}`, file: join(root, c.file) }))
+    .filter((c) => exists(c.file));
+  const { title: paperTitle, authors, venue, year, arxiv } = paper;
+  return {
+    name,
+    title,
+    summary: `${sentence(about)}.`,
+    paper: {
+      title: `${authors}: ${paperTitle}. ${venue} ${year}`,
+      ...(arxiv && { url: `https://arxiv.org/abs/${arxiv}` }),
+    },
+    claim,
+    checkpoints,
+    tasks: Object.fromEntries(tasks),
+    samples: [...samples, ...worldSamples],
+    inPage,
+  };
+}
