@@ -19,15 +19,11 @@ function metricsOf(line: string, prefix: string): Metrics[] {
   }
 }
 
-export interface HistoryWatch {
-  /** Passes over what is there, so that a resumed run goes on with its curves. */
-  skip(): Promise<void>;
-  /** What is new, at most once a second; `now`: in any case. */
-  rows(now?: boolean): AsyncGenerator<Metrics>;
-}
-
-/** Watches the files below a folder. */
-export function watchHistories(folder: string): HistoryWatch {
+/**
+ * Watches the files below a folder, from their beginnings: a run that goes on tells its curves anew, without what it lost
+ * since its last checkpoint.
+ */
+export function watchHistories(folder: string) {
   const positions = new Map<string, number>();
   const lastStep = new Map<string, number>();
   let looked = 0;
@@ -66,10 +62,8 @@ export function watchHistories(folder: string): HistoryWatch {
   }
 
   return {
-    async skip() {
-      for await (const _ of all()); // reading moves the positions
-    },
-    async *rows(now = false) {
+    /** What is new, at most once a second; `now`: in any case. */
+    async *rows(now = false): AsyncGenerator<Metrics> {
       if (!now && Date.now() - looked < LOOK_EVERY) return;
       looked = Date.now();
       yield* all();

@@ -9,6 +9,7 @@ import {
   type Action,
   type ActionEvent,
   type ActionName,
+  type ActionResult,
   type OptionSchema,
   optionSchemas,
   type System,
@@ -105,30 +106,41 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
 
 const rounded = (value: number): number => Number(value.toPrecision(6));
 
-async function* runAction(action: Action, options: Record<string, unknown>, context: TaskContext) {
+async function* runAction(
+  action: Action,
+  options: Record<string, unknown>,
+  context: TaskContext,
+): AsyncGenerator<TaskEvent, void> {
   const { folder, signal } = context;
   const histories = watchHistories(folder);
-  await histories.skip();
   const outputs = watchOutputs(folder);
   const run = action.run(action.options.parse(options), { signal });
-  for (;;) {
-    const { done, value } = await run.next();
-    yield* histories.rows();
-    yield* outputs.pictures();
-    if (!done) {
+  try {
+    for (;;) {
+      const { done, value } = await run.next();
+      yield* histories.rows();
+      yield* outputs.pictures();
+      if (done) return yield* resultEvents(value, folder);
       const event = taskEvent(value, folder);
       if (event) yield event;
-      continue;
     }
-    yield* histories.rows(true);
+  } finally {
+    yield* histories.rows(true); // also of a run that was stopped
     yield* outputs.pictures(true);
-    const { summary, metrics = {} } = value;
-    yield { type: "message", text: withoutPaths(summary, folder) } as const;
-    const rows = Object.entries(metrics).map(([name, number]) => [name, rounded(number)] as const);
-    const table = { columns: ["measure", "value"], rows };
-    if (rows.length > 0) yield { type: "table", name: "measured", label: "Measured", table } as const;
-    return;
   }
+}
+
+/** What an action has found, for people: its summary and its numbers. */
+function* resultEvents({ summary, metrics = {} }: ActionResult, folder: string): Generator<TaskEvent, void> {
+  yield { type: "message", text: withoutPaths(summary, folder) };
+  const rows = Object.entries(metrics).map(([name, value]) => [name, rounded(value)] as const);
+  if (rows.length > 0)
+    yield {
+      type: "table",
+      name: "measured",
+      label: "Measured",
+      table: { columns: ["measure", "value"], rows },
+    };
 }
 
 function taskOf(system: System, name: ActionName, action: Action, settings: CatalogSettings): Task {

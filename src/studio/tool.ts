@@ -30,7 +30,7 @@ export type TaskEvent =
   | { readonly type: "progress"; readonly done: number; readonly total: number; readonly note?: string }
   /** The result in the making. */
   | { readonly type: "preview"; readonly picture: Picture }
-  /** Values that are drawn as curves. */
+  /** Values that are drawn as curves. A task that goes on tells them from the beginning. */
   | { readonly type: "metrics"; readonly step: number; readonly values: Readonly<Record<string, number>> }
   | { readonly type: "message"; readonly text: string }
   | PictureEvent

@@ -124,7 +124,8 @@ export function openQueue(options: QueueOptions): Queue {
     const started = Date.now();
     try {
       const job = await orderOf(record);
-      await change(id, { state: "running", error: undefined, ended: undefined });
+      await store.clearMetrics(id); // a run that goes on tells its curves anew
+      await change(id, { state: "running", error: undefined, ended: undefined, metrics: 0 });
       const savedAt = { time: started };
       const worker = startWorker({ type: "job", catalog, settings, job }, (message) =>
         hear(id, savedAt, message),

@@ -105,6 +105,7 @@ export interface JobStore {
   remove(id: string): Promise<void>;
   addMetrics(id: string, rows: readonly MetricsRow[]): Promise<void>;
   metrics(id: string): Promise<MetricsRow[]>;
+  clearMetrics(id: string): Promise<void>;
   /** Folders that hold no readable job, and why. */
   readonly damaged: readonly string[];
   /** Waits for writes under way. */
@@ -180,6 +181,7 @@ export async function openJobStore(root: string): Promise<JobStore> {
         appendFile(join(folder(id), METRICS), rows.map((row) => `${JSON.stringify(row)}\n`).join("")),
       ),
     metrics: (id) => readRows(join(folder(id), METRICS)),
+    clearMetrics: (id) => inOrder(`${id} metrics`, () => rm(join(folder(id), METRICS), { force: true })),
     async flush() {
       clearTimeout(indexDue);
       await Promise.allSettled([...pending.values(), writeIndex()]);
