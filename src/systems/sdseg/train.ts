@@ -198,7 +198,7 @@ export async function measureScale(autoencoder: AutoencoderKL, inputs: TrainInpu
   const encode = latentSampler(autoencoder);
   let [n, sum, squares, masks] = [0, 0, 0, 0];
   try {
-    for (let step = 0; masks < SCALE_MASKS && step < 16 * SCALE_MASKS; step++) {
+    for (let step = 0; masks < SCALE_MASKS && step < SCALE_MASKS; step++) {
       const { mask, noise } = await autoencodingBatch(options, step);
       const values = (await mask.data()) as Float32Array;
       const latents = (await (await encode(mask, noise)).data()) as Float32Array;

@@ -1,0 +1,171 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fromArray } from "../../../src/data/index.ts";
+import { ArgumentError, FormatError } from "../../../src/errors.ts";
+import { readSafetensors, writeSafetensors } from "../../../src/io/index.ts";
+import { parameters } from "../../../src/nn/index.ts";
+import { otsuPredictor } from "../../../src/systems/sdseg/baselines.ts";
+import { loadSDSeg, saveSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
+import { PRESETS } from "../../../src/systems/sdseg/config.ts";
+import { evaluateOn, meanDice, predictWith } from "../../../src/systems/sdseg/evaluate.ts";
+import { openSegmenter } from "../../../src/systems/sdseg/infer.ts";
+import { lesion } from "../../../src/systems/sdseg/lesions.ts";
+import { createSDSeg, type SDSeg } from "../../../src/systems/sdseg/model.ts";
+import { type Sample, toSample } from "../../../src/systems/sdseg/samples.ts";
+import {
+  measureScale,
+  TRAINING,
+  type TrainInputs,
+  type TrainProgress,
+  trainSDSeg,
+} from "../../../src/systems/sdseg/train.ts";
+
+const config = PRESETS.smoke;
+const samples = Array.from({ length: 64 }, (_, i) => toSample(lesion(i, 0, 32), { config }));
+const data = fromArray(samples);
+const settings = { ...TRAINING.smoke, seed: 1 };
+const ORIGIN = { name: "test", training: "smoke", seed: "1", date: "2026-01-01", scale: 1 };
+
+/** Runs a training to its end; losses by phase. */
+async function trained(run: AsyncGenerator<TrainProgress, SDSeg>) {
+  const losses: Record<string, number[]> = { autoencoder: [], denoiser: [] };
+  for (;;) {
+    const { done, value } = await run.next();
+    if (done) return { model: value, losses };
+    if (value.event.type === "step") losses[value.phase]!.push(value.event.loss);
+  }
+}
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
+let folder: string;
+let result: Awaited<ReturnType<typeof trained>>;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sdseg-"));
+  result = await trained(trainSDSeg({ model: createSDSeg(config, 1), settings, data, threads: 1 }));
+}, 240_000);
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe("a smoke training", () => {
+  it("lowers both losses", () => {
+    for (const [phase, losses] of Object.entries(result.losses)) {
+      const [early, late] = [mean(losses.slice(0, 20)), mean(losses.slice(-20))];
+      expect(late, phase).toBeLessThan((phase === "autoencoder" ? 0.6 : 0.9) * early);
+    }
+  });
+
+  it("segments its training pictures better than a threshold, deterministically per seed", async () => {
+    const segmenter = openSegmenter(result.model);
+    const dice = await meanDice(segmenter, data, { seed: 0 });
+    const { dice: threshold } = await evaluateOn(otsuPredictor(false), data);
+    expect(dice).toBeGreaterThan(threshold + 0.03);
+    expect(await meanDice(segmenter, data, { seed: 0 })).toBe(dice);
+    await segmenter.close();
+  });
+
+  it("comes back from a file bit by bit, and from half precision nearly so", async () => {
+    const [exact, half] = [join(folder, "exact.safetensors"), join(folder, "half.safetensors")];
+    await saveSDSeg(exact, result.model, ORIGIN, "f32");
+    await saveSDSeg(half, result.model, ORIGIN);
+    const back = await loadSDSeg(exact);
+    expect(back.origin).toEqual(ORIGIN);
+    expect(back.model.scaleFactor).toBe(result.model.scaleFactor);
+    const expected = parameters(result.model);
+    for (const [key, t] of parameters(back.model))
+      expect(await t.data(), key).toEqual(await expected.get(key)!.data());
+    const [a, b] = [openSegmenter(result.model), openSegmenter((await loadSDSeg(half)).model)];
+    const one = [samples[0]!] as [Sample];
+    const [p] = await predictWith(a)(one);
+    const [q] = await predictWith(b)(one);
+    q!.probability.forEach((v, i) => {
+      expect(Math.abs(v - p!.probability[i]!)).toBeLessThan(0.05);
+    });
+    await a.close();
+    await b.close();
+  });
+
+  it("names what is wrong with a checkpoint, and loads nothing then", async () => {
+    const path = join(folder, "broken.safetensors");
+    await saveSDSeg(path, result.model, ORIGIN, "f32");
+    const { tensors, metadata } = await readSafetensors(path);
+    const [first, second] = [...tensors.keys()] as [string, string];
+    const changed = new Map(tensors);
+    changed.delete(first);
+    changed.set("stranger", tensors.get(first)!);
+    changed.set(second, { dtype: "f32", shape: [1], data: new Float32Array(1) });
+    await writeSafetensors(path, changed, metadata);
+    const failure = loadSDSeg(path);
+    await expect(failure).rejects.toThrow(FormatError);
+    await expect(failure).rejects.toThrow(/missing.*unexpected|wrong/s);
+    for (const name of [first, second, "stranger"]) await expect(loadSDSeg(path)).rejects.toThrow(name);
+    await writeSafetensors(path, tensors, { format: "other" });
+    await expect(loadSDSeg(path)).rejects.toThrow(/no SDSeg checkpoint/);
+  });
+});
+
+describe("training", () => {
+  const short = {
+    ...settings,
+    autoencoder: { ...settings.autoencoder, steps: 4 },
+    denoiser: { ...settings.denoiser, steps: 6 },
+  };
+  const inputs = (more: Partial<TrainInputs> = {}): TrainInputs => ({
+    model: createSDSeg(config, 1),
+    settings: short,
+    data,
+    threads: 1,
+    ...more,
+  });
+
+  it("goes on after an interruption as if there had been none, with the same scale", async () => {
+    const whole = await trained(trainSDSeg(inputs()));
+    const directory = join(folder, "run");
+    const controller = new AbortController();
+    const first = trainSDSeg(inputs({ directory, signal: controller.signal, saveEvery: 2 }));
+    await expect(async () => {
+      for await (const { phase, event } of first)
+        if (phase === "denoiser" && event.type === "step" && event.step === 3) controller.abort();
+    }).rejects.toThrow(/stopped after step 3/);
+    const { model } = await trained(trainSDSeg(inputs({ directory })));
+    expect(model.scaleFactor).toBe(whole.model.scaleFactor);
+    const expected = parameters(whole.model);
+    for (const [key, t] of parameters(model))
+      expect(await t.data(), key).toEqual(await expected.get(key)!.data());
+  });
+
+  it("keeps autoencoder and scale of a model that it goes on with, and a frozen vision encoder", async () => {
+    const before = result.model;
+    const frozen = { ...short, trainVision: false };
+    const { model, losses } = await trained(
+      trainSDSeg(inputs({ model: before, settings: frozen }), { keepAutoencoder: true }),
+    );
+    expect(losses.autoencoder).toEqual([]);
+    expect(model.scaleFactor).toBe(before.scaleFactor);
+    for (const key of ["encoder.convIn.weight"] as const) {
+      const [a, b] = [parameters(before.network.vision), parameters(model.network.vision)];
+      expect([...b.keys()].length).toBe([...a.keys()].length);
+      for (const [name, t] of b) expect(await t.data(), `${key} ${name}`).toEqual(await a.get(name)!.data());
+    }
+  });
+
+  it("trains several classes, with an embedding each", async () => {
+    const three = { ...config, classes: 3 };
+    const classes = fromArray(
+      samples.map((s, i) => ({ ...s, labels: s.labels.map((label) => (label > 0 ? 1 + (i % 2) : 0)) })),
+    );
+    const { model } = await trained(trainSDSeg(inputs({ model: createSDSeg(three, 1), data: classes })));
+    expect([...parameters(model).keys()]).toContain("network.unet.label_emb.weight");
+  });
+
+  it("refuses crops that the networks cannot take, and masks without any foreground", async () => {
+    await expect(trained(trainSDSeg(inputs({ settings: { ...short, crop: 20 } })))).rejects.toThrow(
+      /crop.*stride 8, got 20/,
+    );
+    const empty = fromArray(samples.map((s) => ({ ...s, labels: s.labels.map(() => 0) })));
+    await expect(measureScale(createSDSeg(config, 1).autoencoder, inputs({ data: empty }))).rejects.toThrow(
+      ArgumentError,
+    );
+  });
+});
