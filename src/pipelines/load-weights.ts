@@ -18,6 +18,8 @@ export interface ReadOptions {
 }
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]);
+/** Codes of packed layers, which are taken as they are. */
+const CODES: Readonly<Partial<Record<DType, string>>> = { u8: "U8", i8: "I8" };
 /** Problems that one error lists. */
 const LISTED = 20;
 
@@ -27,12 +29,17 @@ const BUFFER = /(?:^|\.)(?:position_ids|num_batches_tracked)$/;
 const shownEntry = ({ dtype, shape }: WeightEntry): string => `${dtype} [${shape.join(", ")}]`;
 const shownTensor = (t: Tensor): string => `[${t.shape.join(", ")}]`;
 
+/** Whether a parameter can be filled with what an entry holds. */
+const fits = (parameter: Tensor, { dtype, shape }: WeightEntry): boolean =>
+  String(shape) === String(parameter.shape) &&
+  (CODES[parameter.dtype] ? dtype === CODES[parameter.dtype] : FLOATS.has(dtype));
+
 function problemsOf(expected: ReadonlyMap<string, Tensor>, source: WeightSource): string[] {
   const problems: string[] = [];
   for (const [name, parameter] of expected) {
     const entry = source.entries.get(name);
     if (!entry) problems.push(`missing "${name}": expected ${shownTensor(parameter)}`);
-    else if (String(entry.shape) !== String(parameter.shape) || !FLOATS.has(entry.dtype))
+    else if (!fits(parameter, entry))
       problems.push(`wrong "${name}": expected ${shownTensor(parameter)}, got ${shownEntry(entry)}`);
   }
   for (const [name, entry] of source.entries)

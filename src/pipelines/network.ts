@@ -7,7 +7,7 @@ import {
   UNet2DConditionModel,
   UNet2DModel,
 } from "../networks/index.ts";
-import type { Module } from "../nn/index.ts";
+import { isQuantized, type Module, modules } from "../nn/index.ts";
 import { type Jitted, jit, type Tensor, tensor } from "../tensor/index.ts";
 import type { PipelineComponents } from "./components.ts";
 
@@ -88,17 +88,19 @@ export function conditionalNetwork(
   { controls = [], channels }: { controls?: readonly Control[]; channels?: Tensor } = {},
 ): ConditionalNetwork {
   const { model } = (unet ?? transformer)!;
-  const predict: Jitted<[Nets, ...Parameters<Predict>], Tensor> = jit((nets, ...inputs) =>
-    predictor(nets)(...inputs),
-  );
   const nets: Nets = { denoiser: model, controls: controls.map((c) => c.model) };
+  // The integer kernels want their weights as constants of the graph; floats are inputs, which need no second copy.
+  const passed = [...modules(model).values()].some(isQuantized) ? undefined : nets;
+  const predict: Jitted<[Nets | undefined, ...Parameters<Predict>], Tensor> = jit((given, ...inputs) =>
+    predictor(given ?? nets)(...inputs),
+  );
   const fixed: Fixed = {
     hints: controls.map((c) => c.image),
     scales: controls.map((c) => tensor(c.scale)),
     ...(channels && { channels }),
   };
   return {
-    call: (x, timestep, condition) => predict(nets, x, tensor([timestep]), condition, fixed),
+    call: (x, timestep, condition) => predict(passed, x, tensor([timestep]), condition, fixed),
     get signatures() {
       return predict.signatures;
     },

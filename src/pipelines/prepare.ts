@@ -1,5 +1,5 @@
 /** Networks that are built and compared with their weights, but not read yet: so that loading is all or nothing. */
-import { blankRng, type Module, parameterCount } from "../nn/index.ts";
+import { blankRng, type Module, parameterCount, withPackedLayers } from "../nn/index.ts";
 import type { LoadedModel } from "./components.ts";
 import { checkWeights, loadWeights, type ReadOptions } from "./load-weights.ts";
 import type { OpenNetwork } from "./open-pipeline.ts";
@@ -17,7 +17,9 @@ export interface Prepared extends OpenNetwork {
  */
 export function prepare(network: OpenNetwork): Prepared {
   const { className, config, weights, where } = network;
-  const module = networkClass(className, where).build(config, blankRng);
+  const whole = networkClass(className, where).build(config, blankRng);
+  const packing = config.quantization_config;
+  const module = packing === undefined || packing === null ? whole : withPackedLayers(whole, packing);
   checkWeights(module, weights, className);
   return { ...network, module };
 }

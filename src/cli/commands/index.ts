@@ -10,6 +10,7 @@ const commands: Readonly<Record<string, () => Promise<CommandDef>>> = {
   run: async () => (await import("./run.ts")).run,
   evaluate: async () => (await import("./evaluate.ts")).evaluate,
   reproduce: async () => (await import("./reproduce.ts")).reproduce,
+  quantize: async () => (await import("./quantize.ts")).quantize,
   models: async () => (await import("./models.ts")).models,
 };
 

@@ -7,4 +7,5 @@ export * from "./gptq.ts";
 export * from "./grid.ts";
 export * from "./model.ts";
 export * from "./packed.ts";
+export * from "./scheme.ts";
 export * from "./simulated.ts";

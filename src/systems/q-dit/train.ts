@@ -18,6 +18,8 @@ export const TIMESTEPS = 1000;
 
 export interface TrainOptions {
   readonly pictures: LabelledPictures;
+  /** Where to begin. Default: a fresh miniature. */
+  readonly model?: DiTTransformer2DModel;
   readonly steps: number;
   readonly batch: number;
   readonly seed: number;
@@ -55,7 +57,7 @@ export function trainMiniature(
     saveEvery,
     signal,
   } = options;
-  const model = newMiniature(seed);
+  const model = options.model ?? newMiniature(seed);
   const { nullClass } = model;
   const noise = createNoise("philox", seed);
   const indices = batchIndices(pictures.count, size, seed);

@@ -1,0 +1,349 @@
+/**
+ * The claim in miniature, cell by cell: a condition (natural or stressed), a method, bits. Every cell is written when it is
+ * measured, so an interrupted reproduction goes on where it was.
+ */
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { writeFileAtomic } from "../../io/index.ts";
+import type { DiTTransformer2DModel } from "../../networks/index.ts";
+import { weightBytes, withQuantized } from "../../nn/index.ts";
+import { bitBudget, quantizeDiT } from "./quantize.ts";
+import { calibrationBatches, type Drawn, draw, type NoisyBatch } from "./sample.ts";
+import type { Groups, MethodName } from "./schemes.ts";
+import { type Generation, searchGroups } from "./search.ts";
+import { stressed } from "./stress.ts";
+import {
+  bySlices,
+  distanceToReal,
+  measureQuality,
+  predictionErrors,
+  type Quality,
+  type RealSide,
+  recordTrajectory,
+  type Trajectory,
+} from "./study.ts";
+
+export type Condition = "natural" | "stress";
+
+export interface Cell {
+  readonly condition: Condition;
+  readonly method: MethodName | "fp32";
+  readonly weights: number;
+  readonly activations: number;
+  /** One size, those that the search found, or none. */
+  readonly groups: number | "searched" | "random" | "none";
+  /** Whether pictures are drawn; else only single predictions are compared. */
+  readonly pictures: boolean;
+}
+
+export const cellName = ({ condition, method, weights, activations, groups }: Cell): string =>
+  [condition, method, ...(method === "fp32" ? [] : [`w${weights}a${activations}`, `g${groups}`])].join("-");
+
+export interface CellResult extends Cell {
+  /** Mean over the steps of the predictions' signal-to-noise ratio, in decibels. */
+  readonly predictionRatio: number | null;
+  /** The same for the noisiest, the middle and the cleanest third of the steps. */
+  readonly slices: readonly number[];
+  readonly quality?: Omit<Quality, "ratio"> & { readonly ratio: number | null };
+  readonly bytes: { readonly quantized: number; readonly f32: number };
+  readonly settings: Readonly<Record<string, number>>;
+  readonly date: string;
+}
+
+export interface StudySettings {
+  /** Pictures of each seed, and DDIM steps, of the final measure. */
+  readonly pictures: number;
+  readonly steps: number;
+  readonly seeds: readonly number[];
+  readonly calibrationSamples: number;
+  /** Samples of the trajectory on which single predictions are compared. */
+  readonly trajectory: number;
+  readonly search: {
+    readonly population: number;
+    readonly generations: number;
+    readonly top: number;
+    readonly pictures: number;
+    readonly steps: number;
+    readonly space: readonly number[];
+    readonly budget: number;
+    readonly seed: number;
+  };
+  readonly threads?: number;
+}
+
+interface Prepared {
+  readonly model: DiTTransformer2DModel;
+  readonly batches: readonly NoisyBatch[];
+  readonly trajectory: Trajectory;
+  reference(): Promise<readonly Drawn[]>;
+}
+
+/** A study of one full-precision model. Results are kept as JSON in `folder`. */
+export class Study {
+  private readonly prepared = new Map<Condition, Promise<Prepared>>();
+  private readonly folder: string;
+  private readonly original: DiTTransformer2DModel;
+  private readonly real: RealSide;
+  private readonly settings: StudySettings;
+
+  constructor(folder: string, original: DiTTransformer2DModel, real: RealSide, settings: StudySettings) {
+    this.folder = folder;
+    this.original = original;
+    this.real = real;
+    this.settings = settings;
+  }
+
+  private drawSeeds(model: DiTTransformer2DModel): Promise<Drawn[]> {
+    const { pictures: count, steps, seeds, threads } = this.settings;
+    return inTurn(seeds, (seed) => draw(model, { count, steps, seed, ...(threads && { threads }) }));
+  }
+
+  /** The model of a condition with its calibration set and reference, made once. */
+  private condition(condition: Condition): Promise<Prepared> {
+    const known = this.prepared.get(condition);
+    if (known) return known;
+    const make = async (): Promise<Prepared> => {
+      const model = condition === "natural" ? this.original : await stressed(this.original, { seed: 7 });
+      const { calibrationSamples: samples, trajectory: count, threads } = this.settings;
+      const more = threads ? { threads } : {};
+      const batches = await calibrationBatches(model, {
+        samples,
+        batch: 32,
+        steps: 25,
+        seed: 1000,
+        guidance: 1.5,
+        ...more,
+      });
+      const trajectory = await recordTrajectory(model, { count, steps: 15, seed: 2000, ...more });
+      let drawn: Promise<readonly Drawn[]> | undefined;
+      return { model, batches, trajectory, reference: () => (drawn ??= this.drawSeeds(model)) };
+    };
+    const made = make();
+    this.prepared.set(condition, made);
+    return made;
+  }
+
+  private async stored<T>(name: string): Promise<T | undefined> {
+    const text = await readFile(join(this.folder, `${name}.json`), "utf8").catch(() => undefined);
+    return text === undefined ? undefined : (JSON.parse(text) as T);
+  }
+
+  private async store(name: string, value: unknown): Promise<void> {
+    await mkdir(this.folder, { recursive: true });
+    await writeFileAtomic(
+      join(this.folder, `${name}.json`),
+      Buffer.from(`${JSON.stringify(value, null, 1)}\n`),
+    );
+  }
+
+  /** The group sizes of a cell. */
+  private async groupsOf({ groups }: Cell): Promise<Groups | number> {
+    if (typeof groups === "number") return groups;
+    if (groups === "none") return 128;
+    const found = await this.stored<SearchResult>("search");
+    if (!found) throw new Error("the search comes before the cells that use it");
+    return groups === "searched" ? found.groups : found.random;
+  }
+
+  /** Measures a cell, or reads what was measured. */
+  async cell(cell: Cell): Promise<CellResult> {
+    const name = cellName(cell);
+    const known = await this.stored<CellResult>(name);
+    if (known && (known.quality || !cell.pictures)) return known;
+    const { model, batches, trajectory, reference } = await this.condition(cell.condition);
+    const { method, weights, activations } = cell;
+    const layers =
+      method === "fp32"
+        ? new Map()
+        : await quantizeDiT(model, method, { weights, activations }, await this.groupsOf(cell), batches);
+    const quantized = withQuantized(model, layers, "simulated");
+    const errors = await predictionErrors(quantized, trajectory, this.settings.threads);
+    const ratio = errors.reduce((a, b) => a + b, 0) / errors.length;
+    let quality: CellResult["quality"];
+    if (cell.pictures) {
+      const drawn = method === "fp32" ? await reference() : await this.drawSeeds(quantized);
+      const found = await measureQuality(this.real, drawn, await reference());
+      quality = { ...found, ratio: Number.isFinite(found.ratio) ? found.ratio : null };
+    }
+    const { pictures, steps, seeds, calibrationSamples, trajectory: samples } = this.settings;
+    const result: CellResult = {
+      ...cell,
+      predictionRatio: Number.isFinite(ratio) ? ratio : null,
+      slices: bySlices(errors, 3),
+      ...(quality && { quality }),
+      bytes: weightBytes(layers),
+      settings: { pictures, steps, seeds: seeds.length, calibrationSamples, trajectory: samples },
+      date: new Date().toISOString(),
+    };
+    await this.store(name, result);
+    return result;
+  }
+
+  /**
+   * Searches group sizes on the natural model: rounding to nearest, symmetric, as in the released code, with the distance
+   * of few pictures of one seed as objective and the bit operations of a uniform size as budget. The best of the first,
+   * random generation is kept beside it as a control.
+   */
+  async *search(bits: { weights: number; activations: number }): AsyncGenerator<Generation, SearchResult> {
+    const known = await this.stored<SearchResult>("search");
+    if (known) return known;
+    const { model, batches } = await this.condition("natural");
+    const { space, budget, pictures: count, steps, seed, ...sizes } = this.settings.search;
+    const genes = 4 * model.transformerBlocks.length;
+    const allowed = bitBudget(model, budget, bits) * (1 + 1e-9);
+    const { threads } = this.settings;
+    const fitness = async (groups: readonly number[]): Promise<number> => {
+      const layers = await quantizeDiT(model, "group-dynamic", bits, groups, batches);
+      const drawn = await draw(withQuantized(model, layers, "simulated"), {
+        count,
+        steps,
+        seed: 3000,
+        ...(threads && { threads }),
+      });
+      return distanceToReal(this.real, drawn);
+    };
+    const uniform = Array.from({ length: genes }, () => budget);
+    const legal = (groups: readonly number[]): boolean => bitBudget(model, groups, bits) <= allowed;
+    const running = searchGroups({ genes, space, seed, legal, fitness, first: [uniform], ...sizes });
+    const history: Generation[] = [];
+    let random: Generation["best"] | undefined;
+    for (;;) {
+      const { done, value } = await running.next();
+      if (done) {
+        const start = value.find((i) => i.genes.join() === uniform.join())!;
+        const result: SearchResult = {
+          groups: value[0]!.genes,
+          random: random!.genes,
+          fitness: value[0]!.fitness,
+          uniformFitness: start.fitness,
+          randomFitness: random!.fitness,
+          evaluated: value.length,
+          history: history.map(({ generation, best, evaluated }) => ({
+            generation,
+            best: best.fitness,
+            evaluated,
+          })),
+          bits,
+          settings: { ...this.settings.search, space: [...space] },
+          date: new Date().toISOString(),
+        };
+        await this.store("search", result);
+        return result;
+      }
+      random ??= value.best;
+      history.push(value);
+      yield value;
+    }
+  }
+}
+
+export interface SearchResult {
+  readonly groups: readonly number[];
+  /** The best of the first generation. */
+  readonly random: readonly number[];
+  readonly fitness: number;
+  readonly uniformFitness: number;
+  readonly randomFitness: number;
+  readonly evaluated: number;
+  readonly history: readonly {
+    readonly generation: number;
+    readonly best: number;
+    readonly evaluated: number;
+  }[];
+  readonly bits: { readonly weights: number; readonly activations: number };
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly date: string;
+}
+
+async function inTurn<T, R>(items: readonly T[], f: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const item of items) results.push(await f(item));
+  return results;
+}
+
+const cells = (
+  condition: Condition,
+  pictures: boolean,
+  [weights, activations]: readonly [number, number],
+  entries: readonly (readonly [MethodName, Cell["groups"]])[],
+): Cell[] =>
+  entries.map(([method, groups]) => ({ condition, method, weights, activations, groups, pictures }));
+
+const fp32 = (condition: Condition): Cell => ({
+  condition,
+  method: "fp32",
+  weights: 32,
+  activations: 32,
+  groups: "none",
+  pictures: true,
+});
+
+const BASELINES = [
+  ["tensor-static", "none"],
+  ["channel-static", "none"],
+  ["channel-token", "none"],
+  ["repq", "none"],
+  ["smooth", "none"],
+  ["gptq-static", "none"],
+] as const;
+const GROUPED = [
+  ["group-static", 64],
+  ["group-dynamic", 64],
+  ["q-dit", 64],
+] as const;
+
+/** Everything that is measured, the most important first. */
+export const CELLS: readonly Cell[] = [
+  fp32("natural"),
+  ...cells("natural", true, [4, 8], [["tensor-static", "none"], ...GROUPED, ["gptq-static", "none"]]),
+  ...cells(
+    "natural",
+    true,
+    [8, 8],
+    [
+      ["tensor-static", "none"],
+      ["q-dit", 64],
+    ],
+  ),
+  ...cells(
+    "natural",
+    true,
+    [6, 8],
+    [
+      ["tensor-static", "none"],
+      ["q-dit", 64],
+    ],
+  ),
+  fp32("stress"),
+  ...cells(
+    "stress",
+    true,
+    [4, 8],
+    [
+      ["tensor-static", "none"],
+      ["gptq-static", "none"],
+      ["q-dit", 64],
+    ],
+  ),
+  ...(["natural", "stress"] as const).flatMap((condition) =>
+    ([8, 6, 4, 3] as const).flatMap((bits) =>
+      cells(condition, false, [bits, 8], [...BASELINES, ...GROUPED, ["group-dynamic", 32], ["q-dit", 32]]),
+    ),
+  ),
+  ...cells("natural", false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
+  ...cells("stress", false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
+];
+
+/** What is measured with the sizes that the search found. */
+export const SEARCHED_CELLS: readonly Cell[] = [
+  ...cells(
+    "natural",
+    true,
+    [4, 8],
+    [
+      ["q-dit", "searched"],
+      ["group-dynamic", "searched"],
+    ],
+  ),
+  ...cells("natural", true, [4, 8], [["q-dit", "random"]]),
+];
