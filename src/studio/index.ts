@@ -130,7 +130,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       fetch: (request, env) => app!.fetch(request, env),
       hostname: host,
       serverOptions: {
-        requestTimeout: limits.seconds * 1000 + 10_000,
+        requestTimeout: limits.seconds * 1000 + 15_000,
         headersTimeout: 15_000,
         maxHeaderSize: 16_384,
       },

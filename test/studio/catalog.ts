@@ -1,12 +1,13 @@
 /** Tools for the tests: small systems that are declared as all systems are, and really work. */
 import { existsSync } from "node:fs";
 import { appendFile, mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { decodePicture, encodePicture, writeFileAtomic } from "../../src/io/index.ts";
 import { systemTool } from "../../src/studio/system-tool.ts";
 import type { Catalog } from "../../src/studio/tool.ts";
+import { sdseg } from "../../src/systems/sdseg/system.ts";
 import { action, hinted, type System } from "../../src/systems/system.ts";
 
 const runOptions = z.object({
@@ -100,37 +101,13 @@ const demo: System = {
   },
 };
 
-/** SDSeg in the page, with the checkpoint that the test has written. */
-function inPageTool(file: string): Catalog {
-  return async () => [
-    {
-      name: "cells",
-      title: "Segmentation in the page",
-      summary: "A tiny segmentation model.",
-      checkpoints: [{ name: "smoke", label: "untrained", file }],
-      tasks: {},
-      samples: [
-        {
-          name: "lesion",
-          label: "A lesion",
-          make: async () => (await import("../../src/systems/sdseg/in-page.ts")).lesionPicture(3),
-        },
-      ],
-      inPage: {
-        label: "Segmentation",
-        sizes: [64],
-        build: async ({ checkpoint, size }) =>
-          (await import("../../src/systems/sdseg/in-page.ts")).buildInPage(checkpoint, size),
-      },
-    },
-  ];
-}
-
+/** The tests' own system, and SDSeg with the checkpoint that a test has written. */
 export const catalog: Catalog = async (settings) => {
   const root = new URL("../../", import.meta.url).pathname;
+  const tools = [systemTool(demo, settings, { root, exists: existsSync })];
   const file = process.env.TWEEDIE_TEST_CHECKPOINT;
-  return [
-    systemTool(demo, settings, { root, exists: existsSync }),
-    ...(file ? await inPageTool(file)(settings) : []),
-  ];
+  if (file === undefined) return tools;
+  const checkpoints = [{ name: "smoke", file: basename(file), about: "fresh weights" }];
+  const small = systemTool({ ...sdseg, checkpoints }, settings, { root: dirname(file), exists: existsSync });
+  return [...tools, small];
 };

@@ -110,6 +110,22 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     expect(download.suggestedFilename()).toMatch(/^demo-.*negative\.png$/);
   }, 60_000);
 
+  it("segments a sample and lays the result over it", async () => {
+    await page.goto(`${s.studio.url}#/system/sdseg/run`);
+    await page.getByRole("button", { name: "Lesions 2" }).click();
+    await page.getByAltText("Image").waitFor();
+    await page.getByRole("button", { name: "Run", exact: true }).click();
+    await panel("done").waitFor({ timeout: 60_000 });
+    await page.getByRole("button", { name: "overlay", exact: true }).click();
+    await page.getByRole("button", { name: "Slider" }).click();
+    await shoot(page, "result");
+    await page.getByRole("button", { name: "Side by side" }).click();
+    await shoot(page, "result-beside");
+    await page.goto(`${s.studio.url}#/`);
+    await page.getByRole("heading", { name: "Systems" }).waitFor();
+    await shoot(page, "gallery-used");
+  }, 90_000);
+
   it("shows progress, and cancels", async () => {
     await page.goto(`${s.studio.url}#/system/demo/run`);
     await page.getByRole("button", { name: "A room" }).click();
@@ -218,7 +234,7 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
   it("segments in the page as Node does, also when the server has stopped", async () => {
     const other = await openStudio();
     const tab = await open();
-    await tab.goto(`${other.studio.url}#/system/cells/in-page`);
+    await tab.goto(`${other.studio.url}#/system/sdseg/in-page`);
     await tab.getByRole("button", { name: "Load the model into the page" }).click();
     await tab.locator('[data-in-page="ready"]').waitFor({ timeout: 60_000 });
     await closeStudio(other);

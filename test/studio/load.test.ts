@@ -1,0 +1,67 @@
+import { rm } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { footprint, loadTrials, type Target, type Trial } from "./load.ts";
+import { clientOf, openStudio, spawnStudio, temporaryFolder } from "./server.ts";
+
+test("crowds, slow and rude clients get honest answers, and nothing is kept of them", async () => {
+  const data = await temporaryFolder();
+  const { child, port } = await spawnStudio(data);
+  const target: Target = { port, pid: child.pid! };
+  const before = process.platform === "linux" ? footprint(target).handles : 0;
+  const trials = new Map<string, Trial>();
+  for await (const trial of loadTrials(target)) trials.set(trial.name, trial);
+  const statuses = Object.fromEntries([...trials].map(([name, trial]) => [name, trial.statuses]));
+  const {
+    "20 uploads of 40 MiB (32 are allowed)": large,
+    "20 endless uploads in chunks": endless,
+    ...rest
+  } = statuses;
+  expect(rest).toEqual({
+    "200 at once: the page": { 200: 200 },
+    "200 at once: systems and forms": { 200: 200 },
+    "200 at once: history": { 200: 200 },
+    "200 at once: uploads of different pictures": { 200: 200 },
+    "200 at once: new jobs (100 may wait)": expect.objectContaining({
+      200: expect.any(Number),
+      429: expect.any(Number),
+    }),
+    "200 bodies that are no JSON": { 400: 200 },
+    "200 uploads that are no picture": { 422: 200 },
+    "200 connections that do not speak HTTP": { 400: 200 },
+    "50 headers of 64 KiB": { 431: 50 },
+    "220 listen to events and read nothing": { 200: 200, 503: 20 },
+    "200 at once, after as many went away in the middle": { 200: 200 },
+    "200 at once while 100 others send letter by letter": { 200: 200 },
+  });
+  // Of a body that is too large the rest is not read, so the answer may be lost with the connection.
+  expect((large![413] ?? 0) + (large!.cut ?? 0)).toBe(20);
+  expect((endless![413] ?? 0) + (endless!.cut ?? 0)).toBe(20);
+  const { 200: accepted = 0 } = statuses["200 at once: new jobs (100 may wait)"]!;
+  expect(accepted).toBeGreaterThanOrEqual(100);
+  expect(accepted).toBeLessThanOrEqual(110);
+  const { json, ask } = clientOf({ port });
+  expect(await json(ask("/api/status"))).toMatchObject({ running: 1 }); // it works on
+  await delay(1000);
+  if (process.platform === "linux") expect(footprint(target).handles).toBeLessThan(before + 30);
+  child.kill("SIGKILL");
+  await new Promise((resolve) => child.once("exit", resolve));
+  await rm(data, { recursive: true, force: true });
+}, 180_000);
+
+test("an upload that takes too long is refused", async () => {
+  const s = await openStudio({ limits: { seconds: 1 } });
+  const body = new ReadableStream({
+    async pull(controller) {
+      await delay(100);
+      controller.enqueue(new Uint8Array(10));
+    },
+  });
+  const answer = await s
+    .ask("/api/uploads", { method: "POST", body, duplex: "half" } as RequestInit)
+    .catch(() => undefined);
+  if (answer) expect(answer.status).toBe(408);
+  expect((await s.ask("/api/status")).status).toBe(200);
+  await s.studio.close();
+  await rm(s.data, { recursive: true, force: true });
+}, 60_000);
