@@ -115,18 +115,20 @@ function decide(scores: readonly Float32Array[], classes: readonly number[]) {
 }
 
 /** A model made ready to segment; its weights are compiled in. Close it when done. */
-export function openSegmenter(model: SDSeg): Segmenter {
+export function openSegmenter(model: SDSeg, settings: { readonly threads?: number } = {}): Segmenter {
   const binary = model.config.classes === 2;
   const read = (z: Tensor): Tensor => (binary ? model.probability(z) : model.decode(z).mean(1, true));
   const direct = jit((image: Tensor, noise: Tensor, labels?: Tensor) => {
     const latent = model.directLatent(image, noise, labels);
     return { latent, map: read(latent) };
-  });
-  const vision = jit((image: Tensor) => model.network.vision.call(image));
-  const denoise = jit((z: Tensor, t: Tensor, condition: Tensor, labels?: Tensor) =>
-    model.network.predict(z, t, condition, labels),
+  }, settings);
+  const vision = jit((image: Tensor) => model.network.vision.call(image), settings);
+  const denoise = jit(
+    (z: Tensor, t: Tensor, condition: Tensor, labels?: Tensor) =>
+      model.network.predict(z, t, condition, labels),
+    settings,
   );
-  const decode = jit(read);
+  const decode = jit(read, settings);
 
   /** One sample of one class: its latent, its map, and how often the denoiser was called. */
   async function sample(image: Tensor, label: number | undefined, member: number, options: SegmentOptions) {

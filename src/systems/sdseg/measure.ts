@@ -63,6 +63,8 @@ export interface MeasureOptions {
   /** Foreground is darker: for Otsu's threshold. */
   readonly dark: boolean;
   readonly batch: number;
+  /** Of the networks; see `TrainInputs`. Times are always measured with all cores. */
+  readonly threads?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -118,8 +120,8 @@ export async function* measureModel(
   model: SDSeg,
   options: MeasureOptions,
 ): AsyncGenerator<string, { scores: Record<string, Score>; stability: Record<string, Stability> }> {
-  const { kept, test, batch, seeds, signal } = options;
-  const segmenter: Segmenter = openSegmenter(model);
+  const { kept, test, batch, seeds, signal, threads } = options;
+  const segmenter: Segmenter = openSegmenter(model, { threads });
   const scores: Record<string, Score> = {};
   const stability: Record<string, Stability> = {};
   const one = (given: SegmentOptions) => async (): Promise<Score> =>
@@ -172,8 +174,8 @@ export async function otherSamplers(
   model: SDSeg,
   options: MeasureOptions,
 ): Promise<Record<string, Score>> {
-  const { kept, test, batch, signal } = options;
-  const segmenter = openSegmenter(model);
+  const { kept, test, batch, signal, threads } = options;
+  const segmenter = openSegmenter(model, { threads });
   const scores: Record<string, Score> = {};
   try {
     for (const mode of ["plms", "ddpm", "dpm-solver"] as const) {

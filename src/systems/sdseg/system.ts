@@ -213,7 +213,7 @@ const reproduceOptions = z.object({
     { group: DATA, hint: "DIR", path: "folder" },
   ),
   steps: hinted(
-    z.int().min(1).default(1500).describe("denoiser steps on lesions; two thirds of it on the others"),
+    z.int().min(1).default(1200).describe("denoiser steps on lesions; half as many on the others"),
     {
       group: HOW,
       hint: "N",

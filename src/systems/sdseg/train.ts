@@ -285,7 +285,9 @@ export async function* trainDenoiser(inputs: TrainInputs): AsyncGenerator<TrainP
         scaleFactor: model.scaleFactor,
       },
       ...(validation && {
-        validate: async (state) => ({ dice: await validationDice(averaged(state), validation) }),
+        validate: async (state) => ({
+          dice: await validationDice(averaged(state), validation, inputs.threads),
+        }),
       }),
     });
     return averaged(state);
@@ -295,8 +297,8 @@ export async function* trainDenoiser(inputs: TrainInputs): AsyncGenerator<TrainP
 }
 
 /** Mean Dice of one-step masks on up to 40 validation pictures. */
-async function validationDice(model: SDSeg, validation: Dataset<Sample>): Promise<number> {
-  const segmenter = openSegmenter(model);
+async function validationDice(model: SDSeg, validation: Dataset<Sample>, threads?: number): Promise<number> {
+  const segmenter = openSegmenter(model, { threads });
   try {
     return await meanDice(segmenter, validation, { limit: 40, seed: 0 });
   } finally {

@@ -118,6 +118,7 @@ async function* measureSet(
     dark,
     batch: batchFor(first),
     signal: experiment.signal,
+    threads: options.threads,
   };
   const scores: Record<string, Score> = {};
   const stability: Record<string, Stability> = {};
@@ -227,7 +228,7 @@ export async function* reproduceAction(
     work: options.work,
     root: options.data,
     seed: options.seed,
-    steps: (set) => (set === "lesions" ? options.steps : Math.round((options.steps * 2) / 3)),
+    steps: (set) => (set === "lesions" ? options.steps : Math.round(options.steps / 2)),
     autoencoderSteps: options.autoencoderSteps,
     threads: options.threads,
     signal,
