@@ -1,11 +1,12 @@
 /** All systems, and what they are declared with. A system's own code is imported from its folder. */
+import { qDiT } from "./q-dit/system.ts";
 import { sdseg } from "./sdseg/system.ts";
 import type { System } from "./system.ts";
 
 export * from "./system.ts";
 
 /** In the order of their issues. */
-export const SYSTEMS: readonly System[] = [sdseg];
+export const SYSTEMS: readonly System[] = [sdseg, qDiT];
 
 /** A system by name. */
 export const systemNamed = (name: string): System | undefined =>

@@ -1,0 +1,121 @@
+/** `tweedie train`, `run` and `evaluate q-dit`. */
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { ArgumentError } from "../../../errors.ts";
+import { writeGrid } from "../../../io/index.ts";
+import { describeMeasurement, labelAgreement } from "../../../metrics/index.ts";
+import type { DiTTransformer2DModel } from "../../../networks/index.ts";
+import { fromHost } from "../../../tensor/index.ts";
+import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
+import { saveDiT } from "../checkpoint.ts";
+import { readPictures } from "../data.ts";
+import { draw } from "../sample.ts";
+import { distanceToReal, drawnFeatures } from "../study.ts";
+import type { EvaluateActionOptions, RunActionOptions, TrainActionOptions } from "../system.ts";
+import { trainMiniature } from "../train.ts";
+import { openModel, openReal } from "./common.ts";
+
+/** Trains, and writes the average of the weights beside the run. */
+export async function* trainAction(
+  options: TrainActionOptions,
+  { signal }: ActionContext,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const { steps, batch, learningRate, dropLabels, seed, threads, from, out } = options;
+  const pictures = await readPictures(options.data, "train");
+  await mkdir(out, { recursive: true });
+  const start = from === undefined ? {} : { model: (await openModel(from)).model };
+  const training = trainMiniature({
+    ...start,
+    pictures,
+    steps,
+    batch,
+    learningRate,
+    dropLabels,
+    seed,
+    directory: join(out, "run"),
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+  });
+  let trained: DiTTransformer2DModel | undefined;
+  let loss = 0;
+  for await (const event of training) {
+    if (event.type === "done") trained = event.state.ema ?? event.state.model;
+    if (event.type !== "step") continue;
+    loss = event.loss;
+    const note = `loss ${loss.toFixed(4)}  ${event.stepsPerSecond.toFixed(1)} steps/s  ${Math.ceil(event.secondsLeft)} s left`;
+    yield { type: "progress", stage: "train", done: event.step, total: steps, note };
+  }
+  const path = join(out, "model.safetensors");
+  const notes = {
+    data: `${pictures.count} training pictures`,
+    steps: String(steps),
+    batch: String(batch),
+    seed: String(seed),
+  };
+  await saveDiT(path, trained!, notes);
+  yield { type: "file", path, about: "the average of the weights, in half precision" };
+  return { summary: `Trained for ${steps} steps of ${batch} pictures.`, metrics: { loss } };
+}
+
+/** Draws pictures into one file. */
+export async function* runAction(
+  options: RunActionOptions,
+  { signal }: ActionContext,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const { model } = await openModel(options.model);
+  const { label, count, steps, guidance, seed, threads, out } = options;
+  const { classes, sampleSize: size, inChannels: channels } = model.config;
+  if (label !== undefined && label >= classes)
+    throw new ArgumentError(`label: expected 0 to ${classes - 1}, got ${label}`);
+  const drawn = await draw(model, {
+    count,
+    steps,
+    guidance,
+    seed,
+    ...(label !== undefined && { label: () => label }),
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+  });
+  yield { type: "progress", stage: "draw", done: count, total: count };
+  await mkdir(dirname(out), { recursive: true });
+  const columns = Math.min(count, 10);
+  await writeGrid(out, fromHost("f32", [count, channels, size, size], drawn.values), { columns, scale: 2 });
+  yield { type: "file", path: out, about: `${count} pictures` };
+  const { stepMilliseconds } = drawn;
+  return {
+    summary: `${count} pictures in ${steps} DDIM steps of ${stepMilliseconds.toFixed(1)} ms each.`,
+    metrics: { stepMilliseconds },
+  };
+}
+
+/** Measures drawn pictures against real ones. */
+export async function* evaluateAction(
+  options: EvaluateActionOptions,
+  { signal }: ActionContext,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const { count, steps, guidance, seed, threads } = options;
+  const real = await openReal(options.data);
+  const { model } = await openModel(options.model);
+  const drawn = await draw(model, {
+    count,
+    steps,
+    guidance,
+    seed,
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+  });
+  yield { type: "progress", stage: "draw", done: count, total: count };
+  const distance = await distanceToReal(real, drawn);
+  const agreement = labelAgreement(await drawnFeatures(real, drawn), drawn.labels);
+  const recipe = {
+    metric: "FD",
+    extractor: real.extractor.recipe,
+    counts: { real: real.moments.count, generated: count },
+    seed,
+    settings: { steps, guidance },
+  };
+  return {
+    summary: `${describeMeasurement({ value: distance, recipe })}; ${(100 * agreement).toFixed(1)} % of the pictures are taken for their class.`,
+    metrics: { distance, agreement, stepMilliseconds: drawn.stepMilliseconds },
+  };
+}

@@ -1,0 +1,205 @@
+/** Tables of a study, and what they say of the claim. */
+import type { Table } from "../../report/index.ts";
+import type { Deployed } from "./deploy.ts";
+import { type CellResult, type Condition, cellName, type SearchResult } from "./experiment.ts";
+import type { LayerTime } from "./layer-speed.ts";
+
+const fixed = (x: number | null | undefined, digits = 2): string =>
+  x === null || x === undefined || !Number.isFinite(x) ? "–" : x.toFixed(digits);
+const bitsOf = ({ method, weights, activations }: CellResult): string =>
+  method === "fp32" ? "fp32" : `W${weights}A${activations}`;
+const groupsOf = ({ groups }: CellResult): string => (groups === "none" ? "–" : String(groups));
+
+/** Errors of single predictions for one condition: a row for each method, a column for each bits. */
+export function errorTable(results: readonly CellResult[], condition: Condition): Table {
+  const own = results.filter(
+    (r) =>
+      r.condition === condition &&
+      r.method !== "fp32" &&
+      (typeof r.groups === "number" || r.groups === "none"),
+  );
+  const bits = [...new Set(own.map(bitsOf))];
+  const rows = [...new Set(own.map((r) => `${r.method}|${groupsOf(r)}`))];
+  return {
+    columns: ["method", "group", ...bits],
+    rows: rows.map((row) => {
+      const [method, group] = row.split("|") as [string, string];
+      const at = (b: string) => own.find((r) => `${r.method}|${groupsOf(r)}` === row && bitsOf(r) === b);
+      return [method, group, ...bits.map((b) => fixed(at(b)?.predictionRatio))];
+    }),
+  };
+}
+
+/** The same over slices of the steps, at W4A8. */
+export function sliceTable(results: readonly CellResult[], condition: Condition): Table {
+  const own = results.filter((r) => r.condition === condition && r.weights === 4 && r.activations === 8);
+  return {
+    columns: ["method", "group", "noisiest third", "middle third", "cleanest third"],
+    rows: own.map((r) => [r.method, groupsOf(r), ...r.slices.map((s) => fixed(s))]),
+  };
+}
+
+/** Quality of pictures for one condition. */
+export function qualityTable(results: readonly CellResult[], condition: Condition): Table {
+  const own = results.filter((r) => r.condition === condition && r.quality);
+  return {
+    columns: [
+      "method",
+      "bits",
+      "group",
+      "FD, mean of seeds",
+      "95 % interval",
+      "by seed",
+      "label agreement",
+      "PSNR to fp32 / dB",
+      "prediction SQNR / dB",
+    ],
+    rows: own.map((r) => [
+      r.method,
+      bitsOf(r),
+      groupsOf(r),
+      fixed(r.quality!.mean),
+      r.quality!.interval.map((v) => fixed(v)).join(" to "),
+      r.quality!.distances.map((v) => fixed(v)).join(", "),
+      fixed(r.quality!.agreement, 3),
+      fixed(r.quality!.ratio, 1),
+      fixed(r.predictionRatio),
+    ]),
+  };
+}
+
+export const deployTable = (models: readonly Deployed[]): Table => ({
+  columns: [
+    "model",
+    "file / bytes",
+    "of f32",
+    "in memory / bytes",
+    "ONNX / bytes",
+    "ms per step",
+    "real against simulated / dB",
+    "against fp32 / dB",
+  ],
+  rows: models.map((m) => [
+    m.name,
+    String(m.fileBytes),
+    fixed(m.share, 3),
+    String(m.memoryBytes),
+    String(m.onnxBytes),
+    fixed(m.milliseconds, 1),
+    fixed(m.agreement, 1),
+    fixed(m.ratio, 1),
+  ]),
+});
+
+export const speedTable = (times: readonly LayerTime[]): Table => ({
+  columns: ["layer", "median / ms", "quartiles / ms", "speed-up", "ONNX / bytes", "of f32"],
+  rows: times.map((t) => [
+    t.name,
+    fixed(t.median),
+    t.quartiles.map((q) => fixed(q)).join(" to "),
+    fixed(t.speedup),
+    String(t.bytes),
+    fixed(t.bytes / times[0]!.bytes, 3),
+  ]),
+});
+
+export const searchTable = ({ history }: SearchResult): Table => ({
+  columns: ["generation", "best distance", "evaluated in all"],
+  rows: history.map(({ generation, best, evaluated }) => [
+    String(generation),
+    fixed(best),
+    String(evaluated),
+  ]),
+});
+
+/** One statement of the claim and whether the numbers bear it out. */
+export interface Verdict {
+  readonly statement: string;
+  readonly measured: string;
+  readonly holds: boolean;
+}
+
+/** Ties of predictions within this many decibels count as equal. */
+const TIE = 0.3;
+
+/** The pass rules of the specification, as far as what was measured decides them. */
+export function verdicts(results: readonly CellResult[], search: SearchResult | undefined): Verdict[] {
+  const named = new Map(results.map((r) => [cellName(r), r]));
+  const found: Verdict[] = [];
+  const natural = named.get("natural-fp32");
+  const halfWidth = (r: CellResult): number => (r.quality!.interval[1] - r.quality!.interval[0]) / 2;
+  for (const bits of ["w8a8", "w6a8", "w4a8"]) {
+    const cell = named.get(`natural-q-dit-${bits}-g64`);
+    if (!cell?.quality || !natural?.quality) continue;
+    const margin = Math.max(0.05 * natural.quality.mean, halfWidth(natural));
+    found.push({
+      statement: `Q-DiT at ${bits.toUpperCase()}: distance at most that of fp32 + max(5 %, interval)`,
+      measured: `${fixed(cell.quality.mean)} against ${fixed(natural.quality.mean)} + ${fixed(margin)}`,
+      holds: cell.quality.mean <= natural.quality.mean + margin,
+    });
+  }
+  const naive = named.get("natural-tensor-static-w4a8-gnone");
+  if (naive?.quality && natural?.quality)
+    found.push({
+      statement: "naive W4A8 (one scale for a tensor, static) visibly fails",
+      measured: `${fixed(naive.quality.mean)} against ${fixed(natural.quality.mean)}`,
+      holds: naive.quality.interval[0] > natural.quality.interval[1],
+    });
+  for (const condition of ["natural", "stress"]) {
+    const chain = [
+      "tensor-static-w4a8-gnone",
+      "channel-static-w4a8-gnone",
+      "group-static-w4a8-g64",
+      "group-dynamic-w4a8-g64",
+    ];
+    const cells = chain.map((name) => named.get(`${condition}-${name}`));
+    if (cells.every((c) => c !== undefined)) {
+      const ratios = cells.map((c) => c.predictionRatio ?? Number.NaN);
+      found.push({
+        statement: `${condition}, W4A8 predictions: tensor, channel, group static, group dynamic in rising order (ties within ${TIE} dB)`,
+        measured: ratios.map((r) => fixed(r)).join(", "),
+        holds: ratios.every((r, i) => i === 0 || r >= ratios[i - 1]! - TIE),
+      });
+    }
+    const [gptq, ours] = [
+      named.get(`${condition}-gptq-static-w4a8-gnone`),
+      named.get(`${condition}-q-dit-w4a8-g32`),
+    ];
+    const gap = condition === "natural" ? 3 : 8;
+    if (gptq && ours)
+      found.push({
+        statement: `${condition}, W4A8: GPTQ with groups of 32, dynamic, at least ${gap} dB over GPTQ by channel, static`,
+        measured: `${fixed(ours.predictionRatio)} and ${fixed(gptq.predictionRatio)}`,
+        holds: (ours.predictionRatio ?? 0) >= (gptq.predictionRatio ?? 0) + gap,
+      });
+    for (const bits of ["w4a8", "w3a8"]) {
+      const [nearest, adapted] = [
+        named.get(`${condition}-group-dynamic-${bits}-g64`),
+        named.get(`${condition}-q-dit-${bits}-g64`),
+      ];
+      if (nearest && adapted)
+        found.push({
+          statement: `${condition}, ${bits.toUpperCase()}: GPTQ at least rounding to nearest`,
+          measured: `${fixed(adapted.predictionRatio)} and ${fixed(nearest.predictionRatio)}`,
+          holds: (adapted.predictionRatio ?? 0) >= (nearest.predictionRatio ?? 0),
+        });
+    }
+  }
+  const [searched, uniform] = [
+    named.get("natural-q-dit-w4a8-gsearched"),
+    named.get("natural-q-dit-w4a8-g64"),
+  ];
+  if (search && searched?.quality && uniform?.quality)
+    found.push({
+      statement:
+        "searched group sizes at most the distance of uniform ones at equal bit operations, on other seeds",
+      measured: `${fixed(searched.quality.mean)} and ${fixed(uniform.quality.mean)} (in the search ${fixed(search.fitness)} and ${fixed(search.uniformFitness)})`,
+      holds: searched.quality.mean <= uniform.quality.mean,
+    });
+  return found;
+}
+
+export const verdictTable = (all: readonly Verdict[]): Table => ({
+  columns: ["statement", "measured", "holds"],
+  rows: all.map(({ statement, measured, holds }) => [statement, measured, holds ? "yes" : "no"]),
+});
