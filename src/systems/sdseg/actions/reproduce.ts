@@ -6,6 +6,7 @@ import { encodePicture, type Picture, writeFileAtomic } from "../../../io/index.
 import { grid, lineChart, overlay, reportHtml, type Section, tableMarkdown } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { diffusionPredictor, plainPredictor } from "../baselines.ts";
+import { saveSDSeg } from "../checkpoint.ts";
 import {
   honestSentence,
   scoreTable,
@@ -213,6 +214,24 @@ const TITLES: Readonly<Record<string, string>> = {
   "dsb2018-nuclei": "nuclei",
 };
 
+/** The method's model as it ships: in half precision. */
+async function* ship(
+  set: string,
+  model: SDSeg,
+  { work, seed, steps }: ExperimentOptions,
+): AsyncGenerator<ActionEvent> {
+  const name = TITLES[set] ?? set;
+  const path = join(work, `sdseg-${name}.safetensors`);
+  await saveSDSeg(path, model, {
+    name,
+    training: `${knownSet(set)?.title ?? "procedural lesions"}, ${steps(set)} steps`,
+    seed: String(seed),
+    date: new Date().toISOString().slice(0, 10),
+    scale: knownSet(set)?.scale ?? 1,
+  });
+  yield { type: "file", path, about: `the model for ${name} as it ships` };
+}
+
 /** Trains, measures, writes. What is in the work folder already is not done again. */
 export async function* reproduceAction(
   options: ReproduceActionOptions,
@@ -251,6 +270,7 @@ export async function* reproduceAction(
         variant.name,
         yield* shown(trainedVariant(set, variant, base, data, experiment), () => experiment.steps(set)),
       );
+    yield* ship(set, models.get("lambda-1")!, experiment);
     const measured = yield* measureSet(set, { models }, { options, experiment, data });
     const title = TITLES[set] ?? set;
     results.set(title, measured.results);
