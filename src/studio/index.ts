@@ -92,7 +92,7 @@ function createApp(parts: ApiParts, site: Site, access: Access): Hono {
   app.onError((error, c) => {
     const { status, message } = statusOf(error);
     if (status === 500 && !(error instanceof HttpError)) console.error(error);
-    if (status === 413 || status === 408) c.header("connection", "close"); // the rest of the body is not read
+    if (status === 413 || status === 408 || status === 503) c.header("connection", "close"); // the rest of the body is not read
     return c.json({ error: message }, status);
   });
   return app;

@@ -275,7 +275,7 @@ describe("events", () => {
       const answer = await s.ask("/api/events", { signal: abort.signal });
       let text = "";
       try {
-        for await (const chunk of answer.body!) {
+        for await (const chunk of answer.body as unknown as AsyncIterable<Uint8Array>) {
           text += new TextDecoder().decode(chunk);
           for (const block of text.split("\n\n").slice(0, -1))
             if (/^event: job$/m.test(block)) seen.push(JSON.parse(/^data: (.*)$/m.exec(block)![1]!));
@@ -336,6 +336,20 @@ describe("nothing is lost", () => {
     }
     await rm(data, { recursive: true, force: true });
   }, 120_000);
+
+  test("the index is not believed when a job's own file says something newer", async () => {
+    const data = await temporaryFolder();
+    const first = await openStudio({ data });
+    const job = await first.add({ tool: "demo", task: "train", options: { steps: 5 } });
+    await first.settled(job.id);
+    await first.studio.close();
+    const path = join(data, "jobs", job.id, "job.json");
+    const record = JSON.parse(await readFile(path, "utf8"));
+    await writeFile(path, JSON.stringify({ ...record, state: "running" })); // as a kill after a resume leaves it
+    const second = await openStudio({ data });
+    expect(await second.job(job.id)).toMatchObject({ state: "interrupted", metrics: 5 });
+    await closeStudio(second);
+  });
 
   test("two studios do not share a folder", async () => {
     await expect(startStudio({ data: s.data, port: 0 })).rejects.toThrow("in use by process");

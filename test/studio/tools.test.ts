@@ -67,7 +67,7 @@ test("curves follow the files, also when a run goes on from an earlier step", as
     return steps;
   };
   expect(await rows()).toEqual([]);
-  await writeFile(file, line(1) + line(2) + '{"step":3,"lo');
+  await writeFile(file, `${line(1)}${line(2)}{"step":3,"lo`);
   expect(await rows()).toEqual([1, 2]); // the line that is being written waits
   await writeFile(file, line(1) + line(2) + line(3));
   expect(await rows()).toEqual([3]);

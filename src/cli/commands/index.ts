@@ -12,6 +12,7 @@ const commands: Readonly<Record<string, () => Promise<CommandDef>>> = {
   reproduce: async () => (await import("./reproduce.ts")).reproduce,
   quantize: async () => (await import("./quantize.ts")).quantize,
   models: async () => (await import("./models.ts")).models,
+  studio: async () => (await import("./studio.ts")).studio,
 };
 
 /** The command `tweedie` itself. */

@@ -190,6 +190,7 @@ function pictureRoutes({ tools, uploads, limits }: ApiParts): Route[] {
       problems: {
         408: `The body took longer than ${limits.seconds} s`,
         413: `The body is larger than ${limits.bytes} bytes`,
+        503: "Too much is being uploaded at this moment",
         422: `It is no picture, damaged, or has more than ${limits.pixels} pixels`,
       },
       handle: async (_, context) => uploads.add(await readBody(context.req.raw, limits)),

@@ -134,6 +134,8 @@ export function openQueue(options: QueueOptions): Queue {
       const early = wishes.get(id);
       if (early) worker.abort(early.grace);
       const end = await worker.ended;
+      running.delete(id);
+      await store.addMetrics(id, []); // those before it are written by then
       const wished = end.how !== "done" && wishes.get(id)?.wish;
       const state = wished || (end.how === "done" ? "done" : "failed");
       const error = !wished && end.how === "failed" ? end.error : undefined;
@@ -200,7 +202,8 @@ export function openQueue(options: QueueOptions): Queue {
     },
     async cancel(id) {
       const record = need(id);
-      if (record.state === "running" || placed.has(id)) stop(id, "cancelled", GRACE.cancel);
+      if (record.state === "running" || (record.state === "queued" && placed.has(id)))
+        stop(id, "cancelled", GRACE.cancel);
       else if (record.state === "queued" || record.state === "paused")
         return change(id, { state: "cancelled", ended: Date.now() });
       else if (isSettled(record)) throw new HttpError(409, `this job is ${record.state} already`);

@@ -14,7 +14,8 @@ export interface Access {
 }
 
 const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
-const COOKIE = "tweedie_token";
+/** Cookies do not tell ports apart: two studios on one machine need two. */
+const cookieName = (port: number): string => `tweedie_token_${port}`;
 
 export const isLoopback = (host: string): boolean =>
   /^127(?:\.\d{1,3}){3}$/.test(host) || host === "::1" || host === "localhost";
@@ -52,16 +53,16 @@ export function checkOrigin(access: Access): MiddlewareHandler {
 }
 
 /** Asks for the token, when there is one: as a bearer, as a cookie, or once in the address, which sets the cookie. */
-export function checkToken({ token }: Access): MiddlewareHandler {
+export function checkToken({ token, port }: Access): MiddlewareHandler {
   return async (c, next) => {
     if (token === undefined) return next();
     const bearer = /^Bearer (.+)$/.exec(c.req.header("authorization") ?? "")?.[1];
-    const given = bearer ?? getCookie(c, COOKIE);
+    const given = bearer ?? getCookie(c, cookieName(port));
     if (given !== undefined && same(given, token)) return next();
     const asked = c.req.query("token");
     if (c.req.method === "GET" && asked !== undefined && same(asked, token)) {
-      setCookie(c, COOKIE, token, { httpOnly: true, sameSite: "Strict", path: "/" });
-      return c.redirect(c.req.path);
+      setCookie(c, cookieName(port), token, { httpOnly: true, sameSite: "Strict", path: "/" });
+      return c.redirect("/");
     }
     throw new HttpError(401, "this studio needs its token: open the address that it printed");
   };

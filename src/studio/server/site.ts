@@ -61,7 +61,8 @@ async function pageFolder(): Promise<string> {
   const index = join(built, "index.html");
   const changed = newest([...filesBelow(sources), join(here, "../api-types.ts")]);
   if (!existsSync(index) || statSync(index).mtimeMs < changed) {
-    const { buildPage } = await import("../build-page.ts");
+    const builder = new URL("../build-page.ts", import.meta.url).href; // of the sources alone: nothing for a bundler
+    const { buildPage } = (await import(builder)) as { buildPage(folder: string): Promise<void> };
     await buildPage(built);
   }
   return built;

@@ -3,7 +3,7 @@
  * appears whole or not at all, so a kill at any moment loses no job that was answered for.
  */
 import { randomBytes } from "node:crypto";
-import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { FormatError } from "../../errors.ts";
@@ -72,14 +72,21 @@ async function readRecord(path: string): Promise<JobRecord> {
   }
 }
 
-async function readIndex(path: string): Promise<Map<string, JobRecord>> {
+/** A job in the index, and when its file was written that says the same. */
+const indexSchema = z.array(z.object({ stamp: z.number(), record: recordSchema }));
+
+async function readIndex(path: string): Promise<Map<string, { stamp: number; record: JobRecord }>> {
   try {
-    const records = z.array(recordSchema).parse(JSON.parse(await readFile(path, "utf8")));
-    return new Map(records.map((record) => [record.id, record]));
+    const entries = indexSchema.parse(JSON.parse(await readFile(path, "utf8")));
+    return new Map(entries.map((entry) => [entry.record.id, entry]));
   } catch {
     return new Map(); // missing or damaged: the folders know everything
   }
 }
+
+/** When a file was written last; undefined when there is none. */
+const stampOf = async (path: string): Promise<number | undefined> =>
+  (await stat(path).catch(() => undefined))?.mtimeMs;
 
 /** How many steps there are; a line cut off by a kill does not count. */
 async function readRows(path: string): Promise<MetricsRow[]> {
@@ -103,6 +110,7 @@ export interface JobStore {
   /** Changes what is not worth a write of its own, such as progress. */
   touch(record: JobRecord): void;
   remove(id: string): Promise<void>;
+  /** Without rows: waits until those before are written. */
   addMetrics(id: string, rows: readonly MetricsRow[]): Promise<void>;
   metrics(id: string): Promise<MetricsRow[]>;
   clearMetrics(id: string): Promise<void>;
@@ -119,15 +127,18 @@ export async function openJobStore(root: string): Promise<JobStore> {
   await mkdir(jobs, { recursive: true });
   const indexed = await readIndex(indexPath);
   const records = new Map<string, JobRecord>();
+  const stamps = new Map<string, number>();
   const damaged: string[] = [];
   const folder = (id: string): string => join(jobs, id);
   for (const id of (await readdir(jobs)).filter(isJobId)) {
     const known = indexed.get(id);
+    const path = join(folder(id), "job.json");
+    const stamp = await stampOf(path);
     try {
-      records.set(id, known && isSettled(known) ? known : await readRecord(join(folder(id), "job.json")));
+      records.set(id, known && known.stamp === stamp ? known.record : await readRecord(path));
+      if (stamp !== undefined) stamps.set(id, stamp);
     } catch (error) {
-      if (known) records.set(id, known);
-      else damaged.push((error as Error).message);
+      damaged.push((error as Error).message);
     }
   }
 
@@ -146,7 +157,12 @@ export async function openJobStore(root: string): Promise<JobStore> {
   let indexDue: NodeJS.Timeout | undefined;
   const newestFirst = (): JobRecord[] => [...records.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
   const writeIndex = (): Promise<void> =>
-    inOrder("index", () => writeFileAtomic(indexPath, json(newestFirst().filter(isSettled))));
+    inOrder("index", () => {
+      const entries = newestFirst()
+        .filter(isSettled)
+        .map((record) => ({ stamp: stamps.get(record.id) ?? 0, record }));
+      return writeFileAtomic(indexPath, json(entries));
+    });
   const indexSoon = (): void => {
     indexDue ??= setTimeout(() => {
       indexDue = undefined;
@@ -164,7 +180,9 @@ export async function openJobStore(root: string): Promise<JobStore> {
       await inOrder(record.id, async () => {
         if (!records.has(record.id)) return; // removed meanwhile
         await mkdir(folder(record.id), { recursive: true });
-        await writeFileAtomic(join(folder(record.id), "job.json"), json(records.get(record.id)));
+        const path = join(folder(record.id), "job.json");
+        await writeFileAtomic(path, json(records.get(record.id)));
+        stamps.set(record.id, (await stampOf(path)) ?? 0);
       });
       if (isSettled(record)) indexSoon();
     },
@@ -173,12 +191,15 @@ export async function openJobStore(root: string): Promise<JobStore> {
     },
     async remove(id) {
       records.delete(id);
+      stamps.delete(id);
       await inOrder(id, () => rm(folder(id), { recursive: true, force: true }));
       indexSoon();
     },
     addMetrics: (id, rows) =>
       inOrder(`${id} metrics`, () =>
-        appendFile(join(folder(id), METRICS), rows.map((row) => `${JSON.stringify(row)}\n`).join("")),
+        rows.length === 0
+          ? Promise.resolve()
+          : appendFile(join(folder(id), METRICS), rows.map((row) => `${JSON.stringify(row)}\n`).join("")),
       ),
     metrics: (id) => readRows(join(folder(id), METRICS)),
     clearMetrics: (id) => inOrder(`${id} metrics`, () => rm(join(folder(id), METRICS), { force: true })),

@@ -86,6 +86,10 @@ export async function openUploads(root: string, limits: UploadLimits = UPLOAD_LI
   };
 }
 
+/** Bytes of all bodies that are being received; beyond the budget, new ones are asked to come later. */
+let receiving = 0;
+const BUDGET = 128 * 2 ** 20;
+
 /** The body of a request, as long as it keeps to the limits. */
 export async function readBody(request: Request, { bytes, seconds }: UploadLimits): Promise<Uint8Array> {
   const tooLarge = (): HttpError => new HttpError(413, `expected at most ${bytes} bytes`);
@@ -105,14 +109,20 @@ export async function readBody(request: Request, { bytes, seconds }: UploadLimit
       if (late) throw new HttpError(408, `expected the whole body within ${seconds} s`);
       if (done) break;
       size += value.length;
+      receiving += value.length;
       if (size > bytes) {
         reader.cancel().catch(() => {});
         throw tooLarge();
+      }
+      if (receiving > BUDGET) {
+        reader.cancel().catch(() => {});
+        throw new HttpError(503, "too much is being uploaded at this moment; try again");
       }
       chunks.push(value);
     }
   } finally {
     clearTimeout(timer);
+    receiving -= size;
   }
   if (size === 0) throw new HttpError(400, "expected a body, got an empty one");
   return Buffer.concat(chunks, size);

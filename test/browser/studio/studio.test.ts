@@ -156,6 +156,38 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     await page.getByText("The root is 1.4142.").waitFor();
   }, 90_000);
 
+  it("takes the settings of an earlier job, and a picture that is dropped", async () => {
+    const { hash } = await s.sample("shapes");
+    const options = { strength: 0.25, passes: 7 };
+    const job = await s.add({ tool: "demo", task: "run", inputs: { image: hash }, options });
+    await s.settled(job.id);
+    await page.goto(`${s.studio.url}#/job/${job.id}`);
+    await page.getByRole("link", { name: "Use these settings" }).click();
+    await page.getByLabel("Passes", { exact: true }).waitFor();
+    expect(await page.getByLabel("Passes", { exact: true }).inputValue()).toBe("7");
+    expect(await page.getByLabel("Strength", { exact: true }).inputValue()).toBe("0.25");
+    const shown = () => page.getByAltText("Image").getAttribute("src");
+    expect(await shown()).toContain(hash);
+    const png = await sharp({ create: { width: 9, height: 9, channels: 3, background: "red" } })
+      .png()
+      .toBuffer();
+    const transfer = await page.evaluateHandle(
+      (bytes) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(bytes)], "red.png", { type: "image/png" }));
+        return data;
+      },
+      [...png],
+    );
+    await page.locator("label.drop").dispatchEvent("drop", { dataTransfer: transfer });
+    await page.waitForFunction(
+      (old) => !document.querySelector("label.drop img")?.getAttribute("src")?.includes(old),
+      hash,
+    );
+    await page.getByRole("button", { name: "Run", exact: true }).click();
+    await panel("done").locator("h2 a").first().waitFor();
+  }, 60_000);
+
   it("says what is wrong with what was asked", async () => {
     await page.goto(`${s.studio.url}#/system/demo/run`);
     await page.reload();
