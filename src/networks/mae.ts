@@ -55,7 +55,7 @@ export function randomMasking(noise: Tensor, ratio: number): Masking {
 }
 
 /** Rows of x [N, L, D] by indices [N, K], each sample its own: [N, K, D]. */
-function rowsAt(x: Tensor, indices: Tensor): Tensor {
+export function rowsAt(x: Tensor, indices: Tensor): Tensor {
   const [samples, length, dim] = x.shape as [number, number, number];
   const first = arange(0, samples * length, length).unsqueeze(1); // [N, 1]
   return gather(x.reshape([samples * length, dim]), indices.add(first));

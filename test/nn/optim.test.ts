@@ -8,6 +8,7 @@ import {
   constantDecay,
   cosineDecay,
   globalNorm,
+  lars,
   normsByPath,
   type Optimizer,
   piecewiseConstant,
@@ -88,6 +89,28 @@ describe("optimisers follow their published update rules", () => {
   });
   it("AdamW with decoupled weight decay", async () => {
     close(await run(adamW({ learningRate: 0.05, weightDecay: 0.1 })), reference(adamRule(0.05, 0.1, true)));
+  });
+  it("LARS: steps of matrices in proportion to their norm, vectors by momentum alone", async () => {
+    const got = await run(lars({ learningRate: 2, momentum: 0.9, weightDecay: 0.01, trust: 0.1 }), 5);
+    close(
+      got.slice(0, 3),
+      reference((p, g, memory) => {
+        memory.m = 0.9 * memory.m! + g;
+        return p - 2 * memory.m;
+      }).slice(0, 3),
+    );
+    let [b, velocity] = [
+      [0.5, -0.25],
+      [0, 0],
+    ];
+    const norm = (v: readonly number[]): number => Math.hypot(...v);
+    for (let step = 0; step < 5; step++) {
+      const g = b.map((p, i) => Math.sin(step * 5 + 3 + i) + 0.01 * p);
+      const ratio = (0.1 * norm(b)) / norm(g);
+      velocity = velocity.map((v, i) => 0.9 * v + ratio * g[i]!);
+      b = b.map((p, i) => p - 2 * velocity[i]!);
+    }
+    close(got.slice(3), b);
   });
   it("AdamW stays accurate after a thousand steps", async () => {
     close(await run(adamW({ learningRate: 1e-3 }), 1000), reference(adamRule(1e-3, 0.01, true), 1000), 2e-5);

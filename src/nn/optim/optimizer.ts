@@ -42,6 +42,8 @@ export interface Optimizer {
 export interface UpdateRule {
   readonly name: string;
   readonly slots: readonly string[];
+  /** The rule looks at a parameter as a whole (its norm), so parameters are never updated together. */
+  readonly whole?: boolean;
   update(
     p: Tensor,
     g: Tensor,
@@ -74,13 +76,14 @@ function bundle(
   leaves: ReadonlyMap<string, Tensor>,
   groups: readonly ParameterGroup[],
   decay: number,
+  whole: boolean,
 ): Bundle[] {
   const bundles = new Map<string, Bundle>();
   for (const [path, p] of leaves) {
     const group = groups.find((candidate) => candidate.match(path, p));
     const [rateScale, weightDecay] = [group?.rateScale ?? 1, group?.weightDecay ?? decay];
     if (!trained(p) || rateScale === 0) continue;
-    const key = p.size <= SMALL ? `${p.dtype} ${rateScale} ${weightDecay}` : path;
+    const key = p.size <= SMALL && !whole ? `${p.dtype} ${rateScale} ${weightDecay}` : path;
     const found = bundles.get(key);
     if (found) found.paths.push(path);
     else bundles.set(key, { paths: [path], rateScale, weightDecay });
@@ -134,7 +137,12 @@ export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Opti
       assertSamePaths([...before.keys()], [...slopes.keys()]);
       const slots = new Map(rule.slots.map((slot) => [slot, new Map(treeEntries(state.slots[slot]))]));
       const after = new Map(before);
-      for (const { paths, rateScale, weightDecay: decay } of bundle(before, groups, weightDecay)) {
+      for (const { paths, rateScale, weightDecay: decay } of bundle(
+        before,
+        groups,
+        weightDecay,
+        rule.whole ?? false,
+      )) {
         const pick = (values: ReadonlyMap<string, Tensor>): Tensor[] =>
           paths.map((path) => values.get(path)!);
         const memory = Object.fromEntries([...slots].map(([slot, values]) => [slot, packed(pick(values))]));

@@ -1,6 +1,6 @@
-/** SGD, Adam and AdamW. */
+/** SGD, LARS, Adam and AdamW. */
 import { ArgumentError } from "../../errors.ts";
-import { asTensor, type Tensor } from "../../tensor/index.ts";
+import { asTensor, type Tensor, where } from "../../tensor/index.ts";
 import { makeOptimizer, type Optimizer, type OptimizerOptions, type UpdateRule } from "./optimizer.ts";
 
 export interface SgdOptions extends OptimizerOptions {
@@ -21,6 +21,47 @@ export function sgd(options: SgdOptions): Optimizer {
       const velocity = slots.momentum!.mul(momentum).add(gradient);
       const direction = nesterov ? gradient.add(velocity.mul(momentum)) : velocity;
       return { p: p.sub(direction.mul(rate)), slots: { momentum: velocity } };
+    },
+  };
+  return makeOptimizer(rule, options);
+}
+
+export interface LarsOptions extends OptimizerOptions {
+  /** Default 0.9. */
+  readonly momentum?: number;
+  /** Length of a step over that of the parameter, at a learning rate of 1. Default 0.001. */
+  readonly trust?: number;
+}
+
+/**
+ * LARS (You et al. 2017): momentum with a step for each matrix that is in proportion to its norm. Vectors (biases,
+ * norms) are neither scaled nor decayed, as in linear probing (He et al. 2022).
+ */
+export function lars(options: LarsOptions): Optimizer {
+  const { momentum = 0.9, trust = 0.001 } = options;
+  if (!(momentum >= 0 && momentum < 1 && trust > 0))
+    throw new ArgumentError(
+      `lars: expected a momentum in [0, 1) and positive trust, got ${momentum}, ${trust}`,
+    );
+  const length = (x: Tensor): Tensor => x.square().sum().sqrt();
+  const rule: UpdateRule = {
+    name: "lars",
+    slots: ["momentum"],
+    whole: true,
+    update(p, g, slots, { rate, weightDecay }) {
+      let direction = g;
+      if (p.rank > 1) {
+        const decayed = weightDecay ? g.add(p.mul(weightDecay)) : g;
+        const [own, step] = [length(p), length(decayed)];
+        const ratio = where(
+          own.mul(step).greater(0),
+          own.mul(trust).div(step.maximum(1e-30)),
+          asTensor(1, "f32"),
+        );
+        direction = decayed.mul(ratio);
+      }
+      const velocity = slots.momentum!.mul(momentum).add(direction);
+      return { p: p.sub(velocity.mul(rate)), slots: { momentum: velocity } };
     },
   };
   return makeOptimizer(rule, options);
