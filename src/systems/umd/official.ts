@@ -1,0 +1,192 @@
+/**
+ * Published weights of what UMD is compared with: DiT and MAE as Meta released them, as safetensors with their own
+ * names. A DiT or an MAE encoder loads as a network of its own; an MAE encoder also begins a UMD encoder.
+ */
+import { ArgumentError, FormatError, TreeError } from "../../errors.ts";
+import {
+  type DiTConfig,
+  DiTTransformer2DModel,
+  diffusersFromMeta,
+  isMetaDiT,
+  VisionTransformer,
+  type ViTConfig,
+} from "../../networks/index.ts";
+import { blankRng, loadParameters, mapParameters } from "../../nn/index.ts";
+import { type Tensor, zeros } from "../../tensor/index.ts";
+import { readWeights } from "./checkpoint.ts";
+import type { UMD } from "./model.ts";
+
+export type Weights = ReadonlyMap<string, Tensor>;
+
+export type Published =
+  | { readonly kind: "dit"; readonly model: DiTTransformer2DModel }
+  | { readonly kind: "mae"; readonly model: VisionTransformer };
+
+/** Whether weights are spelled as those of an MAE encoder. */
+export const isMetaMAE = (keys: Iterable<string>): boolean => {
+  const known = new Set(keys);
+  return ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"].every((key) =>
+    known.has(key),
+  );
+};
+
+function shapeOf(weights: Weights, key: string): readonly number[] {
+  const weight = weights.get(key);
+  if (!weight) throw new FormatError(`published weights: missing "${key}"`);
+  return weight.shape;
+}
+
+const layersOf = (weights: Weights): number =>
+  Math.max(-1, ...[...weights.keys()].map((key) => Number(/^blocks\.(\d+)\./.exec(key)?.[1] ?? -1))) + 1;
+
+/** Side of the square grid of so many positions. */
+function sideOf(positions: number): number {
+  const side = Math.sqrt(positions);
+  if (!Number.isInteger(side))
+    throw new FormatError(`published weights: ${positions} positions are no square grid`);
+  return side;
+}
+
+/** Width of a head by width of the model: 64, and 72 for XL and 80 for H. */
+const headDimOf = (dim: number): number =>
+  dim === 1152 ? 72 : dim === 1280 ? 80 : dim % 64 === 0 ? 64 : dim;
+
+/** Sizes of a DiT by the shapes of its weights. `heads` where the width of a head is not the published one. */
+export function metaDiTConfig(weights: Weights, heads?: number): DiTConfig {
+  const [dim, inChannels, patchSize] = shapeOf(weights, "x_embedder.proj.weight") as [number, number, number];
+  const [outputs] = shapeOf(weights, "final_layer.linear.weight") as [number];
+  const [entries] = shapeOf(weights, "y_embedder.embedding_table.weight") as [number];
+  const [, positions] = shapeOf(weights, "pos_embed") as [number, number];
+  const headDim = heads === undefined ? headDimOf(dim) : dim / heads;
+  return {
+    sampleSize: sideOf(positions) * patchSize,
+    patchSize,
+    inChannels,
+    outChannels: outputs / patchSize ** 2,
+    layers: layersOf(weights),
+    heads: dim / headDim,
+    headDim,
+    classes: entries - 1,
+    nullClass: true,
+    freqShift: 0,
+    mlpNormEps: 1e-6,
+    attentionBias: true,
+    activation: "geluTanh",
+    dropout: 0,
+    sharedEmbedding: true,
+  };
+}
+
+/** Sizes of an MAE encoder by the shapes of its weights. */
+export function metaMAEConfig(weights: Weights, heads?: number): ViTConfig {
+  const [dim, inChannels, patchSize] = shapeOf(weights, "patch_embed.proj.weight") as [
+    number,
+    number,
+    number,
+  ];
+  const [, positions] = shapeOf(weights, "pos_embed") as [number, number];
+  const [inner] = shapeOf(weights, "blocks.0.mlp.fc1.weight") as [number];
+  return {
+    imageSize: sideOf(positions - 1) * patchSize,
+    patchSize,
+    inChannels,
+    dim,
+    depth: layersOf(weights),
+    heads: heads ?? dim / headDimOf(dim),
+    mlpRatio: inner / dim,
+    eps: 1e-6,
+  };
+}
+
+/** A published network from its weights. The decoder of a whole MAE is left out. Throws `FormatError` for other weights. */
+export function publishedModel(weights: Weights, options: { readonly heads?: number } = {}): Published {
+  try {
+    if (isMetaDiT(weights.keys())) {
+      const config = metaDiTConfig(weights, options.heads);
+      const renamed = diffusersFromMeta(weights, { sharedEmbedding: true });
+      return { kind: "dit", model: loadParameters(new DiTTransformer2DModel(config, blankRng), renamed) };
+    }
+    if (isMetaMAE(weights.keys())) {
+      const blank = new VisionTransformer(metaMAEConfig(weights, options.heads), {}, blankRng);
+      const ignore = (key: string): boolean => key === "mask_token" || key.startsWith("decoder_");
+      return { kind: "mae", model: loadParameters(blank, weights, { ignore }) };
+    }
+  } catch (error) {
+    if (error instanceof TreeError)
+      throw new FormatError(`published weights: ${error.message}`, { cause: error });
+    throw error;
+  }
+  const some = [...weights.keys()].slice(0, 3).join(", ");
+  throw new FormatError(`published weights: neither a DiT nor an MAE by their names (${some}, …)`);
+}
+
+/** Reads a published network from safetensors. */
+export const openPublished = async (
+  path: string,
+  options: { readonly heads?: number } = {},
+): Promise<Published> => publishedModel((await readWeights(path)).weights, options);
+
+const KINDS = ["weight", "bias"] as const;
+
+/** An encoder of a UMD from one of MAE, key by key. */
+function encoderWeights(weights: Weights, { config, encoder }: UMD): Map<string, Tensor> {
+  const take = (key: string): Tensor => {
+    shapeOf(weights, key);
+    return weights.get(key)!;
+  };
+  const positions = take("pos_embed");
+  const cls = take("cls_token").add(positions.sliceAxis(1, 0, 1)); // [1, 1, D]
+  const out = new Map<string, Tensor>([
+    ["pos_embedding", positions.sliceAxis(1, 1)],
+    ["cls", cls.broadcastTo([1, config.classTokens, config.dim])],
+  ]);
+  for (const kind of KINDS) {
+    out.set(`embedding.proj.${kind}`, take(`patch_embed.proj.${kind}`));
+    out.set(`encoder_norm.${kind}`, take(`norm.${kind}`));
+  }
+  for (let i = 0; i < encoder.length; i++) {
+    const [theirs, ours] = [`blocks.${i}`, `encoder.${i}`];
+    for (const kind of KINDS) {
+      const qkv = take(`${theirs}.attn.qkv.${kind}`).split(3, 0);
+      for (const [k, name] of ["to_q", "to_k", "to_v"].entries())
+        out.set(`${ours}.attn.${name}.${kind}`, qkv[k]!);
+      out.set(`${ours}.attn.to_out.0.${kind}`, take(`${theirs}.attn.proj.${kind}`));
+      out.set(`${ours}.norm1.${kind}`, take(`${theirs}.norm1.${kind}`));
+      out.set(`${ours}.norm2.${kind}`, take(`${theirs}.norm2.${kind}`));
+      out.set(`${ours}.mlp.layers.0.${kind}`, take(`${theirs}.mlp.fc1.${kind}`));
+      out.set(`${ours}.mlp.layers.1.${kind}`, take(`${theirs}.mlp.fc2.${kind}`));
+    }
+  }
+  return out;
+}
+
+/**
+ * A UMD whose encoder is that of MAE: its gates open fully and its modulation does nothing yet, so that with one class
+ * token and the exact GELU it computes the same. Throws `ArgumentError` where sizes or the kind of conditioning differ.
+ */
+export function withMAEEncoder(model: UMD, weights: Weights): UMD {
+  const { config } = model;
+  const theirs = metaMAEConfig(weights, config.heads);
+  const ours = {
+    imageSize: config.size,
+    patchSize: config.patch,
+    inChannels: config.channels,
+    dim: config.dim,
+    depth: config.depth,
+  };
+  for (const [name, value] of Object.entries(ours))
+    if (theirs[name as keyof typeof ours] !== value)
+      throw new ArgumentError(
+        `UMD: the encoder of MAE has ${name} ${theirs[name as keyof typeof ours]}, this model has ${value}`,
+      );
+  if (config.conditioning !== "adaLN")
+    throw new ArgumentError("UMD: an encoder of MAE has no token for the condition: use adaLN");
+  const known = encoderWeights(weights, model);
+  const { dim } = config;
+  const open = zeros([2 * dim]).concat([zeros([dim]).add(1), zeros([2 * dim]), zeros([dim]).add(1)]);
+  return mapParameters(model, (parameter, key) => {
+    if (/^encoder\.\d+\.modulation\.bias$/.test(key)) return open;
+    if (/^encoder\.\d+\.modulation\.weight$/.test(key)) return zeros(parameter.shape);
+    return known.get(key) ?? parameter;
+  });
+}

@@ -1,0 +1,167 @@
+import { describe, expect, it } from "vitest";
+import { FormatError } from "../../../src/errors.ts";
+import {
+  type DiTTransformer2DModel,
+  initDiT,
+  initMaskedAutoencoder,
+  metaFromDiffusers,
+  VisionTransformer,
+} from "../../../src/networks/index.ts";
+import { blankRng, createRng, parameters } from "../../../src/nn/index.ts";
+import { PRESETS } from "../../../src/systems/umd/config.ts";
+import { linearProbeAccuracy } from "../../../src/systems/umd/linear-probe.ts";
+import { initUMD } from "../../../src/systems/umd/model.ts";
+import {
+  metaDiTConfig,
+  metaMAEConfig,
+  publishedModel,
+  withMAEEncoder,
+} from "../../../src/systems/umd/official.ts";
+import { createNoise, fromHost, type Tensor, zeros } from "../../../src/tensor/index.ts";
+
+const noise = createNoise("philox", 3);
+const normal = (shape: number[], purpose: string): Tensor =>
+  fromHost("f32", shape, noise.normal(shape, { sample: 0, purpose, step: 0 }));
+
+const mae = initMaskedAutoencoder(
+  {
+    imageSize: 16,
+    patchSize: 4,
+    inChannels: 3,
+    dim: 32,
+    depth: 2,
+    heads: 4,
+    mlpRatio: 4,
+    eps: 1e-6,
+    decoderDim: 16,
+    decoderDepth: 1,
+    decoderHeads: 2,
+    normPixLoss: false,
+  },
+  createRng(4),
+);
+
+describe("published weights", () => {
+  it("MAE: the encoder of a whole checkpoint loads, sizes by its shapes", async () => {
+    const weights = parameters(mae);
+    const published = publishedModel(weights, { heads: 4 });
+    expect(published.kind).toBe("mae");
+    const x = normal([2, 3, 16, 16], "x");
+    const all = fromHost(
+      "i64",
+      [2, 16],
+      BigInt64Array.from({ length: 32 }, (_, i) => BigInt(i % 16)),
+    );
+    const expected = mae.encode(x, { keep: all });
+    const got = (published.model as VisionTransformer).tokens(x);
+    expect(await got.sub(expected).abs().max().item()).toBeLessThan(1e-5);
+  });
+
+  it("MAE: a UMD encoder that begins with its weights computes the same", async () => {
+    const config = { ...PRESETS.smoke, classTokens: 1, activation: "gelu" } as const;
+    const model = withMAEEncoder(initUMD(config, 0), parameters(mae));
+    const x = normal([2, 3, 16, 16], "x");
+    const all = fromHost(
+      "i64",
+      [2, 16],
+      BigInt64Array.from({ length: 32 }, (_, i) => BigInt(i % 16)),
+    );
+    const theirs = mae.encode(x, { keep: all });
+    const { tokens, representation } = model.encode({ x, t: zeros([2]) });
+    expect(await tokens.sub(theirs.sliceAxis(1, 1)).abs().max().item()).toBeLessThan(1e-4);
+    expect(await representation.sub(theirs.select(1, 0)).abs().max().item()).toBeLessThan(1e-4);
+    expect(() => withMAEEncoder(initUMD(PRESETS.mini, 0), parameters(mae))).toThrow(
+      /imageSize 16, this model has 24/,
+    );
+    const token = { ...config, conditioning: "token" } as const;
+    expect(() => withMAEEncoder(initUMD(token, 0), parameters(mae))).toThrow(/use adaLN/);
+  });
+
+  it("DiT: loads from the authors' names, sizes by its shapes", async () => {
+    const config = {
+      sampleSize: 8,
+      patchSize: 2,
+      inChannels: 4,
+      outChannels: 8,
+      layers: 2,
+      heads: 2,
+      headDim: 8,
+      classes: 5,
+      nullClass: true,
+      freqShift: 0,
+      mlpNormEps: 1e-6,
+      attentionBias: true,
+      activation: "geluTanh",
+      dropout: 0,
+      sharedEmbedding: true,
+    } as const;
+    const model = initDiT(config, createRng(1));
+    const weights = await metaFromDiffusers(parameters(model), 4);
+    expect(metaDiTConfig(weights, 2)).toEqual(config);
+    const published = publishedModel(weights, { heads: 2 });
+    expect(published.kind).toBe("dit");
+    const [x, t, y] = [
+      normal([1, 4, 8, 8], "z"),
+      fromHost("f32", [1], Float32Array.of(9)),
+      fromHost("i32", [1], Int32Array.of(3)),
+    ];
+    const got = (published.model as DiTTransformer2DModel).call(x, t, y);
+    expect(await got.toArray()).toEqual(await model.call(x, t, y).toArray());
+  });
+
+  it("the released sizes are known by their shapes", () => {
+    const shapes = (entries: Record<string, number[]>): Map<string, Tensor> =>
+      new Map(Object.entries(entries).map(([key, shape]) => [key, zeros(shape)]));
+    const xl = shapes({
+      "x_embedder.proj.weight": [1152, 4, 2, 2],
+      "final_layer.linear.weight": [32, 1152],
+      "y_embedder.embedding_table.weight": [1001, 1152],
+      pos_embed: [1, 256, 1152],
+      "blocks.27.attn.qkv.weight": [3456, 1152],
+    });
+    expect(metaDiTConfig(xl)).toMatchObject({
+      sampleSize: 32,
+      layers: 28,
+      heads: 16,
+      headDim: 72,
+      outChannels: 8,
+      classes: 1000,
+    });
+    const base = shapes({
+      "patch_embed.proj.weight": [768, 3, 16, 16],
+      pos_embed: [1, 197, 768],
+      "blocks.0.mlp.fc1.weight": [3072, 768],
+      "blocks.11.norm1.weight": [768],
+    });
+    expect(metaMAEConfig(base)).toMatchObject({ imageSize: 224, depth: 12, heads: 12, mlpRatio: 4 });
+  });
+
+  it("names what is missing and what is something else", () => {
+    expect(() => publishedModel(new Map([["unet.conv.weight", zeros([1])]]))).toThrow(
+      /neither a DiT nor an MAE.*unet\.conv/,
+    );
+    const short = new Map(parameters(new VisionTransformer(metaMAEConfig(parameters(mae), 4), {}, blankRng)));
+    short.delete("blocks.1.mlp.fc2.bias");
+    expect(() => publishedModel(short, { heads: 4 })).toThrow(FormatError);
+    expect(() => publishedModel(short, { heads: 4 })).toThrow(/missing "blocks\.1\.mlp\.fc2\.bias"/);
+  });
+});
+
+describe("full linear probe", () => {
+  it("learns separable features, and nothing from noise", async () => {
+    const clouds = (count: number, gap: number, purpose: string) => {
+      const values = noise.normal([count, 6], { sample: 0, purpose, step: 0 });
+      const labels = Int32Array.from({ length: count }, (_, i) => i % 3);
+      return {
+        rows: Float32Array.from(values, (v, at) => v + (at % 6 === labels[Math.floor(at / 6)]! ? gap : 0)),
+        width: 6,
+        labels,
+      };
+    };
+    const options = { classes: 3, epochs: 40, batch: 64, learningRate: 0.1 * 1000, seed: 0, threads: 1 };
+    expect(await linearProbeAccuracy(clouds(256, 8, "a"), clouds(150, 8, "b"), options)).toBeGreaterThan(
+      0.97,
+    );
+    expect(await linearProbeAccuracy(clouds(256, 0, "a"), clouds(150, 0, "b"), options)).toBeLessThan(0.5);
+  });
+});
