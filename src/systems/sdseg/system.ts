@@ -292,6 +292,7 @@ export const sdseg: System = {
   samples: [1, 2, 3].map((index) => ({
     name: `lesion-${index}`,
     label: `Lesions ${index}`,
+    checkpoint: "lesions",
     make: async () => (await import("./in-page.ts")).lesionPicture(index),
   })),
   inPage: {

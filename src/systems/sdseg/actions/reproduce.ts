@@ -2,21 +2,12 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Dataset, subset } from "../../../data/index.ts";
-import { encodePicture, type Picture, writeFileAtomic } from "../../../io/index.ts";
-import { grid, lineChart, overlay, reportHtml, type Section, tableMarkdown } from "../../../report/index.ts";
+import { encodePicture, writeFileAtomic } from "../../../io/index.ts";
+import type { Section } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { diffusionPredictor, plainPredictor } from "../baselines.ts";
 import { saveSDSeg } from "../checkpoint.ts";
-import {
-  honestSentence,
-  scoreTable,
-  stabilityTable,
-  timeTable,
-  type Verdict,
-  verdicts,
-  verdictTable,
-} from "../claims.ts";
-import { predictWith } from "../evaluate.ts";
+import { honestSentence, type Verdict, verdicts } from "../claims.ts";
 import {
   dataOf,
   type ExperimentOptions,
@@ -26,9 +17,7 @@ import {
   trainedVariant,
   VARIANTS,
 } from "../experiments.ts";
-import { openSegmenter } from "../infer.ts";
 import {
-  CURVE_STEPS,
   type MeasureOptions,
   measureCeiling,
   measureModel,
@@ -41,6 +30,7 @@ import {
   type Times,
 } from "../measure.ts";
 import type { SDSeg } from "../model.ts";
+import { examples, stepsChart, tablesOf, writeFindings } from "../results.ts";
 import type { Sample } from "../samples.ts";
 import { hasSet, KNOWN_SETS, knownSet } from "../sets.ts";
 import type { Stability } from "../stability.ts";
@@ -82,11 +72,6 @@ async function setsOf({ data }: ReproduceActionOptions): Promise<string[]> {
   return ["lesions", ...real];
 }
 
-/** The models of one set that are compared. */
-interface Contestants {
-  readonly models: ReadonlyMap<string, SDSeg>;
-}
-
 async function testSplit(
   set: string,
   data: ReturnType<typeof dataOf>,
@@ -104,7 +89,7 @@ async function testSplit(
 /** Everything that is measured on one set. */
 async function* measureSet(
   set: string,
-  { models }: Contestants,
+  models: ReadonlyMap<string, SDSeg>,
   given: { options: ReproduceActionOptions; experiment: ExperimentOptions; data: ReturnType<typeof dataOf> },
 ): AsyncGenerator<ActionEvent, { results: SetResults; times: Times }> {
   const { options, experiment, data } = given;
@@ -157,55 +142,6 @@ async function* measureSet(
   const times = await kept.get("times", () => measureTimes(method, first));
   const ceiling = await measureCeiling(measure, method);
   return { results: { pictures: test.length, ceiling, scores, stability }, times };
-}
-
-/** Dice against steps, for both weights of the latent loss and both spacings. */
-function stepsChart(set: string, { scores }: SetResults): string {
-  const curve = (variant: string, spacing: string) => {
-    const steps = CURVE_STEPS.filter((s) => scores[`${variant} ddim-${s} ${spacing}`]);
-    return {
-      name: `${variant}, ${spacing}`,
-      x: [1, ...steps],
-      y: [
-        scores[`${variant} direct`]!.dice,
-        ...steps.map((s) => scores[`${variant} ddim-${s} ${spacing}`]!.dice),
-      ],
-    };
-  };
-  const series = ["lambda-1", "lambda-0"].flatMap((v) => ["leading", "trailing"].map((s) => curve(v, s)));
-  return lineChart(series, {
-    title: set,
-    xLabel: "steps (1: direct)",
-    yLabel: "Dice",
-    logX: true,
-    dots: true,
-  });
-}
-
-/** Picture, truth, one step, fifty steps: the first four of the test split that have foreground. */
-async function examples(model: SDSeg, test: Dataset<Sample>): Promise<Picture> {
-  const segmenter = openSegmenter(model);
-  const rows: Picture[] = [];
-  try {
-    for (let i = 0; i < test.length && rows.length < 16; i++) {
-      const sample = await test.get(i);
-      if (!sample.labels.some((label) => label > 0)) continue;
-      const { width, height } = sample;
-      const gray = Uint8Array.from(sample.image.subarray(0, width * height), (v) =>
-        Math.round((v + 1) * 127.5),
-      );
-      const picture = { width, height, channels: 1, data: gray };
-      const [direct] = await predictWith(segmenter)([sample]);
-      const [ddim] = await predictWith(segmenter, { mode: "ddim", steps: 50 })([sample]);
-      rows.push(
-        picture,
-        ...[sample.labels, direct!.mask, ddim!.mask].map((labels) => overlay(picture, labels)),
-      );
-    }
-  } finally {
-    await segmenter.close();
-  }
-  return grid(rows, { columns: 4, scale: rows[0]!.width < 128 ? 2 : 1 });
 }
 
 const TITLES: Readonly<Record<string, string>> = {
@@ -271,7 +207,7 @@ export async function* reproduceAction(
         yield* shown(trainedVariant(set, variant, base, data, experiment), () => experiment.steps(set)),
       );
     yield* ship(set, models.get("lambda-1")!, experiment);
-    const measured = yield* measureSet(set, { models }, { options, experiment, data });
+    const measured = yield* measureSet(set, models, { options, experiment, data });
     const title = TITLES[set] ?? set;
     results.set(title, measured.results);
     times.set(title, measured.times);
@@ -287,61 +223,17 @@ export async function* reproduceAction(
       about: `${title}: picture, truth, one step, fifty steps`,
     };
   }
-  return yield* writeResults(options, { results, times, found, sections });
-}
-
-interface Findings {
-  readonly results: ReadonlyMap<string, SetResults>;
-  readonly times: ReadonlyMap<string, Times>;
-  readonly found: ReadonlyMap<string, readonly Verdict[]>;
-  readonly sections: readonly Section[];
-}
-
-async function* writeResults(
-  options: ReproduceActionOptions,
-  { results, times, found, sections }: Findings,
-): AsyncGenerator<ActionEvent, ActionResult> {
-  const tables = {
-    "Pass rules": verdictTable(found),
-    "Dice and IoU on the test splits": scoreTable(results),
-    "Spread over seeds": stabilityTable(results),
-    "Times of one picture": timeTable(times),
-  };
-  const sentence = honestSentence(results);
   const date = new Date().toISOString().slice(0, 10);
-  const counts = [...results].map(([set, { pictures }]) => `${set} ${pictures}`).join(", ");
-  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on lesions, ${date}. Test pictures: ${counts}. Command: tweedie reproduce sdseg --data DIR --steps ${options.steps} --test ${options.test}.`;
-  const texts = Object.entries(tables).map(([title, table]) => `## ${title}\n\n${tableMarkdown(table)}\n`);
-  await writeFileAtomic(
-    join(options.out, "results.md"),
-    Buffer.from(`# SDSeg, measured\n\n${how}\n\n${sentence}\n\n${texts.join("\n")}`),
-  );
-  const json = {
-    how,
-    date,
-    results: Object.fromEntries(results),
-    times: Object.fromEntries(times),
-    verdicts: Object.fromEntries(found),
-  };
-  await writeFileAtomic(join(options.out, "results.json"), Buffer.from(`${JSON.stringify(json, null, 1)}\n`));
-  const all: Section[] = [
-    { text: how },
-    { text: sentence },
-    ...Object.entries(tables).flatMap(([heading, table]): Section[] => [{ heading }, { table }]),
-    { heading: "Figures" },
-    ...sections,
-  ];
-  await writeFileAtomic(
-    join(options.out, "report.html"),
-    Buffer.from(await reportHtml({ title: "SDSeg, measured", sections: all })),
-  );
-  yield { type: "table", title: "Pass rules", table: tables["Pass rules"] };
-  for (const name of ["results.md", "results.json", "report.html"])
+  const counts = [...results].map(([title, { pictures }]) => `${title} ${pictures}`).join(", ");
+  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on lesions and ${experiment.steps("")} on the others, ${date}. Test pictures: ${counts}. Command: tweedie reproduce sdseg --data DIR --steps ${options.steps} --test ${options.test}.`;
+  const findings = { results, times, found, sections, how };
+  for (const name of await writeFindings(options.out, findings))
     yield { type: "file", path: join(options.out, name), about: "what was measured" };
+  yield { type: "table", title: "Pass rules", table: tablesOf(findings)["Pass rules"]! };
   const rules = [...found.values()].flat();
   const holding = rules.filter(({ holds }) => holds).length;
   return {
-    summary: `${holding} of ${rules.length} rules hold. ${sentence}`,
+    summary: `${holding} of ${rules.length} rules hold. ${honestSentence(results)}`,
     metrics: { rules: rules.length, holding },
   };
 }
