@@ -1,5 +1,5 @@
 /**
- * A small convolutional classifier of grey pictures whose 64 features stand in for Inception's where pictures are small:
+ * A small convolutional classifier whose 64 features stand in for Inception's where pictures are small:
  * the distances computed with them are FID-like, comparable among themselves and with no published number.
  */
 import { createHash } from "node:crypto";
@@ -20,7 +20,7 @@ import {
   type TrainEvent,
   train,
 } from "../nn/index.ts";
-import { fromHost, jit, oneHot, type Tensor } from "../tensor/index.ts";
+import { concat, fromHost, jit, oneHot, select, split, type Tensor } from "../tensor/index.ts";
 import type { Recipe } from "./recipe.ts";
 import { SampleTable } from "./sample-table.ts";
 
@@ -28,8 +28,14 @@ export interface FeatureNetworkConfig {
   /** Height and width of the pictures, a multiple of 4. */
   readonly size: number;
   readonly channels: number;
+  /** Number of scores: the classes, or of several questions the classes of all. */
   readonly classes: number;
+  /** Classes of each question, when there are several. Default: one question. */
+  readonly heads?: readonly number[];
 }
+
+/** Classes of each question that a network answers. */
+export const headsOf = ({ classes, heads = [classes] }: FeatureNetworkConfig): readonly number[] => heads;
 
 /** Width of the features. */
 export const FEATURES = 64;
@@ -46,6 +52,9 @@ export class FeatureNetwork extends Module {
   constructor(config: FeatureNetworkConfig, rng: Rng) {
     super();
     const { size, channels, classes } = config;
+    const answers = headsOf(config).reduce((sum, n) => sum + n, 0);
+    if (answers !== classes)
+      throw new ArgumentError(`FeatureNetwork: heads of ${answers} classes, ${classes} are declared`);
     if (size % 4 !== 0)
       throw new ArgumentError(`FeatureNetwork: expected a size divisible by 4, got ${size}`);
     this.config = config;
@@ -71,7 +80,10 @@ export class FeatureNetwork extends Module {
   }
 }
 
-/** Pictures in [-1, 1] with integer labels [N]. */
+/** Scores [N, classes] as one tensor per question. */
+const perHead = (config: FeatureNetworkConfig, scores: Tensor): Tensor[] => split(scores, headsOf(config), 1);
+
+/** Pictures in [-1, 1] with integer labels [N], or [N, heads] for several questions. */
 export interface LabelledBatch {
   readonly x: Tensor;
   readonly labels: Tensor;
@@ -88,8 +100,14 @@ export interface TrainFeatureOptions {
 
 /** Trains a classifier with cross entropy. */
 export function trainFeatureNetwork({ config, batch, steps, seed, threads }: TrainFeatureOptions) {
+  const heads = headsOf(config);
   const loss = (model: FeatureNetwork, { x, labels }: LabelledBatch): Tensor =>
-    model.call(x).logSoftmax(-1).mul(oneHot(labels, config.classes)).sum(-1).mean().neg();
+    perHead(config, model.call(x))
+      .map((scores, k) => {
+        const truth = labels.rank === 1 ? labels : select(labels, 1, k);
+        return scores.logSoftmax(-1).mul(oneHot(truth, heads[k]!)).sum(-1).mean().neg();
+      })
+      .reduce((sum, part) => sum.add(part));
   return train({
     model: new FeatureNetwork(config, createRng(seed)),
     loss,
@@ -143,6 +161,7 @@ export interface ExtractedFeatures {
   /** Probability of each class, row-major. // [N, classes] */
   readonly probabilities: Float32Array;
   readonly classes: number;
+  readonly heads: readonly number[];
 }
 
 /** Features and class probabilities of many pictures, `values` [N, C, H, W] flat, in batches of one size. */
@@ -152,13 +171,15 @@ export async function extractFeatures(
   batch = 250,
 ): Promise<ExtractedFeatures> {
   const { size, channels, classes } = network.config;
+  const heads = headsOf(network.config);
   const plane = channels * size * size;
   const count = values.length / plane;
   if (!Number.isInteger(count) || count === 0)
     throw new ShapeError(`extractFeatures: ${values.length} values are no pictures of ${plane}`);
   const run = jit((net: FeatureNetwork, x: Tensor) => {
     const features = net.features(x);
-    return { features, probabilities: net.classifier.call(features).softmax(-1) };
+    const answers = perHead(net.config, net.classifier.call(features)).map((scores) => scores.softmax(-1));
+    return { features, probabilities: concat(answers[0]!, answers.slice(1), 1) };
   });
   const features = new SampleTable(FEATURES);
   const probabilities = new Float32Array(count * classes);
@@ -173,19 +194,21 @@ export async function extractFeatures(
   } finally {
     await run.close();
   }
-  return { features, probabilities, classes };
+  return { features, probabilities, classes, heads };
 }
 
-/** Share of pictures whose likeliest class is their label. */
+/** Share of right answers to a question: pictures whose likeliest class is their label, one label per question. */
 export function labelAgreement(
-  { probabilities, classes }: ExtractedFeatures,
+  { probabilities, classes, heads }: ExtractedFeatures,
   labels: ArrayLike<number>,
+  head = 0,
 ): number {
   const count = probabilities.length / classes;
+  const first = heads.slice(0, head).reduce((sum, n) => sum + n, 0);
   let right = 0;
   for (let i = 0; i < count; i++) {
-    const row = probabilities.subarray(i * classes, (i + 1) * classes);
-    if (row.indexOf(Math.max(...row)) === labels[i]) right++;
+    const row = probabilities.subarray(i * classes + first, i * classes + first + heads[head]!);
+    if (row.indexOf(Math.max(...row)) === labels[i * heads.length + head]) right++;
   }
   return right / count;
 }
