@@ -167,27 +167,21 @@ export function timeTable(times: ReadonlyMap<string, Times>): Table {
 
 /** The sentence that follows from the control and the plain U-Net, whichever way it goes. */
 export function honestSentence(results: ReadonlyMap<string, SetResults>): string {
-  const parts = [...results].map(([set, { scores }]) => {
+  const parts = [...results].flatMap(([set, { scores }]) => {
     const [one, image, plain] = ["lambda-1 direct", "image-only", "plain U-Net"].map(
       (way) => scores[way]?.dice,
     );
-    const shown = (x: number | undefined): string => (x === undefined ? "not measured" : number(x));
-    return {
-      set,
-      text: `${set}: ${shown(one)} against ${shown(image)} and ${shown(plain)}`,
-      one,
-      image,
-      plain,
-    };
+    if (one === undefined || image === undefined || plain === undefined) return [];
+    const text = `${set}: ${number(one)} against ${number(image)} and ${number(plain)}`;
+    return [{ set, text, better: one >= image && one >= plain }];
   });
-  const better = parts
-    .filter(({ one, image, plain }) => one! >= (image ?? 0) && one! >= (plain ?? 0))
-    .map((p) => p.set);
+  if (parts.length === 0) return "The image-only control and the plain U-Net were not measured.";
+  const better = parts.filter((part) => part.better).map((part) => part.set);
   const verdict =
     better.length === parts.length
-      ? "Diffusion is at least as good as both controls on every set"
+      ? "Diffusion is at least as good as both controls"
       : better.length === 0
-        ? "On no set is diffusion needed for this accuracy: a control that sees no noise, or a plain U-Net, trained as long, is at least as good"
+        ? "Diffusion is not needed for this accuracy: a control that sees no noise, or a plain U-Net, trained as long, is better"
         : `Diffusion is at least as good as both controls on ${better.join(" and ")} only`;
-  return `${verdict} (Dice of one step against the image-only control and the plain U-Net: ${parts.map((p) => p.text).join("; ")}).`;
+  return `${verdict} (Dice of one step against the image-only control and the plain U-Net: ${parts.map(({ text }) => text).join("; ")}).`;
 }

@@ -133,3 +133,27 @@ export function stack(
   });
   return fromHost("f32", [parts.length, ...shape], values);
 }
+
+/** The square in the middle of a sample; a smaller sample stays as it is. */
+export function centreOf(sample: Sample, side: number): Sample {
+  const { width, height, image, labels } = sample;
+  const [w, h] = [Math.min(side, width), Math.min(side, height)];
+  const [left, top] = [(width - w) >> 1, (height - h) >> 1];
+  const cut = <A extends Float32Array | Int32Array>(values: A, out: A): A => {
+    const planes = values.length / (width * height);
+    for (let p = 0; p < planes; p++)
+      for (let y = 0; y < h; y++) {
+        const from = (p * height + top + y) * width + left;
+        out.set(values.subarray(from, from + w), (p * h + y) * w);
+      }
+    return out;
+  };
+  const channels = image.length / labels.length;
+  return {
+    ...sample,
+    width: w,
+    height: h,
+    image: cut(image, new Float32Array(channels * w * h)),
+    labels: cut(labels, new Int32Array(w * h)),
+  };
+}

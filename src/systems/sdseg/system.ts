@@ -227,6 +227,14 @@ const reproduceOptions = z.object({
     group: DATA,
     hint: "N",
   }),
+  window: hinted(
+    z
+      .int()
+      .min(64)
+      .optional()
+      .describe("side of the middle of test pictures that is measured (default: all of them)"),
+    { group: DATA, hint: "PX" },
+  ),
   seeds: hinted(z.int().min(2).max(100).default(10).describe("seeds over which the spread is measured"), {
     group: HOW,
     hint: "M",

@@ -1,7 +1,7 @@
 /** `tweedie reproduce sdseg`: trains what the claim needs, measures it, writes tables and figures. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type Dataset, subset } from "../../../data/index.ts";
+import { type Dataset, mapDataset, subset } from "../../../data/index.ts";
 import { encodePicture, writeFileAtomic } from "../../../io/index.ts";
 import type { Section } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
@@ -31,7 +31,7 @@ import {
 } from "../measure.ts";
 import type { SDSeg } from "../model.ts";
 import { examples, stepsChart, tablesOf, writeFindings } from "../results.ts";
-import type { Sample } from "../samples.ts";
+import { centreOf, type Sample } from "../samples.ts";
 import { hasSet, KNOWN_SETS, knownSet } from "../sets.ts";
 import type { Stability } from "../stability.ts";
 import type { ReproduceActionOptions } from "../system.ts";
@@ -72,18 +72,17 @@ async function setsOf({ data }: ReproduceActionOptions): Promise<string[]> {
   return ["lesions", ...real];
 }
 
+/** What is measured on: the first lesions, the middles of real pictures when a window is asked for. */
 async function testSplit(
   set: string,
   data: ReturnType<typeof dataOf>,
-  count: number,
+  { test, window }: Pick<ReproduceActionOptions, "test" | "window">,
 ): Promise<Dataset<Sample>> {
   const all = await data(set, "test");
-  return set === "lesions" && count < all.length
-    ? subset(
-        all,
-        Array.from({ length: count }, (_, i) => i),
-      )
-    : all;
+  const count = set === "lesions" ? Math.min(test, all.length) : all.length;
+  const first = Array.from({ length: count }, (_, i) => i);
+  const chosen = subset(all, first);
+  return window === undefined ? chosen : mapDataset(chosen, (sample) => centreOf(sample, window));
 }
 
 /** Everything that is measured on one set. */
@@ -93,9 +92,10 @@ async function* measureSet(
   given: { options: ReproduceActionOptions; experiment: ExperimentOptions; data: ReturnType<typeof dataOf> },
 ): AsyncGenerator<ActionEvent, { results: SetResults; times: Times }> {
   const { options, experiment, data } = given;
-  const kept = await openKept(join(options.work, "measured", `${set}.json`));
-  const test = await testSplit(set, data, options.test);
+  const test = await testSplit(set, data, options);
   const first = await test.get(0);
+  const measured = `${set}-${test.length}x${first.width}x${first.height}`;
+  const kept = await openKept(join(options.work, "measured", `${measured}.json`));
   const dark = knownSet(set)?.inverted ?? false;
   const measure: MeasureOptions = {
     kept,
@@ -213,7 +213,7 @@ export async function* reproduceAction(
     times.set(title, measured.times);
     found.set(title, verdicts(measured.results, measured.times));
     const chart = stepsChart(title, measured.results);
-    const picture = await examples(models.get("lambda-1")!, await testSplit(set, data, options.test));
+    const picture = await examples(models.get("lambda-1")!, await testSplit(set, data, options));
     await writeFileAtomic(join(options.out, `steps-${title}.svg`), Buffer.from(chart));
     await writeFileAtomic(join(options.out, `examples-${title}.png`), await encodePicture(picture));
     sections.push({ chart }, { picture, caption: `${title}: picture, truth, one step, fifty steps` });
@@ -225,7 +225,7 @@ export async function* reproduceAction(
   }
   const date = new Date().toISOString().slice(0, 10);
   const counts = [...results].map(([title, { pictures }]) => `${title} ${pictures}`).join(", ");
-  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on lesions and ${experiment.steps("")} on the others, ${date}. Test pictures: ${counts}. Command: tweedie reproduce sdseg --data DIR --steps ${options.steps} --test ${options.test}.`;
+  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on lesions and ${experiment.steps("")} on the others, ${date}. Test pictures: ${counts}. Command: tweedie reproduce sdseg --data DIR --steps ${options.steps} --test ${options.test}${options.window === undefined ? "" : ` --window ${options.window}`}.`;
   const findings = { results, times, found, sections, how };
   for (const name of await writeFindings(options.out, findings))
     yield { type: "file", path: join(options.out, name), about: "what was measured" };
