@@ -204,12 +204,17 @@ async function* sampled(
   return next.value;
 }
 
+/** Samples [N, C, h, w] of the seeds from number `first` on. */
+interface Batch {
+  readonly first: number;
+  readonly seeds: readonly Seed[];
+  readonly samples: Tensor;
+}
+
 /** The pictures of a batch's samples. */
 async function* decoded(
   { plan, options, codec }: Run,
-  first: number,
-  seeds: readonly Seed[],
-  samples: Tensor,
+  { first, seeds, samples }: Batch,
 ): AsyncGenerator<PictureEvent> {
   for (const [row, seed] of seeds.entries()) {
     throwIfAborted(options.signal);
@@ -221,7 +226,8 @@ async function* decoded(
 
 /**
  * Makes the pictures of a plan. The networks are compiled once for all batches of a size, with their weights as
- * inputs; the loop ends cleanly when it is left.
+ * inputs; the loop ends cleanly when it is left. Where there is an autoencoder, all batches are sampled before the
+ * first is decoded, so that the denoiser's memory is free by then.
  *
  * @throws {AbortError} when the signal says so, {NonFiniteError} where a NaN appeared
  */
@@ -244,12 +250,16 @@ export async function* generatePictures(
   try {
     const denoise = guidedDenoiser(plan, scheduler, network, conditions);
     const run: Run = { plan, options, scheduler, denoise, codec, latentMask };
-    for (let i = 0; i < seeds.length; i += settings.batch) {
-      const own = seeds.slice(i, i + settings.batch);
-      const samples = yield* sampled(run, own);
-      if (i + settings.batch >= seeds.length) await network.close(); // decoding needs its memory
-      yield* decoded(run, i, own, samples);
+    const waiting: Batch[] = [];
+    for (let first = 0; first < seeds.length; first += settings.batch) {
+      const own = seeds.slice(first, first + settings.batch);
+      const batch = { first, seeds: own, samples: yield* sampled(run, own) };
+      // Samples of latents are small, and network and decoder together are what needs the most memory.
+      if (components.vae) waiting.push(batch);
+      else yield* decoded(run, batch);
     }
+    await network.close();
+    for (const batch of waiting) yield* decoded(run, batch);
   } finally {
     await Promise.all([network.close(), codec.close()]);
   }

@@ -279,6 +279,13 @@ describe("a run", () => {
     expect(shown).toEqual([undefined, [1, 3, 8, 8], undefined, [1, 3, 8, 8]]);
   });
 
+  test("decodes when all batches are sampled, unless there is nothing to decode with", async () => {
+    const order = async (components: PipelineComponents, options: Omit<PictureOptions, "seeds">) =>
+      (await run(components, { ...options, seeds: [1, 2] })).map(({ type }) => type).join(" ");
+    expect(await order(sd!, { ...TEXT, steps: 1, sampler: "ddim" })).toBe("step step picture picture");
+    expect(await order(ddpm!, { steps: 1 })).toBe("step picture step picture");
+  });
+
   test("ends between steps when it is told to", async () => {
     const controller = new AbortController();
     const seen: string[] = [];

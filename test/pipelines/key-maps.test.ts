@@ -47,6 +47,26 @@ describe("names of Stable Diffusion 1.5", () => {
     expect(there.get("decoder.up.0.block.0.nin_shortcut.weight")?.shape).toEqual([128, 256, 1, 1]);
   });
 
+  it("of an autoencoder with attention in its levels count the decoder's from the image", () => {
+    const rules = vaePlace({ block_out_channels: [8, 8, 8], layers_per_block: 2 }).rules;
+    const attention = (level: string, j: number) =>
+      Object.fromEntries([
+        [`${level}.attentions.${j}.group_norm.weight`, [8]],
+        [`${level}.attentions.${j}.to_q.weight`, [8, 8]],
+        [`${level}.attentions.${j}.to_out.0.bias`, [8]],
+      ]);
+    const shapes = { ...attention("encoder.down_blocks.2", 1), ...attention("decoder.up_blocks.0", 2) };
+    const there = roundTrip(shapes, rules);
+    expect([...there].map(([name, { shape }]) => [name, shape])).toEqual([
+      ["encoder.down.2.attn.1.norm.weight", [8]],
+      ["encoder.down.2.attn.1.q.weight", [8, 8, 1, 1]],
+      ["encoder.down.2.attn.1.proj_out.bias", [8]],
+      ["decoder.up.2.attn.2.norm.weight", [8]],
+      ["decoder.up.2.attn.2.q.weight", [8, 8, 1, 1]],
+      ["decoder.up.2.attn.2.proj_out.bias", [8]],
+    ]);
+  });
+
   it("of the text encoder stay, in its place", () => {
     const [place] = textPlaces("sd1", textEncoders);
     const there = roundTrip(official.clip_text_l14, place!.rules);

@@ -110,11 +110,14 @@ export function vaeRules(levels: number, layers: number): KeyRule[] {
   }
   const level = (original: string, diffusers: string, resnets: number): void => {
     for (let j = 0; j < resnets; j++)
-      rules.push({
-        original: `${original}.block.${j}`,
-        diffusers: `${diffusers}.resnets.${j}`,
-        inner: VAE_RESNET,
-      });
+      rules.push(
+        { original: `${original}.block.${j}`, diffusers: `${diffusers}.resnets.${j}`, inner: VAE_RESNET },
+        {
+          original: `${original}.attn.${j}`,
+          diffusers: `${diffusers}.attentions.${j}`,
+          inner: VAE_ATTENTION,
+        },
+      );
   };
   for (let i = 0; i < levels; i++) {
     const up = levels - 1 - i; // the decoder counts its levels by resolution there, by order here
