@@ -92,6 +92,8 @@ export interface TaskInfo {
   readonly options: FormSchema;
   readonly resumable: boolean;
   readonly checkpoint: "none" | "optional" | "needed";
+  /** Why it cannot run, and what would help. */
+  readonly unavailable?: string;
 }
 
 export interface ToolInfo {
@@ -102,7 +104,12 @@ export interface ToolInfo {
   readonly claim?: string;
   readonly checkpoints: readonly { readonly name: string; readonly label: string }[];
   readonly tasks: readonly TaskInfo[];
-  readonly samples: readonly { readonly name: string; readonly label: string }[];
+  /** `checkpoint`: the one that was trained for such pictures. */
+  readonly samples: readonly {
+    readonly name: string;
+    readonly label: string;
+    readonly checkpoint?: string;
+  }[];
   readonly inPage?: { readonly label: string; readonly sizes: readonly number[] };
 }
 

@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const page = fileURLToPath(new URL("./page/", import.meta.url));
 
-/** Writes the page into a folder, which changes at once. Needs Vite and Svelte, which only the repository has. */
+/** Writes the page into a folder, which appears whole. Needs Vite and Svelte, which only the repository has. */
 export async function buildPage(outDir: string): Promise<void> {
   const [{ build }, { svelte }] = await Promise.all([import("vite"), import("@sveltejs/vite-plugin-svelte")]);
   await mkdir(dirname(outDir), { recursive: true });
@@ -24,9 +24,14 @@ export async function buildPage(outDir: string): Promise<void> {
       assetsInlineLimit: 0,
     },
   });
-  await rm(outDir, { recursive: true, force: true });
-  await rename(fresh, outDir);
+  await rename(fresh, outDir).catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST" && error.code !== "EPERM") throw error;
+    await rm(fresh, { recursive: true, force: true }); // another process was faster
+  });
 }
 
-if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href)
-  await buildPage(fileURLToPath(new URL("../../dist/studio/page", import.meta.url)));
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const outDir = fileURLToPath(new URL("../../dist/studio/page", import.meta.url));
+  await rm(outDir, { recursive: true, force: true });
+  await buildPage(outDir);
+}

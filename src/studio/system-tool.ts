@@ -4,6 +4,7 @@
  */
 import { join, relative, sep } from "node:path";
 import { z } from "zod";
+import { ArgumentError } from "../errors.ts";
 import {
   ACTIONS,
   type Action,
@@ -56,6 +57,17 @@ function formSchema(action: Action, roles: Roles, { folders }: CatalogSettings):
     shape[name] = (option.required ? choice : choice.optional()).describe(help);
   }
   return z.object(shape);
+}
+
+/** What is missing for options that must be given and cannot be in the page. */
+function missing(roles: Roles, { folders }: CatalogSettings): string | undefined {
+  for (const { role, option } of roles.values()) {
+    if (!option.required) continue;
+    if (role === "folder" && Object.keys(folders).length === 0)
+      return `This needs data: ${option.description}. Start the studio with --folder NAME=DIR.`;
+    if (role === "hidden") return `This needs ${option.name}, which only the command line takes.`;
+  }
+  return undefined;
 }
 
 /** The option that a picture's place in the form stands for, and whether it must be filled. */
@@ -114,7 +126,9 @@ async function* runAction(
   const { folder, signal } = context;
   const histories = watchHistories(folder);
   const outputs = watchOutputs(folder);
-  const run = action.run(action.options.parse(options), { signal });
+  const { data, error } = action.options.safeParse(options);
+  if (error) throw new ArgumentError(z.prettifyError(error));
+  const run = action.run(data, { signal });
   try {
     for (;;) {
       const { done, value } = await run.next();
@@ -170,6 +184,7 @@ function taskOf(system: System, name: ActionName, action: Action, settings: Cata
         : checkpoints.some((c) => c.required || c.default !== undefined)
           ? "needed"
           : "optional",
+    unavailable: missing(roles, settings),
     run: (context) => runAction(action, actionOptions(roles, context, settings), context),
   };
 }

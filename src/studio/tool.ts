@@ -56,6 +56,8 @@ export interface Task {
   readonly resumable: boolean;
   /** Whether one of the tool's checkpoints is chosen for it. */
   readonly checkpoint: "none" | "optional" | "needed";
+  /** Why it cannot run as the studio was started, and what would help. */
+  readonly unavailable?: string;
   run(context: TaskContext): AsyncGenerator<TaskEvent, void>;
 }
 

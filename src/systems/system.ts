@@ -72,6 +72,8 @@ export type ActionName = (typeof ACTIONS)[number];
 export interface SamplePicture {
   readonly name: string;
   readonly label: string;
+  /** Name of the checkpoint that was trained for such pictures. */
+  readonly checkpoint?: string;
   make(): Promise<Picture>;
 }
 

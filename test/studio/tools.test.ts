@@ -52,6 +52,15 @@ test("SDSeg's form asks for a picture and a checkpoint; folders are those that w
   expect(train!.options.strict().safeParse({ initDenoiser: "/etc/passwd" }).success).toBe(false);
 });
 
+test("a task whose data were not named at the start says what is missing", () => {
+  const system = SYSTEMS.find((candidate) => candidate.name === "q-dit")!;
+  const unavailable = (folders: Record<string, string>) =>
+    systemTool(system, { models: {}, folders }, { root: "/root", exists: () => true }).tasks.train!
+      .unavailable;
+  expect(unavailable({})).toContain("--folder NAME=DIR");
+  expect(unavailable({ fashion: "/data/fashion-mnist" })).toBeUndefined();
+});
+
 test("curves follow the files, also when a run goes on from an earlier step", async () => {
   const run = join(folder, "run", "out", "denoiser");
   await mkdir(run, { recursive: true });

@@ -1,9 +1,9 @@
 /**
  * The page's files. They are read when the studio starts; a request can only name what was there then, so no path
- * from outside reaches the file system. From sources, the page is built first when it is older than they are.
+ * from outside reaches the file system. From sources, the page is built when it has not been yet.
  */
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, extname, join, relative, sep } from "node:path";
@@ -50,17 +50,26 @@ const filesBelow = (folder: string): string[] =>
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name));
 
-const newest = (paths: readonly string[]): number => Math.max(0, ...paths.map((p) => statSync(p).mtimeMs));
+/** What the page is made of: its sources, and the tools that build it by the lock file. */
+async function sourceHash(root: string): Promise<string> {
+  const hash = createHash("sha256");
+  const shared = join(root, "src/studio");
+  const sources = [...filesBelow(join(shared, "page")).sort(), join(shared, "api-types.ts")];
+  for (const path of [...sources, join(root, "package-lock.json")])
+    hash.update(path).update(await readFile(path));
+  return hash.digest("hex").slice(0, 16);
+}
 
-/** Folder of the built page, built from its sources when need be. */
+/**
+ * Folder of the built page. From sources it is named by what they hold, so that a page is built once and never replaced
+ * under another studio.
+ */
 async function pageFolder(): Promise<string> {
   const here = fileURLToPath(new URL(".", import.meta.url));
   if (extname(fileURLToPath(import.meta.url)) !== ".ts") return join(here, "../page");
-  const sources = join(here, "../page");
-  const built = join(here, "../../../dist/studio/page");
-  const index = join(built, "index.html");
-  const changed = newest([...filesBelow(sources), join(here, "../api-types.ts")]);
-  if (!existsSync(index) || statSync(index).mtimeMs < changed) {
+  const root = join(here, "../../..");
+  const built = join(root, "node_modules/.cache/tweedie-studio", await sourceHash(root));
+  if (!existsSync(built)) {
     const builder = new URL("../build-page.ts", import.meta.url).href; // of the sources alone: nothing for a bundler
     const { buildPage } = (await import(builder)) as { buildPage(folder: string): Promise<void> };
     await buildPage(built);

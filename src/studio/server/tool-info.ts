@@ -16,14 +16,14 @@ export function formOf(options: z.ZodObject): FormSchema {
 }
 
 function taskInfo([name, task]: [string, Task]): TaskInfo {
-  const { label, help, resumable, checkpoint } = task;
+  const { label, help, resumable, checkpoint, unavailable } = task;
   const inputs = Object.entries(task.inputs).map(([input, { label: title, help: about, required }]) => ({
     name: input,
     label: title,
     help: about,
     required,
   }));
-  return { name, label, help, inputs, options: formOf(task.options), resumable, checkpoint };
+  return { name, label, help, inputs, options: formOf(task.options), resumable, checkpoint, unavailable };
 }
 
 export function toolInfo(tool: Tool): ToolInfo {
@@ -36,7 +36,7 @@ export function toolInfo(tool: Tool): ToolInfo {
     claim,
     checkpoints: tool.checkpoints.map((c) => ({ name: c.name, label: c.label })),
     tasks: Object.entries(tool.tasks).map(taskInfo),
-    samples: tool.samples.map((s) => ({ name: s.name, label: s.label })),
+    samples: tool.samples.map(({ name: sample, label, checkpoint }) => ({ name: sample, label, checkpoint })),
     ...(inPage && { inPage: { label: inPage.label, sizes: inPage.sizes } }),
   };
 }
@@ -122,6 +122,7 @@ export async function newJobOf(
   if (!tool) throw new HttpError(404, `there is no tool "${request.tool}"`);
   const task = Object.hasOwn(tool.tasks, request.task) ? tool.tasks[request.task] : undefined;
   if (!task) throw new HttpError(404, `${tool.title} has no task "${request.task}"`);
+  if (task.unavailable) throw new HttpError(409, task.unavailable);
   const inputs: Record<string, string> = {};
   for (const [name, hash] of Object.entries(request.inputs ?? {})) {
     if (!Object.hasOwn(task.inputs, name)) throw new HttpError(422, `there is no input "${name}"`);

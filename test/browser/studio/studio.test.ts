@@ -51,8 +51,8 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
   const complaints: string[] = [];
   const foreign: string[] = [];
 
-  const open = async (options: Parameters<Browser["newContext"]>[0] = {}): Promise<Page> => {
-    context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  const open = async (options: Parameters<Browser["newContext"]>[0] = {}, own = browser): Promise<Page> => {
+    context = await own.newContext({ viewport: { width: 1280, height: 860 }, ...options });
     const tab = await context.newPage();
     tab.on("pageerror", (error) => complaints.push(String(error)));
     tab.on("console", (m) => m.type() === "error" && !EXPECTED.test(m.text()) && complaints.push(m.text()));
@@ -263,38 +263,48 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     page = wide;
   }, 60_000);
 
-  it("segments in the page as Node does, also when the server has stopped", async () => {
-    const other = await openStudio();
-    const tab = await open();
-    await tab.goto(`${other.studio.url}#/system/sdseg/in-page`);
-    await tab.getByRole("button", { name: "Load the model into the page" }).click();
-    await tab.locator('[data-in-page="ready"]').waitFor({ timeout: 60_000 });
-    await closeStudio(other);
+  it.for(["wasm", "webgpu"] as const)(
+    "segments in the page on %s as Node does, also when the server has stopped",
+    async (device, skip) => {
+      const other = await openStudio();
+      const own = device === "webgpu" ? await startChromium(chromium!, { webgpu: true }) : browser;
+      const tab = await open({}, own);
+      await tab.goto(`${other.studio.url}#/system/sdseg/in-page`);
+      await tab.getByRole("button", { name: "Load the model into the page" }).click();
+      await tab.locator('[data-in-page="ready"]').waitFor({ timeout: 60_000 });
+      await closeStudio(other);
+      const ready = await tab.locator("[data-in-page]").textContent();
+      const used = ready?.includes("WebGPU") ? "webgpu" : "wasm";
 
-    const picture = lesionPicture(7);
-    await tab.setInputFiles('input[type="file"]', {
-      name: "lesion.png",
-      mimeType: "image/png",
-      buffer: Buffer.from(await encodePicture(picture)),
-    });
-    await tab.getByText(/The last picture took/).waitFor();
-    await shoot(tab, "in-page");
-    const [download] = await Promise.all([
-      tab.waitForEvent("download"),
-      tab.getByRole("link", { name: "Probabilities (.npy)" }).click(),
-    ]);
-    const inPage = (await readNpy(await download.path())).data as Float32Array;
+      const picture = lesionPicture(7);
+      await tab.setInputFiles('input[type="file"]', {
+        name: "lesion.png",
+        mimeType: "image/png",
+        buffer: Buffer.from(await encodePicture(picture)),
+      });
+      await tab.getByText(/The last picture took/).waitFor();
+      await shoot(tab, `in-page-${device}`);
+      const [download] = await Promise.all([
+        tab.waitForEvent("download"),
+        tab.getByRole("link", { name: "Probabilities (.npy)" }).click(),
+      ]);
+      const inPage = (await readNpy(await download.path())).data as Float32Array;
+      await tab.context().close();
+      if (own !== browser) await own.close();
 
-    const segmenter = openSegmenter(MODEL);
-    const image = fromHost("f32", [1, 1, 64, 64], imageValues(picture, MODEL.config));
-    const { probability } = await segmenter.segment(image, { pad: true });
-    await segmenter.close();
-    const worst = Math.max(...inPage.map((p, i) => Math.abs(p - probability[i]!)));
-    console.log(`in the page and in Node: ${worst.toExponential(1)} apart at most`);
-    expect(new Set(probability).size).toBeGreaterThan(100); // there is something to compare
-    expect(worst).toBeLessThan(1e-3);
-    await tab.context().close();
-  }, 120_000);
+      const segmenter = openSegmenter(MODEL);
+      const image = fromHost("f32", [1, 1, 64, 64], imageValues(picture, MODEL.config));
+      const { probability } = await segmenter.segment(image, { pad: true });
+      await segmenter.close();
+      const worst = Math.max(...inPage.map((p, i) => Math.abs(p - probability[i]!)));
+      console.log(`in the page on ${used} and in Node: ${worst.toExponential(1)} apart at most`);
+      expect(new Set(probability).size).toBeGreaterThan(100); // there is something to compare
+      expect(worst).toBeLessThan(1e-3);
+      if (device === "wasm") expect(used).toBe("wasm");
+      else if (used !== device) skip.skip("this Chromium offers no WebGPU adapter");
+    },
+    120_000,
+  );
 
   it("has its history again after the server was killed", async () => {
     const data = await temporaryFolder();
