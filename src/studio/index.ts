@@ -14,7 +14,14 @@ import { type Broadcaster, openBroadcaster } from "./server/events.ts";
 import { HttpError } from "./server/http-error.ts";
 import { openQueue } from "./server/queue.ts";
 import { mount, openApi } from "./server/route.ts";
-import { type Access, checkOrigin, checkToken, isLoopback, secureHeaders } from "./server/security.ts";
+import {
+  type Access,
+  checkOrigin,
+  checkToken,
+  isLoopback,
+  ownAddresses,
+  secureHeaders,
+} from "./server/security.ts";
 import { fileResponse, openSite, runtimeFile, type Site } from "./server/site.ts";
 import { openJobStore } from "./server/store.ts";
 import { checkpointFinder } from "./server/tool-info.ts";
@@ -151,7 +158,11 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
     const browserModels = openBrowserModels(data, tools, catalog, settings, findCheckpoint);
     const parts: ApiParts = { tools, store, queue, uploads, limits, events, browserModels, findCheckpoint };
     app = createApp(parts, site, { host, port: bound, token, names });
-    const shown = host.includes(":") ? `[${host}]` : host === "0.0.0.0" ? "127.0.0.1" : host;
+    const shown = host.includes(":")
+      ? `[${host}]`
+      : host === "0.0.0.0"
+        ? (names[0] ?? ownAddresses()[0] ?? "127.0.0.1")
+        : host;
     return {
       port: bound,
       url: `http://${shown}:${bound}/${token ? `?token=${token}` : ""}`,

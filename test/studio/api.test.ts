@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -26,9 +27,14 @@ beforeAll(async () => {
 afterAll(() => closeStudio(s));
 
 /** A request with headers that fetch does not let one set. */
-function raw(path: string, headers: Record<string, string>, method = "GET"): Promise<number> {
+function raw(
+  path: string,
+  headers: Record<string, string>,
+  method = "GET",
+  port = s.studio.port,
+): Promise<number> {
   return new Promise((resolve, reject) => {
-    const r = request({ host: "127.0.0.1", port: s.studio.port, path, method, headers }, (response) => {
+    const r = request({ host: "127.0.0.1", port, path, method, headers }, (response) => {
       response.resume();
       resolve(response.statusCode!);
     });
@@ -265,6 +271,20 @@ describe("who may ask", () => {
     expect((await other.ask("/api/tools", { headers: { cookie: cookie.split(";")[0]! } })).status).toBe(200);
     await closeStudio(other);
   });
+});
+
+test("other machines reach it by this machine's addresses and by the names that were given", async () => {
+  const own = Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .find(({ internal, family }) => !internal && family === "IPv4")?.address;
+  const other = await openStudio({ host: "0.0.0.0", token: true, names: ["Workstation.local"] });
+  const status = (name: string): Promise<number> =>
+    raw("/", { host: `${name}:${other.studio.port}` }, "GET", other.studio.port);
+  expect(await status("workstation.local")).toBe(401); // it is asked for the token
+  expect(await status("elsewhere.local")).toBe(403);
+  if (own) expect(await status(own)).toBe(401);
+  expect(new URL(other.studio.url).hostname).toBe("workstation.local");
+  await closeStudio(other);
 });
 
 describe("events", () => {

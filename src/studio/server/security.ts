@@ -1,5 +1,6 @@
 /** Who may ask: hosts, origins, the token; and what the page may do. */
 import { createHash, timingSafeEqual } from "node:crypto";
+import { networkInterfaces } from "node:os";
 import type { MiddlewareHandler } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
 import { HttpError } from "./http-error.ts";
@@ -20,13 +21,21 @@ const cookieName = (port: number): string => `tweedie_token_${port}`;
 export const isLoopback = (host: string): boolean =>
   /^127(?:\.\d{1,3}){3}$/.test(host) || host === "::1" || host === "localhost";
 
+const isWildcard = (host: string): boolean => host === "0.0.0.0" || host === "::";
+
+/** This machine's addresses on its networks. No page can make them its own name. */
+export const ownAddresses = (): string[] =>
+  Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .filter(({ internal }) => !internal)
+    .map(({ address, family }) => (family === "IPv6" ? `[${address}]` : address));
+
 /** Names with port that a browser may have called us by: anything else is a page that points its own name at us. */
 function allowedHosts({ host, port, names }: Access): Set<string> {
   const own = host.includes(":") ? `[${host}]` : host;
-  const wildcard = host === "0.0.0.0" || host === "::";
   return new Set(
-    [...LOOPBACK, ...(wildcard ? [] : [own]), ...names].flatMap((name) =>
-      port === 80 ? [name, `${name}:80`] : [`${name}:${port}`],
+    [...LOOPBACK, ...(isWildcard(host) ? ownAddresses() : [own]), ...names].flatMap((name) =>
+      port === 80 ? [name.toLowerCase(), `${name.toLowerCase()}:80`] : [`${name.toLowerCase()}:${port}`],
     ),
   );
 }

@@ -13,6 +13,7 @@ import { artifactFile } from "./store.ts";
 /** Milliseconds between two pictures in the making, and between two words on progress. */
 const PREVIEW_EVERY = 250;
 const PROGRESS_EVERY = 100;
+const METRICS_EVERY = 500;
 
 const controller = new AbortController();
 
@@ -48,6 +49,7 @@ class Reporter {
   private rows: MetricsRow[] = [];
   private lastPreview = 0;
   private lastProgress = 0;
+  private lastFlush = 0;
   private readonly artifacts: ArtifactInfo[];
   private readonly job: JobOrder;
   private readonly sizes: ReadonlyMap<string, { width: number; height: number }>;
@@ -66,8 +68,10 @@ class Reporter {
       this.lastProgress = now;
       await this.flush();
       await say({ type: "progress", progress: { done, total, note } });
-    } else if (event.type === "metrics") this.rows.push({ step: event.step, values: finite(event.values) });
-    else if (event.type === "message") await say({ type: "message", text: event.text });
+    } else if (event.type === "metrics") {
+      this.rows.push({ step: event.step, values: finite(event.values) });
+      if (now - this.lastFlush >= METRICS_EVERY) await this.flush();
+    } else if (event.type === "message") await say({ type: "message", text: event.text });
     else if (event.type === "preview") {
       if (now - this.lastPreview < PREVIEW_EVERY) return;
       this.lastPreview = now;
@@ -79,6 +83,7 @@ class Reporter {
   async flush(): Promise<void> {
     const { rows } = this;
     this.rows = [];
+    this.lastFlush = Date.now();
     if (rows.length > 0) await say({ type: "metrics", rows });
   }
 

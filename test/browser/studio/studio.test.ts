@@ -265,7 +265,8 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
 
   it.for(["wasm", "webgpu"] as const)(
     "segments in the page on %s as Node does, also when the server has stopped",
-    async (device, skip) => {
+    { timeout: 120_000 },
+    async (device, context) => {
       const other = await openStudio();
       const own = device === "webgpu" ? await startChromium(chromium!, { webgpu: true }) : browser;
       const tab = await open({}, own);
@@ -301,9 +302,8 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
       expect(new Set(probability).size).toBeGreaterThan(100); // there is something to compare
       expect(worst).toBeLessThan(1e-3);
       if (device === "wasm") expect(used).toBe("wasm");
-      else if (used !== device) skip.skip("this Chromium offers no WebGPU adapter");
+      else if (used !== device) context.skip("this Chromium offers no WebGPU adapter");
     },
-    120_000,
   );
 
   it("has its history again after the server was killed", async () => {
