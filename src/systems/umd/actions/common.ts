@@ -1,0 +1,114 @@
+/** What the actions share: models by name, data by folder, latents by autoencoder. */
+import { readdir, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ArgumentError } from "../../../errors.ts";
+import { AutoencoderKL, AutoencoderTiny } from "../../../networks/index.ts";
+import { loadModel } from "../../../pipelines/index.ts";
+import { type LoadedUMD, loadUMD } from "../checkpoint.ts";
+import {
+  type Half,
+  type LabelledPictures,
+  readCifar,
+  readFashion,
+  readFolder,
+  slicePictures,
+} from "../data/pictures.ts";
+import { shapes10 } from "../data/shapes10.ts";
+import { type Autoencoder, encodeLatents } from "../latents.ts";
+
+const SHIPPED = ["shapes"];
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** A shipped file: the folder `checkpoints` lies beside `src/` or `dist/`, whichever this file lies in. */
+async function shipped(name: string): Promise<string> {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!(await exists(join(folder, "checkpoints", name)))) {
+    const above = dirname(folder);
+    if (above === folder) throw new ArgumentError(`UMD: the shipped checkpoint ${name} is not there`);
+    folder = above;
+  }
+  return join(folder, "checkpoints", name);
+}
+
+/** File of a model by name or path. Throws `ArgumentError` when there is none. */
+export async function modelFile(name: string): Promise<string> {
+  if (SHIPPED.includes(name)) return shipped(`umd-${name}.safetensors`);
+  if (await exists(name)) return name;
+  throw new ArgumentError(`UMD: no model "${name}": expected ${SHIPPED.join(", ")}, or a checkpoint file`);
+}
+
+export const openModel = async (name: string): Promise<LoadedUMD> => loadUMD(await modelFile(name));
+
+/** Numbers of shapes10 pictures that training and testing have. */
+const SHAPES = { train: { first: 0, count: 12_000 }, test: { first: 1_000_000, count: 2000 } };
+
+export interface DataRequest {
+  readonly folder: string | undefined;
+  readonly half: Half;
+  readonly size: number;
+  readonly channels: number;
+  readonly limit?: number | undefined;
+}
+
+/** Pictures by folder: its files say which set it is. Without a folder, shapes10. */
+export async function openPictures(
+  request: DataRequest,
+): Promise<{ title: string; pictures: LabelledPictures }> {
+  const { folder, half, size, channels, limit } = request;
+  const rules = { size, channels };
+  if (folder === undefined) {
+    if (channels !== 3) throw new ArgumentError("UMD: shapes10 is in colour: expected 3 channels");
+    const { first, count } = SHAPES[half];
+    return {
+      title: "shapes10",
+      pictures: shapes10({ seed: 1, size, first, count: Math.min(limit ?? count, count) }),
+    };
+  }
+  const names = await readdir(folder).catch((cause) => {
+    throw new ArgumentError(`${folder}: cannot be read as a folder`, { cause });
+  });
+  const read = names.some((name) => /-idx3-ubyte/.test(name))
+    ? readFashion
+    : names.some((name) => /^(cifar10_batch_\d+\.png|data_batch_\d\.bin)$/.test(name))
+      ? readCifar
+      : readFolder;
+  const pictures = await read(folder, half, rules);
+  return { title: folder, pictures: limit === undefined ? pictures : slicePictures(pictures, 0, limit) };
+}
+
+/** An autoencoder by folder or file. Throws `ArgumentError` for another network. */
+export async function openAutoencoder(path: string): Promise<Autoencoder> {
+  const { model } = await loadModel(path);
+  if (model instanceof AutoencoderKL || model instanceof AutoencoderTiny) return model;
+  throw new ArgumentError(`${path}: expected an autoencoder`);
+}
+
+/** Pictures as the model takes them: themselves, or their latents. */
+export async function openInputs(
+  request: DataRequest & { readonly autoencoder?: Autoencoder | undefined },
+): Promise<{ title: string; pictures: LabelledPictures }> {
+  const { autoencoder, size } = request;
+  if (!autoencoder) return openPictures(request);
+  const opened = await openPictures({
+    ...request,
+    size: size * autoencoder.sizeFactor,
+    channels: autoencoder.inChannels,
+  });
+  return { ...opened, pictures: await encodeLatents(autoencoder, opened.pictures) };
+}
+
+/** The autoencoder that a model's domain needs. Throws `ArgumentError` when it is missing. */
+export async function autoencoderFor(
+  domain: "pixels" | "latents",
+  path: string | undefined,
+): Promise<Autoencoder | undefined> {
+  if (domain === "pixels") return undefined;
+  if (path === undefined) throw new ArgumentError("UMD: a model of latents needs its autoencoder");
+  return openAutoencoder(path);
+}

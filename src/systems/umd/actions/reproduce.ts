@@ -1,0 +1,130 @@
+/** `tweedie reproduce umd`: the claim in miniature. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { ArgumentError } from "../../../errors.ts";
+import { writeFileAtomic } from "../../../io/index.ts";
+import { type Table, tableMarkdown } from "../../../report/index.ts";
+import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
+import { PRESETS } from "../config.ts";
+import type { LabelledPictures } from "../data/pictures.ts";
+import { shapes10 } from "../data/shapes10.ts";
+import { type ExperimentOptions, type ExperimentResult, runExperiment, VARIANTS } from "../experiment.ts";
+import { type Labelled, labelled, pixelAccuracies } from "../probe.ts";
+import { stepTimes } from "../speed.ts";
+import type { ReproduceActionOptions } from "../system.ts";
+import { claimTable, readingsTable, speedTable, verdicts, verdictTable } from "../tables.ts";
+import { openPictures } from "./common.ts";
+
+/** Training and test pictures: a folder's, or shapes10 of any number. */
+async function halvesOf({
+  data,
+  train,
+  test,
+  size,
+}: ReproduceActionOptions): Promise<[string, Labelled, Labelled]> {
+  if (data === undefined)
+    return [
+      "shapes10",
+      labelled(shapes10({ seed: 1, count: train, size })),
+      labelled(shapes10({ seed: 1, count: test, size, first: 1_000_000 })),
+    ];
+  const channels = 3;
+  const open = (half: "train" | "test", limit: number) =>
+    openPictures({ folder: data, half, size, channels, limit });
+  const [a, b] = [await open("train", train), await open("test", test)];
+  return [a.title, labelled(a.pictures), labelled(b.pictures)];
+}
+
+/** What the protocol needs: 100 shots of every class, and as many test pictures as samples. */
+function checkSizes(train: Labelled, test: LabelledPictures, options: ReproduceActionOptions): void {
+  const { samples, tuneSteps } = options;
+  for (const [k, name] of train.classes.entries()) {
+    const count = train.labels.filter((label) => label === k).length;
+    if (count < 100)
+      throw new ArgumentError(
+        `UMD: 100 shots of each class are needed, "${name}" has ${count} training pictures`,
+      );
+  }
+  if (tuneSteps > 0 && samples > test.count)
+    throw new ArgumentError(
+      `UMD: ${samples} samples are compared with as many test pictures, there are ${test.count}`,
+    );
+}
+
+/** Trains, probes and samples all methods; tables go to the output folder, with the numbers behind them as JSON. */
+export async function* reproduceAction(
+  options: ReproduceActionOptions,
+  { signal }: ActionContext,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const { seeds, steps, tuneSteps, batch, samples, sampleSteps, classifierSteps, threads, work, out } =
+    options;
+  const [title, train, test] = await halvesOf(options);
+  checkSizes(train, test, options);
+  await mkdir(out, { recursive: true });
+  const base = PRESETS[options.preset];
+  const written: string[] = [];
+  const save = async function* (name: string, heading: string, table: Table): AsyncGenerator<ActionEvent> {
+    yield { type: "table", title: heading, table };
+    const path = join(out, `${name}.md`);
+    await writeFileAtomic(path, Buffer.from(`# ${heading}\n\n${tableMarkdown(table)}\n`));
+    written.push(path);
+    yield { type: "file", path, about: heading };
+  };
+
+  const times = [];
+  const config = { ...base, size: train.size, channels: train.channels };
+  for await (const time of stepTimes(config, train, { batch, repeats: 5, ...(threads && { threads }) }))
+    times.push(time);
+  yield* save(
+    "step-time",
+    `Time of a training step against the mask ratio, ${batch} pictures`,
+    speedTable(times),
+  );
+
+  const pixels = pixelAccuracies(train, test, { shots: [10, 100], seed: 0 });
+  const common: Omit<ExperimentOptions, "equal"> = {
+    train,
+    test,
+    base,
+    variants: VARIANTS,
+    seeds: Array.from({ length: seeds }, (_, i) => i),
+    steps,
+    batch,
+    learningRate: 1e-3,
+    tuneSteps,
+    samples,
+    sampleSteps,
+    guidances: [1, 2],
+    classifierSteps,
+    work,
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+  };
+  const kinds = options.equal === "both" ? (["images", "flops"] as const) : [options.equal];
+  let first: ExperimentResult | undefined;
+  for (const equal of kinds) {
+    const run = runExperiment({ ...common, equal });
+    for (;;) {
+      const { done, value } = await run.next();
+      if (!done) {
+        const { run: stage, done: at, total, note } = value;
+        yield { type: "progress", stage, done: at, total, ...(note !== undefined && { note }) };
+        continue;
+      }
+      first ??= value;
+      const path = join(out, `equal-${equal}.json`);
+      await writeFileAtomic(path, Buffer.from(`${JSON.stringify(value, null, 1)}\n`));
+      const about = `${title}, equal ${equal}, ${seeds} seeds, ${steps} steps of ${batch}`;
+      yield* save(`equal-${equal}`, about, claimTable(value, pixels));
+      yield* save(`equal-${equal}-readings`, `${about}: every reading`, readingsTable(value));
+      yield* save(`equal-${equal}-rule`, `${about}: the pass rule`, verdictTable(value));
+      break;
+    }
+  }
+  const all = verdicts(first!);
+  const passed = all.filter((v) => v.passed).length;
+  return {
+    summary: `${passed} of ${all.length} criteria hold at equal ${kinds[0]}, ${seeds} seeds. Tables are in ${out}.`,
+    metrics: { passed, criteria: all.length },
+  };
+}

@@ -1,0 +1,121 @@
+/** `tweedie train umd`. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { ArgumentError } from "../../../errors.ts";
+import { openHistory, writeRunReport } from "../../../report/index.ts";
+import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
+import { loadUMD, readWeights, saveUMD } from "../checkpoint.ts";
+import { checkConfig, PRESETS, type UMDConfig } from "../config.ts";
+import { checkPictures } from "../data/pictures.ts";
+import type { Autoencoder } from "../latents.ts";
+import { initUMD, type UMD } from "../model.ts";
+import type { Mixture } from "../objective.ts";
+import { withMAEEncoder } from "../official.ts";
+import type { TrainActionOptions } from "../system.ts";
+import { finetuning, pretraining, type TrainSettings, trainedModel, trainUMD, withLabels } from "../train.ts";
+import { openAutoencoder, openInputs } from "./common.ts";
+
+function configOf(options: TrainActionOptions, autoencoder: Autoencoder | undefined): UMDConfig {
+  const base: UMDConfig = PRESETS[options.preset];
+  const { method, patch, conditioning = method === "mae" ? "token" : "adaLN" } = options;
+  if (base.domain === "latents" && !autoencoder)
+    throw new ArgumentError(`UMD: preset ${options.preset} is of latents: it needs an autoencoder`);
+  const pixels = options.size ?? base.size * (autoencoder?.sizeFactor ?? 1);
+  return checkConfig({
+    ...base,
+    size: pixels / (autoencoder?.sizeFactor ?? 1),
+    channels: autoencoder?.latentChannels ?? (options.colour === "gray" ? 1 : 3),
+    patch: patch ?? base.patch,
+    conditioning,
+    domain: autoencoder ? "latents" : "pixels",
+  });
+}
+
+function settingsOf(options: TrainActionOptions): TrainSettings {
+  const { phase, method, steps, batch, seed, crop, cleanShare, noisedMask, cleanMask } = options;
+  const learningRate = options.learningRate ?? (phase === "pretrain" ? 1e-3 : 5e-4);
+  const augment = { flip: true, ...(crop !== undefined && { crop: [crop, 1] as const }) };
+  const given = { steps, batch, seed, learningRate, augment };
+  const settings =
+    phase === "pretrain"
+      ? pretraining(method, given)
+      : finetuning(method, { ...given, ema: Math.max(0, Math.min(0.995, 1 - 10 / steps)) });
+  const own: Partial<Mixture> = {
+    ...(cleanShare !== undefined && { cleanShare }),
+    ...(noisedMask !== undefined && { noisedMask }),
+    ...(cleanMask !== undefined && { cleanMask }),
+  };
+  return { ...settings, mixture: { ...settings.mixture, ...own } };
+}
+
+/** The model that training begins with. */
+async function startingModel(
+  options: TrainActionOptions,
+  autoencoder: Autoencoder | undefined,
+): Promise<UMD> {
+  const { from, initEncoder, zeroClassTokens, seed } = options;
+  if (from !== undefined) return (await loadUMD(from)).model;
+  const fresh = initUMD(configOf(options, autoencoder), seed, { zeroClassTokens });
+  return initEncoder === undefined ? fresh : withMAEEncoder(fresh, (await readWeights(initEncoder)).weights);
+}
+
+/** Trains, and writes `model.safetensors` in the run folder. */
+export async function* trainAction(
+  options: TrainActionOptions,
+  { signal }: ActionContext,
+): AsyncGenerator<ActionEvent, ActionResult> {
+  const { data, limit, phase, method, out, seed, threads } = options;
+  const autoencoder =
+    options.autoencoder === undefined ? undefined : await openAutoencoder(options.autoencoder);
+  const start = await startingModel(options, autoencoder);
+  const { size, channels } = start.config;
+  const { title, pictures } = await openInputs({
+    folder: data,
+    half: "train",
+    size,
+    channels,
+    limit,
+    autoencoder,
+  });
+  const warning = checkPictures(pictures, start.config);
+  if (warning) yield { type: "warning", text: warning };
+  const model =
+    phase === "finetune" && start.config.classes === 0
+      ? withLabels(start, pictures.classes.length, seed)
+      : start;
+  const settings = settingsOf(options);
+  yield { type: "message", text: `${title}: ${pictures.count} pictures` };
+  const directory = join(out, phase);
+  await mkdir(directory, { recursive: true });
+  const training = trainUMD({
+    model,
+    pictures,
+    settings,
+    directory,
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+  });
+  let history = await openHistory(directory);
+  let loss = Number.NaN;
+  for (;;) {
+    const { done, value } = await training.next();
+    if (done) {
+      const path = join(out, "model.safetensors");
+      const about = `${method}, ${phase}, ${settings.steps} steps of ${settings.batch} on ${title}, seed ${seed}`;
+      await saveUMD(path, trainedModel(value), { training: about });
+      yield { type: "file", path, about: "the model, in half precision" };
+      const report = await writeRunReport(directory, { settings: { ...settings, seed: String(seed) } });
+      yield { type: "file", path: report, about: "curves" };
+      return { summary: `Trained: ${about}. Last loss ${loss.toFixed(4)}.`, metrics: { loss } };
+    }
+    if (value.type === "resumed") {
+      history = await openHistory(directory, value.step);
+      yield { type: "message", text: `goes on after step ${value.step}` };
+    }
+    if (value.type !== "step") continue;
+    loss = value.loss;
+    await history.append({ step: value.step, loss });
+    const note = `loss ${loss.toFixed(4)}  ${value.stepsPerSecond.toFixed(1)} steps/s  ${Math.ceil(value.secondsLeft)} s left`;
+    yield { type: "progress", stage: phase, done: value.step, total: settings.steps, note };
+  }
+}
