@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { quantize } from "../../src/cli/quantize.ts";
 import { ArgumentError, FormatError } from "../../src/errors.ts";
-import { type DiTTransformer2DModel, ditTransformer2D } from "../../src/networks/index.ts";
+import { type DiTTransformer2DModel, ditTransformer2D, unet2DCondition } from "../../src/networks/index.ts";
 import { createRng, parameters } from "../../src/nn/index.ts";
-import { loadModel, saveModel } from "../../src/pipelines/index.ts";
+import { loadModel, type PipelineComponents, saveModel } from "../../src/pipelines/index.ts";
+import { conditionalNetwork } from "../../src/pipelines/network.ts";
 import { exportOnnx, importOnnx, jit, type Tensor, tensor } from "../../src/tensor/index.ts";
 import { useTemporaryFolder } from "../io/temporary-folder.ts";
 
@@ -93,6 +94,51 @@ describe("tweedie quantize", () => {
     const y = (await Object.values(await model.run(given))[0]!.data()) as Float32Array;
     expect(error(await predict(packed), y)).toBeLessThan(1e-4);
     await model.close();
+  });
+
+  test("a pipeline's network runs it with its weights as constants", async () => {
+    const from = await source("model");
+    const out = folder("packed");
+    await quantize([from, "--weights", "4", "--activations", "8", "--group", "32", "--out", out]);
+    const transformer = await loadModel(out);
+    const [x, , labels] = inputs();
+    const network = conditionalNetwork({ transformer } as unknown as PipelineComponents);
+    const y = (await (await network.call(x, 500, { labels })).data()) as Float32Array;
+    const packed = transformer.model as DiTTransformer2DModel;
+    const f = jit((a: Tensor, t: Tensor, c: Tensor) => packed.call(a, t, c));
+    const expected = (await (await f(x, tensor([500]), labels)).data()) as Float32Array;
+    expect(error(expected, y)).toBeLessThan(1e-6);
+    await network.close();
+    await f.close();
+  });
+
+  test("the linear layers of a U-Net too", async () => {
+    const config = {
+      _class_name: "UNet2DConditionModel",
+      sample_size: 8,
+      block_out_channels: [32, 64],
+      down_block_types: ["CrossAttnDownBlock2D", "DownBlock2D"],
+      up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D"],
+      layers_per_block: 1,
+      cross_attention_dim: 48,
+      attention_head_dim: 8,
+      norm_num_groups: 8,
+    };
+    const unet = unet2DCondition(config, createRng(3));
+    const from = folder("unet");
+    await saveModel(from, { className: "UNet2DConditionModel", config, model: unet });
+    const out = folder("packed");
+    await quantize([from, "--weights", "8", "--activations", "8", "--group", "16", "--out", out]);
+    const packed = (await loadModel(out)).model as typeof unet;
+    expect([...parameters(packed).values()].filter((t) => t.dtype === "u8").length).toBeGreaterThan(20);
+    const [x, context] = [createRng(4).normal([1, 4, 8, 8]), createRng(5).normal([1, 6, 48])];
+    const run = async (m: typeof unet): Promise<Float32Array> => {
+      const f = jit((a: Tensor, c: Tensor) => m.call(a, tensor([300]), c));
+      const values = ((await (await f(x, context)).data()) as Float32Array).slice();
+      await f.close();
+      return values;
+    };
+    expect(error(await run(unet), await run(packed))).toBeLessThan(0.02);
   });
 
   test("mistakes have names: groups, bits, a model that is packed already, a damaged description", async () => {

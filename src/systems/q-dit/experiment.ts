@@ -145,11 +145,20 @@ export class Study {
     return groups === "searched" ? found.groups : found.random;
   }
 
+  /** What was measured of a cell before. */
+  async known(cell: Cell): Promise<CellResult | undefined> {
+    const found = await this.stored<CellResult>(cellName(cell));
+    return found && (found.quality || !cell.pictures) ? found : undefined;
+  }
+
+  /** The search's result, when there is one. */
+  readonly searched = (): Promise<SearchResult | undefined> => this.stored<SearchResult>("search");
+
   /** Measures a cell, or reads what was measured. */
   async cell(cell: Cell): Promise<CellResult> {
     const name = cellName(cell);
-    const known = await this.stored<CellResult>(name);
-    if (known && (known.quality || !cell.pictures)) return known;
+    const known = await this.known(cell);
+    if (known) return known;
     const { model, batches, trajectory, reference } = await this.condition(cell.condition);
     const { method, weights, activations } = cell;
     const layers =
@@ -292,28 +301,10 @@ const GROUPED = [
   ["q-dit", 64],
 ] as const;
 
-/** Everything that is measured, the most important first. */
-export const CELLS: readonly Cell[] = [
+/** What decides the claim, the most important first. */
+export const CORE_CELLS: readonly Cell[] = [
   fp32("natural"),
-  ...cells("natural", true, [4, 8], [["tensor-static", "none"], ...GROUPED, ["gptq-static", "none"]]),
-  ...cells(
-    "natural",
-    true,
-    [8, 8],
-    [
-      ["tensor-static", "none"],
-      ["q-dit", 64],
-    ],
-  ),
-  ...cells(
-    "natural",
-    true,
-    [6, 8],
-    [
-      ["tensor-static", "none"],
-      ["q-dit", 64],
-    ],
-  ),
+  ...cells("natural", true, [4, 8], [["tensor-static", "none"], ...GROUPED]),
   fp32("stress"),
   ...cells(
     "stress",
@@ -321,29 +312,34 @@ export const CELLS: readonly Cell[] = [
     [4, 8],
     [
       ["tensor-static", "none"],
-      ["gptq-static", "none"],
       ["q-dit", 64],
     ],
   ),
+  ...cells("natural", true, [8, 8], [["q-dit", 64]]),
+  ...cells("natural", true, [6, 8], [["q-dit", 64]]),
   ...(["natural", "stress"] as const).flatMap((condition) =>
-    ([8, 6, 4, 3] as const).flatMap((bits) =>
-      cells(condition, false, [bits, 8], [...BASELINES, ...GROUPED, ["group-dynamic", 32], ["q-dit", 32]]),
+    cells(condition, false, [4, 8], [...BASELINES, ...GROUPED, ["q-dit", 32]]),
+  ),
+];
+
+/** The rest: other bits, more baselines with pictures. */
+export const FURTHER_CELLS: readonly Cell[] = [
+  ...cells("natural", true, [4, 8], [["gptq-static", "none"]]),
+  ...cells("stress", true, [4, 8], [["gptq-static", "none"]]),
+  ...cells("natural", true, [8, 8], [["tensor-static", "none"]]),
+  ...cells("natural", true, [6, 8], [["tensor-static", "none"]]),
+  ...(["natural", "stress"] as const).flatMap((condition) =>
+    ([8, 6, 3] as const).flatMap((bits) =>
+      cells(condition, false, [bits, 8], [...BASELINES, ...GROUPED, ["q-dit", 32]]),
     ),
   ),
-  ...cells("natural", false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
-  ...cells("stress", false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
+  ...(["natural", "stress"] as const).flatMap((condition) =>
+    cells(condition, false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
+  ),
 ];
 
 /** What is measured with the sizes that the search found. */
 export const SEARCHED_CELLS: readonly Cell[] = [
-  ...cells(
-    "natural",
-    true,
-    [4, 8],
-    [
-      ["q-dit", "searched"],
-      ["group-dynamic", "searched"],
-    ],
-  ),
-  ...cells("natural", true, [4, 8], [["q-dit", "random"]]),
+  ...cells("natural", true, [4, 8], [["q-dit", "searched"]]),
+  ...cells("natural", false, [4, 8], [["q-dit", "random"]]),
 ];

@@ -97,9 +97,16 @@ const reproduceOptions = z.object({
   }),
   pictures: count(200, "pictures for each of three seeds"),
   steps: count(10, "DDIM steps of the pictures"),
-  searchPictures: count(200, "pictures by which the search judges a candidate"),
-  population: count(10, "candidates of a generation"),
-  generations: count(4, "generations of the search"),
+  searchPictures: count(100, "pictures by which the search judges a candidate"),
+  searchSteps: count(5, "DDIM steps of those pictures"),
+  population: count(8, "candidates of a generation"),
+  generations: count(3, "generations of the search"),
+  further: hinted(z.boolean().default(false).describe("also other bits, and more baselines with pictures"), {
+    group: HOW,
+  }),
+  measure: hinted(z.boolean().default(true).describe("off: only writes the tables of what was measured"), {
+    group: HOW,
+  }),
   threads,
   work: hinted(
     z.string().default("results/q-dit/cells").describe("measured cells; what is there is not redone"),

@@ -7,10 +7,13 @@ import { type Table, tableMarkdown } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { type Deployed, measureDeployed, packDiT, savePacked, timingBatch } from "../deploy.ts";
 import {
-  CELLS,
+  type Cell,
   type CellResult,
+  CORE_CELLS,
   cellName,
+  FURTHER_CELLS,
   SEARCHED_CELLS,
+  type SearchResult,
   Study,
   type StudySettings,
 } from "../experiment.ts";
@@ -38,9 +41,9 @@ export const settingsOf = (options: ReproduceActionOptions): StudySettings => ({
   search: {
     population: options.population,
     generations: options.generations,
-    top: 4,
+    top: 3,
     pictures: options.searchPictures,
-    steps: 10,
+    steps: options.searchSteps,
     space: [16, 32, 64, 128],
     budget: 64,
     seed: 5,
@@ -97,6 +100,48 @@ async function deployed(options: ReproduceActionOptions): Promise<Deployed[]> {
 const section = (title: string, table: Table, about: string): string =>
   `## ${title}\n\n${about}\n\n${tableMarkdown(table)}\n`;
 
+const searchSection = (search: SearchResult): string =>
+  section(
+    "The search",
+    searchTable(search),
+    `${search.evaluated} candidates of at most ${search.settings.generations} generations of ${search.settings.population}, each judged by ${search.settings.pictures} pictures of one seed in ${search.settings.steps} steps; budget: bit operations of groups of ${search.settings.budget}. Uniform groups of that size had ${search.uniformFitness.toFixed(2)}, the best of the first generation ${search.randomFitness.toFixed(2)}.`,
+  );
+
+/** Measures all cells, with the search before those that need it. */
+async function* measureAll(
+  study: Study,
+  wanted: readonly Cell[],
+  results: CellResult[],
+  generations: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<ActionEvent, SearchResult> {
+  const total = wanted.length + SEARCHED_CELLS.length;
+  const measure = async (cell: Cell): Promise<ActionEvent> => {
+    if (signal?.aborted) throw new AbortError();
+    results.push(await study.cell(cell));
+    return { type: "progress", stage: "cells", done: results.length, total, note: cellName(cell) };
+  };
+  for (const cell of wanted) yield await measure(cell);
+  const running = study.search({ weights: 4, activations: 8 });
+  let step = await running.next();
+  for (; !step.done; step = await running.next()) {
+    const { generation, best, evaluated } = step.value;
+    const note = `distance ${best.fitness.toFixed(2)} after ${evaluated} candidates`;
+    yield { type: "progress", stage: "search", done: generation + 1, total: generations, note };
+  }
+  for (const cell of SEARCHED_CELLS) yield await measure(cell);
+  return step.value;
+}
+
+/** What was measured before. */
+async function readAll(study: Study, results: CellResult[]): Promise<SearchResult | undefined> {
+  for (const cell of [...CORE_CELLS, ...FURTHER_CELLS, ...SEARCHED_CELLS]) {
+    const known = await study.known(cell);
+    if (known) results.push(known);
+  }
+  return study.searched();
+}
+
 /** Measures what is missing, and writes all tables. */
 export async function* reproduceAction(
   options: ReproduceActionOptions,
@@ -108,22 +153,10 @@ export async function* reproduceAction(
   const study = new Study(options.work, model, real, settings);
   await mkdir(options.work, { recursive: true });
   const results: CellResult[] = [];
-  const total = CELLS.length + SEARCHED_CELLS.length;
-  const measure = async (cell: (typeof CELLS)[number]): Promise<ActionEvent> => {
-    if (signal?.aborted) throw new AbortError();
-    results.push(await study.cell(cell));
-    return { type: "progress", stage: "cells", done: results.length, total, note: cellName(cell) };
-  };
-  for (const cell of CELLS) yield await measure(cell);
-  const running = study.search({ weights: 4, activations: 8 });
-  let step = await running.next();
-  for (; !step.done; step = await running.next()) {
-    const { generation, best, evaluated } = step.value;
-    const note = `distance ${best.fitness.toFixed(2)} after ${evaluated} candidates`;
-    yield { type: "progress", stage: "search", done: generation + 1, total: options.generations, note };
-  }
-  const search = step.value;
-  for (const cell of SEARCHED_CELLS) yield await measure(cell);
+  const wanted = [...CORE_CELLS, ...(options.further ? FURTHER_CELLS : [])];
+  const search = options.measure
+    ? yield* measureAll(study, wanted, results, options.generations, signal)
+    : await readAll(study, results);
   const models = await kept(join(options.work, "deployed.json"), () => deployed(options));
   const speeds: LayerTime[][] = [];
   for (const [i, shape] of SHAPES.entries())
@@ -134,7 +167,7 @@ export async function* reproduceAction(
   const counts = `${pictures} pictures for each of ${seeds.length} seeds, DDIM in ${steps} steps, no guidance; distances of 64 features to 10000 test pictures (extractor ${real.extractor.recipe.name} ${real.extractor.recipe.hash.slice(0, 12)}), comparable within the table alone.`;
   const errors = `Simulated. Mean over 15 steps of the signal-to-noise ratio of the prediction in dB, on ${trajectory} trajectories of the full-precision model; higher is better. Calibrated on ${calibrationSamples} samples.`;
   const text = [
-    `# Q-DiT in miniature\n\nCommand: \`tweedie reproduce q-dit --data fashion-mnist\`. Date: ${new Date().toISOString().slice(0, 10)}. Group sizes that the search found, in the order qkv, out, fc1, fc2 of every block: ${search.groups.join(", ")}.\n`,
+    `# Q-DiT in miniature\n\nCommand: \`tweedie reproduce q-dit --data fashion-mnist\`. Date: ${new Date().toISOString().slice(0, 10)}. ${search ? `Group sizes that the search found, in the order qkv, out, fc1, fc2 of every block: ${search.groups.join(", ")}.` : "The search was not run."}\n`,
     section(
       "What the claim says, and what was measured",
       verdictTable(all),
@@ -158,11 +191,7 @@ export async function* reproduceAction(
       sliceTable(results, "stress"),
       "The same ratio over thirds of the steps.",
     ),
-    section(
-      "The search",
-      searchTable(search),
-      `${search.evaluated} candidates judged by ${options.searchPictures} pictures of one seed; budget: bit operations of groups of 64. Uniform groups of 64 had ${search.uniformFitness.toFixed(2)}, the best of the first, random generation ${search.randomFitness.toFixed(2)}.`,
-    ),
+    ...(search ? [searchSection(search)] : []),
     section(
       "Packed models",
       deployTable(models),
