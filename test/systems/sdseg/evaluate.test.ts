@@ -177,7 +177,7 @@ describe("the claim", () => {
           ],
         ]),
       );
-    expect(honestSentence(new Map([["x", results()]]))).toMatch(/not measured/);
+    expect(honestSentence(new Map([["x", results()]]))).toMatch(/not both measured/);
     expect(withControls(0.7, 0.7)).toMatch(/^Diffusion is at least as good/);
     expect(withControls(0.9, 0.7)).toMatch(/^Diffusion is not needed.*0\.8100 against 0\.9000/);
   });
