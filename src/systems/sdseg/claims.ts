@@ -175,7 +175,8 @@ export function honestSentence(results: ReadonlyMap<string, SetResults>): string
     const text = `${set}: ${number(one)} against ${number(image)} and ${number(plain)}`;
     return [{ set, text, better: one >= image && one >= plain }];
   });
-  if (parts.length === 0) return "The image-only control and the plain U-Net were not both measured on any set.";
+  if (parts.length === 0)
+    return "The image-only control and the plain U-Net were not both measured on any set.";
   const better = parts.filter((part) => part.better).map((part) => part.set);
   const verdict =
     better.length === parts.length
