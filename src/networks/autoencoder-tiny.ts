@@ -1,9 +1,10 @@
 /** The tiny autoencoder (TAESD and its kin): latents of the large one, decoded in a fraction of the time. */
+import { ArgumentError } from "../errors.ts";
 import { type Activation, activate, Conv2d, GroupNorm, Module, type Rng } from "../nn/index.ts";
 import { type Tensor, tanh } from "../tensor/index.ts";
 import { type LatentScale, latentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
 import { Upsample2D } from "./blocks/samplers.ts";
-import { activationOf, COUNT, Config, FLAG, listOf, NATURAL, NUMBER, POSITIVE } from "./config.ts";
+import { activationOf, COUNT, Config, FLAG, listOf, NATURAL, NUMBER, oneOf, POSITIVE } from "./config.ts";
 import { checkMap } from "./map-sizes.ts";
 
 /** A checked configuration. */
@@ -24,6 +25,8 @@ export interface AutoencoderTinyConfig {
   readonly latentMagnitude: number;
   readonly latentShift: number;
   readonly scale: LatentScale;
+  /** What there is: a file of the authors holds one half. Default both. */
+  readonly halves?: "both" | "encoder" | "decoder";
 }
 
 /** Three convolutions beside a shortcut; all three levels of indices are those of the checkpoints. */
@@ -120,13 +123,18 @@ class TinyCoder extends Module {
   }
 }
 
+const missingHalf = (half: string): ArgumentError =>
+  new ArgumentError(
+    `AutoencoderTiny: it has no ${half}: the file that it was loaded from holds the other half only`,
+  );
+
 /** Beyond this latents count for less and less. */
 const CLAMP = 3;
 
 /** A deterministic autoencoder without attention, in the layout of diffusers. Its latents are scaled already. */
 export class AutoencoderTiny extends Module {
-  readonly encoder: TinyCoder;
-  readonly decoder: TinyCoder;
+  readonly encoder: TinyCoder | undefined;
+  readonly decoder: TinyCoder | undefined;
   readonly inChannels: number;
   readonly latentChannels: number;
   readonly latentMagnitude: number;
@@ -137,8 +145,9 @@ export class AutoencoderTiny extends Module {
 
   constructor(config: AutoencoderTinyConfig, rng: Rng) {
     super();
-    this.encoder = new TinyCoder(encoderLayers(config, rng));
-    this.decoder = new TinyCoder(decoderLayers(config, rng));
+    const { halves = "both" } = config;
+    this.encoder = halves === "decoder" ? undefined : new TinyCoder(encoderLayers(config, rng));
+    this.decoder = halves === "encoder" ? undefined : new TinyCoder(decoderLayers(config, rng));
     this.inChannels = config.inChannels;
     this.latentChannels = config.latentChannels;
     this.latentMagnitude = config.latentMagnitude;
@@ -147,14 +156,16 @@ export class AutoencoderTiny extends Module {
     this.sizeFactor = 2 ** (config.encoderBlocks.length - 1);
   }
 
-  /** Images [N, C, H, W] in [-1, 1] give latents [N, Z, H / f, W / f]. */
+  /** Images [N, C, H, W] in [-1, 1] give latents [N, Z, H / f, W / f]. Throws `ArgumentError` without an encoder. */
   encode(x: Tensor): Tensor {
+    if (!this.encoder) throw missingHalf("encoder");
     checkMap("AutoencoderTiny.encode", x, this.inChannels, this.sizeFactor);
     return this.encoder.call(x.add(1).div(2));
   }
 
-  /** Latents [N, Z, h, w] give images [N, C, f h, f w], mostly in [-1, 1]. */
+  /** Latents [N, Z, h, w] give images [N, C, f h, f w], mostly in [-1, 1]. Throws `ArgumentError` without a decoder. */
   decode(z: Tensor): Tensor {
+    if (!this.decoder) throw missingHalf("decoder");
     checkMap("AutoencoderTiny.decode", z, this.latentChannels);
     return this.decoder
       .call(tanh(z.div(CLAMP)).mul(CLAMP))
@@ -231,6 +242,7 @@ export function autoencoderTiny(config: unknown, rng: Rng): AutoencoderTiny {
       latentMagnitude: read.value("latent_magnitude", POSITIVE, 3),
       latentShift: read.value("latent_shift", NUMBER, 0.5),
       scale: latentScale(read, latentChannels, 1),
+      halves: read.value("halves", oneOf("both", "encoder", "decoder"), "both"),
     },
     rng,
   );

@@ -6,8 +6,9 @@ import { safetensorsName, safetensorsStream, writeFileAtomic } from "../io/index
 import { parameters } from "../nn/index.ts";
 import { convertHost } from "../tensor/index.ts";
 import type { Config } from "./components.ts";
-import { type OpenOptions, openPipeline } from "./load.ts";
-import type { OpenPipeline } from "./open-pipeline.ts";
+import { type OpenOptions, openModel, openPipeline } from "./load.ts";
+import type { OpenNetwork, OpenPipeline } from "./open-pipeline.ts";
+import { originalWeights } from "./original/open.ts";
 import type { Family, FamilyConfigs } from "./original-configs.ts";
 import { prepare } from "./prepare.ts";
 import { networkClass } from "./registry.ts";
@@ -39,15 +40,14 @@ function recast(source: WeightSource, { dtype, onTensor }: ConvertOptions): Weig
   };
 }
 
-/** The weights of every network, which are known to fit it, without what it does not use. */
-function checked(pipeline: OpenPipeline): Map<string, WeightSource> {
-  return new Map(
-    [...pipeline.networks].map(([name, network]): [string, WeightSource] => {
-      const names = parameters(prepare(network).module);
-      return [name, selected(network.weights, (key) => (names.has(key) ? key : undefined))];
-    }),
-  );
+/** The weights of a network, which are known to fit it, without what it does not use. */
+function checkedWeights(network: OpenNetwork): WeightSource {
+  const names = parameters(prepare(network).module);
+  return selected(network.weights, (key) => (names.has(key) ? key : undefined));
 }
+
+const checked = ({ networks }: OpenPipeline): Map<string, WeightSource> =>
+  new Map([...networks].map(([name, network]) => [name, checkedWeights(network)]));
 
 const writeWeights = (
   path: string,
@@ -131,6 +131,28 @@ export async function convertToSingleFile(
     await writeWeights(file, source, { format: "pt", ...predictionMetadata(pipeline.scheduler) });
   } finally {
     await pipeline.close();
+  }
+}
+
+/**
+ * Writes one network as a file with its authors' names: CompVis' of an autoencoder or a ControlNet, those of TAESD (both
+ * halves in one file), DiT, ViT, MAE, guided-diffusion.
+ *
+ * @param from a folder with `config.json`, or a file
+ * @throws {FormatError | ArgumentError} when the network does not check, or has no such layout
+ */
+export async function convertToOriginalFile(
+  from: string,
+  file: string,
+  options: ConvertOptions = {},
+): Promise<void> {
+  const network = await openModel(from, options);
+  try {
+    const { className, config } = network;
+    const source = await originalWeights(checkedWeights(network), className, config);
+    await writeWeights(file, recast(source, options), { format: "pt" });
+  } finally {
+    await network.weights.close();
   }
 }
 

@@ -3,6 +3,8 @@ import { FormatError } from "../errors.ts";
 import type { Family } from "./original-configs.ts";
 import type { WeightSource } from "./weights.ts";
 
+export type GuidedClass = "GuidedDiffusionUNet" | "GuidedDiffusionClassifier";
+
 /** What a weight file is. */
 export type FileKind =
   /** A whole pipeline with CompVis' names, as A1111 and ComfyUI read it. */
@@ -11,6 +13,14 @@ export type FileKind =
   | { readonly kind: "vae"; readonly prefix: string }
   /** A ControlNet, with or without `control_model.`. */
   | { readonly kind: "controlnet"; readonly family: Family; readonly prefix: string }
+  /** A diffusion transformer with its authors' names. */
+  | { readonly kind: "dit"; readonly prefix: string }
+  /** A vision transformer, or a masked autoencoder with its decoder. */
+  | { readonly kind: "vit" | "mae"; readonly prefix: string }
+  /** A network of guided-diffusion, which needs its configuration. */
+  | { readonly kind: "guided"; readonly className: GuidedClass }
+  /** A tiny autoencoder of its authors: a half, or with the names of halves before it both. */
+  | { readonly kind: "taesd"; readonly half: "encoder" | "decoder" | "both" }
   /** A network of the reference library, which needs its `config.json`. */
   | { readonly kind: "diffusers"; readonly what: string };
 
@@ -68,8 +78,8 @@ const shown = (source: WeightSource, count = 6): string =>
     .join("\n");
 
 const SUPPORTED =
-  "Known single files are Stable Diffusion 1.x, 2.x and XL base (also for inpainting), ControlNets of them, and " +
-  "their autoencoders; networks of the reference library are loaded from their folder, with its config.json";
+  "Known single files are Stable Diffusion 1.x, 2.x and XL base (also for inpainting), ControlNets of them, " +
+  "their autoencoders, TAESD, DiT, ViT, MAE and guided-diffusion; networks of the reference library are loaded from their folder, with its config.json";
 
 function fail(source: WeightSource, why: string): never {
   throw new FormatError(
@@ -106,6 +116,40 @@ function prefixOf(source: WeightSource, tail: string, prefixes: readonly string[
   return prefixes.find((prefix) => source.entries.has(prefix ? `${prefix}.${tail}` : tail));
 }
 
+const TAESD_HALF = /^\d+\.(?:weight|bias|conv\.\d+\.\w+|pool\.\d+\.\w+)$/;
+
+/** Which half of a tiny autoencoder: the decoder's first layer has no parameters. */
+function taesdHalf(source: WeightSource): "encoder" | "decoder" | "both" | undefined {
+  const names = [...source.entries.keys()];
+  if (names.every((name) => TAESD_HALF.test(name))) {
+    if (source.entries.has("0.weight") && source.entries.has("1.conv.0.weight")) return "encoder";
+    return source.entries.has("1.weight") && source.entries.has("3.conv.0.weight") ? "decoder" : undefined;
+  }
+  const both = ["encoder.0.weight", "encoder.1.conv.0.weight", "decoder.1.weight", "decoder.3.conv.0.weight"];
+  return both.every((name) => source.entries.has(name)) ? "both" : undefined;
+}
+
+/** Networks with their authors' names that are files of their own. */
+function ownFile(source: WeightSource): FileKind | undefined {
+  const { entries } = source;
+  const wrapped = ["", "model"]; // training states have the network below "model"
+  const dit = prefixOf(source, "x_embedder.proj.weight", wrapped);
+  if (dit !== undefined && prefixOf(source, "y_embedder.embedding_table.weight", [dit]) !== undefined)
+    return { kind: "dit", prefix: dit };
+  const vit = prefixOf(source, "patch_embed.proj.weight", wrapped);
+  if (vit !== undefined && prefixOf(source, "cls_token", [vit]) !== undefined)
+    return {
+      kind: prefixOf(source, "decoder_embed.weight", [vit]) === undefined ? "vit" : "mae",
+      prefix: vit,
+    };
+  if (entries.has("input_blocks.0.0.weight") && entries.has("time_embed.0.weight")) {
+    const isUNet = entries.has("output_blocks.0.0.in_layers.0.weight");
+    return { kind: "guided", className: isUNet ? "GuidedDiffusionUNet" : "GuidedDiffusionClassifier" };
+  }
+  const half = taesdHalf(source);
+  return half && { kind: "taesd", half };
+}
+
 /**
  * Says what a file is. `family` overrides the decision by the text's width, which a model of unusual size needs.
  *
@@ -123,6 +167,8 @@ export function detectFile(source: WeightSource, family?: Family): FileKind {
     return { kind: "controlnet", family: familyOf(source, control, family), prefix: control };
   const vae = prefixOf(source, "encoder.down.0.block.0.conv1.weight", [VAE_PREFIX, ""]);
   if (vae !== undefined) return { kind: "vae", prefix: vae };
+  const own = ownFile(source);
+  if (own) return own;
 
   const names = [...source.entries.keys()];
   if (names.some((name) => LORA.test(name)))

@@ -2,7 +2,12 @@
 
 export { type CheckOptions, type CheckReport, checkModel, type Finding } from "./check-model.ts";
 export * from "./components.ts";
-export { type ConvertOptions, convertToFolder, convertToSingleFile } from "./convert.ts";
+export {
+  type ConvertOptions,
+  convertToFolder,
+  convertToOriginalFile,
+  convertToSingleFile,
+} from "./convert.ts";
 export * from "./encode-prompt.ts";
 export { type ExportedModel, type ExportModelOptions, exportModel } from "./export-model.ts";
 export * from "./generate.ts";
@@ -11,6 +16,7 @@ export { type ComponentReport, inspectModel, type ModelReport, type WeightSummar
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";
 export * from "./network.ts";
+export { GUIDED_PRESETS } from "./original/guided.ts";
 export type { Family } from "./original-configs.ts";
 export * from "./plan.ts";
 export * from "./samplers.ts";

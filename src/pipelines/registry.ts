@@ -12,8 +12,12 @@ import {
   controlNet,
   DiTTransformer2DModel,
   ditConfig,
+  guidedDiffusionClassifier,
+  guidedDiffusionUNet,
+  maskedAutoencoder,
   unet2D,
   unet2DCondition,
+  visionTransformer,
 } from "../networks/index.ts";
 import type { Module, Rng } from "../nn/index.ts";
 import type { PipelineKind } from "./components.ts";
@@ -26,12 +30,14 @@ export interface NetworkClass {
   /** The name that the module has for a tensor of an older file. */
   modernName?(name: string): string;
   /** Library that `model_index.json` names. */
-  readonly library: "diffusers" | "transformers";
+  readonly library: "diffusers" | "transformers" | "tweedie";
   /** Name of its weight files, without ending. */
   readonly weights: "diffusion_pytorch_model" | "model";
 }
 
 const DIFFUSERS = { library: "diffusers", weights: "diffusion_pytorch_model" } as const;
+/** Networks that the reference libraries do not have, or not under these names. */
+const OWN = { library: "tweedie", weights: "model" } as const;
 const TRANSFORMERS = { library: "transformers", weights: "model" } as const;
 
 const LEGACY = /(\.attentions\.\d+\.)(query|key|value|proj_attn)\./;
@@ -65,6 +71,10 @@ const NETWORKS: Readonly<Record<string, NetworkClass>> = {
     build: (config, rng) => new CLIPTextModelWithProjection(clipTextConfig(config), rng),
     modernName: withTextModel,
   },
+  GuidedDiffusionUNet: { ...OWN, build: guidedDiffusionUNet },
+  GuidedDiffusionClassifier: { ...OWN, build: guidedDiffusionClassifier },
+  VisionTransformer: { ...OWN, build: visionTransformer },
+  MaskedAutoencoder: { ...OWN, build: maskedAutoencoder },
 };
 
 /** Names of all networks that can be loaded. */

@@ -93,7 +93,7 @@ export async function writeFolderAtomic(
 /** Writes `config.json` with the class that it configures. */
 export async function writeNetworkConfig(folder: string, className: string, config: Config): Promise<void> {
   const { library } = networkClass(className, folder);
-  const named = library === "diffusers" ? { _class_name: className } : { architectures: [className] };
+  const named = library === "transformers" ? { architectures: [className] } : { _class_name: className };
   await writeFileAtomic(join(folder, "config.json"), encode({ ...named, ...config }));
 }
 

@@ -3,18 +3,12 @@ import { dirname, join } from "node:path";
 import { ArgumentError, FormatError } from "../errors.ts";
 import type { Config, TokenizerFiles } from "./components.ts";
 import { detectFile, type FileKind } from "./detect.ts";
-import {
-  controlNetPlace,
-  isUnused,
-  type Place,
-  textPlaces,
-  unetPlace,
-  vaePlace,
-} from "./key-maps/layouts.ts";
+import { isUnused, type Place, textPlaces, unetPlace, vaePlace } from "./key-maps/layouts.ts";
 import { refuse } from "./load-weights.ts";
 import { classNameOf, readConfigIfThere, SCHEDULER_NAME } from "./model-files.ts";
 import type { OpenNetwork, OpenPipeline } from "./open-pipeline.ts";
-import { controlNetConfig, FAMILIES, type Family, type FamilyConfigs } from "./original-configs.ts";
+import { classOf, type OriginalKind, openOriginal } from "./original/open.ts";
+import { FAMILIES, type Family, type FamilyConfigs } from "./original-configs.ts";
 import { pipelineKind } from "./registry.ts";
 import { readTokenizer } from "./tokenizer-files.ts";
 import { kindOfPath, openWeights, renamed, type WeightSource } from "./weights.ts";
@@ -29,8 +23,10 @@ export interface SingleFileOptions {
   readonly tokenizer?: string;
   /** What the denoiser predicts; default: the family's, v for SD2. */
   readonly predictionType?: "epsilon" | "v_prediction" | "sample";
-  /** Configuration of a lone network. */
+  /** Configuration of a lone network; for DiT, ViT, MAE and TAESD what of it the shapes do not tell, or tell wrongly. */
   readonly config?: Config;
+  /** File of the other half of a tiny autoencoder; default: the one beside it, by its name. */
+  readonly pair?: string;
 }
 
 /** A component of a single file, by the name of its folder in the reference library's layout. */
@@ -148,9 +144,19 @@ export async function openSingleFile(path: string, options: SingleFileOptions): 
   }
 }
 
+const WHAT = {
+  vae: "an autoencoder",
+  controlnet: "a ControlNet",
+  dit: "a DiT",
+  vit: "a vision transformer",
+  mae: "a masked autoencoder",
+  guided: "a network of guided-diffusion",
+  taesd: "a tiny autoencoder",
+} as const;
+
 function notAPipeline(kind: Exclude<FileKind, Checkpoint>): string {
-  const what = { vae: "an autoencoder", controlnet: "a ControlNet", diffusers: "one network" }[kind.kind];
-  return `this file holds ${kind.kind === "diffusers" ? kind.what : what} and not a pipeline: loadModel reads it`;
+  const what = kind.kind === "diffusers" ? kind.what : WHAT[kind.kind];
+  return `this file holds ${what} and not a pipeline: loadModel reads it`;
 }
 
 /** Tokenizers: the one asked for, those of the base folder, or those that lie beside the file; else none. */
@@ -186,7 +192,14 @@ const padded = (files: TokenizerFiles): TokenizerFiles => ({
   config: { ...files.config, pad_token: "!" },
 });
 
-/** Opens an original file of an autoencoder or a ControlNet; undefined for a network of the reference library. */
+/** The configuration that is given, or that lies beside the file and is of this class. */
+async function toldConfig(path: string, kind: OriginalKind, given?: Config): Promise<Config | undefined> {
+  if (given) return given;
+  const beside = await readConfigIfThere(join(dirname(path), "config.json"));
+  return beside && classNameOf(beside) === classOf(kind) ? beside : undefined;
+}
+
+/** Opens a file of one network with its authors' names; undefined for a network of the reference library. */
 export async function openSingleModel(
   path: string,
   options: SingleFileOptions,
@@ -200,22 +213,21 @@ export async function openSingleModel(
     }
     if (kind.kind === "checkpoint")
       throw new ArgumentError(`${path}: this is a whole pipeline: loadPipelineComponents reads it`);
-    const config = options.config ?? lone(kind, options.family);
-    const className = classNameOf(config)!;
-    const place = kind.kind === "vae" ? vaePlace(config) : controlNetPlace(config);
-    const part = renamed(source, { rules: place.rules, to: "diffusers", from: kind.prefix });
-    const strangers = part.unknown.filter((name) => !isUnused(name, 0));
+    const config = await toldConfig(path, kind, options.config);
+    const { className, unknown, ...rest } = await openOriginal(source, kind, { ...options, config });
+    const strangers = unknown.filter((name) => !isUnused(name, 0));
     refuse(
       path,
       `the layout of ${className}`,
       strangers.map((name) => `unexpected "${name}"`),
     );
-    return { className, config, where: path, weights: { ...part, close: () => source.close() } };
+    const close = async (): Promise<void> => {
+      await rest.weights.close();
+      await source.close();
+    };
+    return { className, config: rest.config, where: path, weights: { ...rest.weights, close } };
   } catch (error) {
     await source.close();
     throw error;
   }
 }
-
-const lone = (kind: Extract<FileKind, { prefix: string }>, family: Family = "sd1"): Config =>
-  kind.kind === "vae" ? FAMILIES[family].vae : controlNetConfig(FAMILIES[kind.family].unet);

@@ -96,6 +96,19 @@ describe("tweedie models convert", () => {
     expect([...tensors.values()].every(({ dtype }) => dtype === "f16")).toBe(true);
   });
 
+  it("writes a lone autoencoder with CompVis' names, and reads it with its configuration", async () => {
+    const vae = tinySd().vae!;
+    await saveModel(at("vae"), vae);
+    expect((await run("convert", at("vae"), at("vae.safetensors"))).code).toBe(0);
+    const { tensors } = await readSafetensors(at("vae.safetensors"));
+    expect([tensors.size, tensors.has("decoder.mid.attn_1.q.weight")]).toEqual([248, true]);
+    const config = ["--config", at("vae", "config.json")];
+    const report = await json<ModelReport>("inspect", at("vae.safetensors"), ...config);
+    expect(report).toMatchObject({ what: "network", layout: "single file", total: { tensors: 248 } });
+    expect((await run("convert", at("vae.safetensors"), at("back"), ...config)).code).toBe(0);
+    expect(await valuesOf((await loadModel(at("back"))).model)).toEqual(await valuesOf(vae.model));
+  });
+
   it("writes ONNX files that compute the same", async () => {
     await saveModel(at("text"), tinyModel(TINY_TEXT, 1), { dtype: "f16" });
     expect((await run("convert", at("text"), at("text.onnx"))).code).toBe(0);

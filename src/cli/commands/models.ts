@@ -26,6 +26,12 @@ const FILE_OPTIONS = {
     valueHint: "DIR",
     description: "folder whose configurations and tokenizers a single file takes",
   },
+  config: {
+    type: "string",
+    valueHint: "FILE|NAME",
+    description:
+      "config.json of a file that holds one network, or a published one of guided-diffusion, such as imagenet256",
+  },
   tokenizer: {
     type: "string",
     valueHint: "PATH",
@@ -48,6 +54,7 @@ export const INSPECT_OPTIONS = {
   ...HUB_OPTIONS,
   family: FILE_OPTIONS.family,
   base: FILE_OPTIONS.base,
+  config: FILE_OPTIONS.config,
   json: JSON_OPTION,
 } as const satisfies Options;
 
@@ -58,7 +65,7 @@ export const CONVERT_OPTIONS = {
     type: "string",
     valueHint: "LAYOUT",
     description:
-      "diffusers (a folder), single (one .safetensors as A1111 reads it) or onnx; told by the ending of OUT by default",
+      "diffusers (a folder), single (one .safetensors with the names of the original code) or onnx; told by the ending of OUT by default",
   },
   dtype: { type: "string", valueHint: "TYPE", description: "f32, f16 or bf16; as it is by default" },
   size: {
@@ -104,6 +111,7 @@ const convert: HelpfulCommand = {
   examples: [
     "tweedie models convert v1-5-pruned.safetensors models/sd15 --dtype f16",
     "tweedie models convert models/sd15 sd15.safetensors",
+    "tweedie models convert models/sd15/vae vae.safetensors",
     "tweedie models convert models/sd15/vae vae-onnx --to onnx --size 512x512",
   ],
   run: async ({ rawArgs }) => (await import("../models/index.ts")).convert(rawArgs),

@@ -6,6 +6,7 @@ import { writeFileAtomic } from "../../io/index.ts";
 import {
   type ConvertOptions,
   convertToFolder,
+  convertToOriginalFile,
   convertToSingleFile,
   exportModel,
   inspectModel,
@@ -105,7 +106,7 @@ export async function convert(args: readonly string[]): Promise<void> {
     throw new UsageError("--dtype is not for onnx: convert the model first; weights keep their width");
   const overwrite = flag("overwrite");
   const how: ConvertOptions = {
-    ...openOptions(options),
+    ...(await openOptions(options)),
     overwrite,
     dtype: dtype === undefined ? undefined : choiceValue("dtype", dtype, WIDTHS),
   };
@@ -116,7 +117,7 @@ export async function convert(args: readonly string[]): Promise<void> {
   else if (layout === "single") {
     await refuseExisting(out, overwrite);
     await mkdir(dirname(out), { recursive: true });
-    await convertToSingleFile(from, out, how);
+    await (report.what === "network" ? convertToOriginalFile : convertToSingleFile)(from, out, how);
   } else if (report.what === "network") await saveModel(out, await loadModel(from, how), how);
   else await convertToFolder(from, out, how);
   if (flag("json")) printJson({ from, out, layout, files });

@@ -1,5 +1,6 @@
 /** Options of `tweedie models`, as its commands read them. */
-import type { OpenOptions } from "../../pipelines/index.ts";
+import { GUIDED_PRESETS, type OpenOptions } from "../../pipelines/index.ts";
+import { readConfig } from "../../pipelines/model-files.ts";
 import { type Options, readOptions } from "../options.ts";
 import { choiceValue } from "../values.ts";
 
@@ -24,14 +25,25 @@ export function given(args: readonly string[], options: Options): Given {
   };
 }
 
+const PRESETS: Readonly<Record<string, OpenOptions["config"]>> = Object.assign(
+  {},
+  ...Object.values(GUIDED_PRESETS),
+);
+
+/** A published configuration by its name, or one in a file. */
+const configOf = async (text: string): Promise<OpenOptions["config"]> =>
+  (Object.hasOwn(PRESETS, text) && PRESETS[text]) || readConfig(text);
+
 /** Options that say which files are meant. */
-export function openOptions({ text, flag }: Given): OpenOptions {
+export async function openOptions({ text, flag }: Given): Promise<OpenOptions> {
+  const config = text("config");
   const [family, prediction] = [text("family"), text("prediction")];
   return {
     download: flag("hub"),
     variant: text("variant"),
     base: text("base"),
     tokenizer: text("tokenizer"),
+    config: config === undefined ? undefined : await configOf(config),
     family: family === undefined ? undefined : choiceValue("family", family, FAMILIES),
     predictionType: prediction === undefined ? undefined : choiceValue("prediction", prediction, PREDICTIONS),
     onFile: (path, i, count) => console.error(`downloading ${i + 1}/${count}: ${path}`),

@@ -100,7 +100,7 @@ function inspectText(report: ModelReport): string {
 /** `tweedie models inspect`. */
 export async function inspect(args: readonly string[]): Promise<void> {
   const options = given(args, INSPECT_OPTIONS);
-  const report = await inspectModel(options.word(0), openOptions(options));
+  const report = await inspectModel(options.word(0), await openOptions(options));
   if (options.flag("json")) printJson(report);
   else console.log(inspectText(report));
 }

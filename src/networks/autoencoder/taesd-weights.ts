@@ -26,20 +26,38 @@ export function taesdWeights<T>(files: {
   return new Map([...renamed("encoder"), ...renamed("decoder")]);
 }
 
-/** The configuration that the original files imply, told by names and shapes of the decoder (or encoder) alone. */
+const shapeText = (shape: readonly number[] | undefined): string =>
+  shape ? `[${shape.join(", ")}]` : "none";
+
+/** Channels inside and of the latents, by the decoder's first layer or else the encoder's last. */
+function channelsOf(weights: Shapes): [inner: number, latent: number] {
+  const first = weights.get("decoder.layers.0.weight")?.shape;
+  if (first?.length === 4) return [first[0]!, first[1]!];
+  const layers = [...weights.keys()].map((name) =>
+    Number(/^encoder\.layers\.(\d+)\.weight$/.exec(name)?.[1] ?? -1),
+  );
+  const last = weights.get(`encoder.layers.${Math.max(...layers)}.weight`)?.shape;
+  if (!first && last?.length === 4) return [last[1]!, last[0]!];
+  throw new FormatError(
+    `TAESD: expected "decoder.layers.0.weight" with 4 axes, or an encoder, got ${shapeText(first)}`,
+  );
+}
+
+/**
+ * The configuration that the original files imply, told by names and shapes alone. A half that is missing is left out
+ * (`halves`). Throws `FormatError` when there is neither.
+ */
 export function taesdConfig(weights: Shapes): Record<string, unknown> {
-  const first = weights.get("decoder.layers.0.weight");
-  const pooled = [...weights.keys()].some((name) => name.includes(".pool."));
-  if (first?.shape.length !== 4)
-    throw new FormatError(
-      `TAESD: expected "decoder.layers.0.weight" with 4 axes, got ${first ? `[${first.shape.join(", ")}]` : "none"}`,
-    );
-  const [channels, latentChannels] = first.shape as [number, number];
+  const names = [...weights.keys()];
+  const [channels, latentChannels] = channelsOf(weights);
   const levels = [channels, channels, channels, channels];
+  const missing = (half: string): boolean => !names.some((name) => name.startsWith(`${half}.`));
   return {
     latent_channels: latentChannels,
     encoder_block_out_channels: levels,
     decoder_block_out_channels: levels,
-    use_midblock_gn: pooled,
+    use_midblock_gn: names.some((name) => name.includes(".pool.")),
+    ...(missing("encoder") && { halves: "decoder" }),
+    ...(missing("decoder") && { halves: "encoder" }),
   };
 }

@@ -1,7 +1,7 @@
 /** Sizes of diffusion transformers. */
 import { ArgumentError } from "../../errors.ts";
 import type { Activation } from "../../nn/index.ts";
-import { COUNT, Config, FLAG, keyOf, POSITIVE, PROBABILITY } from "../config.ts";
+import { COUNT, Config, FLAG, keyOf, oneOf, POSITIVE, PROBABILITY } from "../config.ts";
 
 export interface DiTConfig {
   /** Height and width of the latents. */
@@ -34,7 +34,8 @@ const ACTIVATION_NAMES = {
 } as const satisfies Record<string, Activation | "geglu">;
 
 /**
- * The configuration of a `config.json` of `DiTTransformer2DModel`, or of a `Transformer2DModel` that is a DiT. Throws
+ * The configuration of a `config.json` of `DiTTransformer2DModel`, or of a `Transformer2DModel` that is a DiT. The
+ * reference library has no key `freq_shift`; here it tells the numerics of the authors' code, 0. Throws
  * `ArgumentError` that names a key whose value cannot be.
  */
 export function ditConfig(values: unknown): DiTConfig {
@@ -65,7 +66,7 @@ export function ditConfig(values: unknown): DiTConfig {
     headDim,
     classes: config.value("num_embeds_ada_norm", COUNT, 1000),
     nullClass: true,
-    freqShift: 1,
+    freqShift: config.value("freq_shift", oneOf(0, 1), 1),
     mlpNormEps: config.value("norm_eps", POSITIVE, 1e-5),
     attentionBias: config.value("attention_bias", FLAG, true),
     activation: ACTIVATION_NAMES[config.value("activation_fn", keyOf(ACTIVATION_NAMES), "gelu-approximate")],

@@ -9,25 +9,25 @@ import { fromHost, type HostArray, sizeOf, type Tensor } from "../../tensor/inde
 type Weights = ReadonlyMap<string, Tensor>;
 
 /** Names within a block that differ, theirs first. */
-const BLOCK_NAMES: readonly (readonly [string, string])[] = [
+export const BLOCK_NAMES: readonly (readonly [string, string])[] = [
   ["attn.proj", "attn1.to_out.0"],
   ["mlp.fc1", "ff.net.0.proj"],
   ["mlp.fc2", "ff.net.2"],
   ["adaLN_modulation.1", "norm1.linear"],
 ];
 /** Names outside of blocks. */
-const OUTER_NAMES: readonly (readonly [string, string])[] = [
+export const OUTER_NAMES: readonly (readonly [string, string])[] = [
   ["x_embedder.proj", "pos_embed.proj"],
   ["final_layer.adaLN_modulation.1", "proj_out_1"],
   ["final_layer.linear", "proj_out_2"],
 ];
 /** The condition's embedding: once there, in every block here. */
-const EMBEDDER_NAMES: readonly (readonly [string, string])[] = [
+export const EMBEDDER_NAMES: readonly (readonly [string, string])[] = [
   ["t_embedder.mlp.0", "norm1.emb.timestep_embedder.linear_1"],
   ["t_embedder.mlp.2", "norm1.emb.timestep_embedder.linear_2"],
   ["y_embedder.embedding_table", "norm1.emb.class_embedder.embedding_table"],
 ];
-const QKV = ["to_q", "to_k", "to_v"] as const;
+export const QKV = ["to_q", "to_k", "to_v"] as const;
 const KINDS = ["weight", "bias"] as const;
 
 /** A key without its last part, and that part. */
