@@ -189,7 +189,7 @@ export class Study {
   }
 
   /**
-   * Searches group sizes on the natural model: rounding to nearest, symmetric, as in the released code, with the distance
+   * Searches group sizes on the natural model: rounding to nearest, as in the released code, with the distance
    * of few pictures of one seed as objective and the bit operations of a uniform size as budget. The best of the first,
    * random generation is kept beside it as a control.
    */
