@@ -4,6 +4,7 @@ import { once } from "node:events";
 import {
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -18,6 +19,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { tweedie } from "../../src/cli/commands/index.ts";
 import { runCli } from "../../src/cli/run.ts";
 import { encodePng, readPngTextFile } from "../../src/io/index.ts";
+import { convertToOriginalFile, saveModel } from "../../src/pipelines/index.ts";
+import { tinyModel } from "../pipelines/tiny-models.ts";
 import {
   writeTinyControlNet,
   writeTinyDit,
@@ -137,6 +140,33 @@ describe("tweedie generate", () => {
     expect(readFileSync(path("full-again.png"))).toEqual(readFileSync(path("full.png")));
   });
 
+  test("decodes with another autoencoder, which the settings name and whose file must not change", async () => {
+    const short = ["--model", "sd", "--prompt", "a cat", "--steps", "1", "--sampler", "ddim", "--seed", "3"];
+    mkdirSync(path("compvis"));
+    await convertToOriginalFile(path("sd", "vae"), path("compvis", "same.safetensors"));
+    copyFileSync(path("sd", "vae", "config.json"), path("compvis", "config.json"));
+    const levels = [8, 8, 8, 8];
+    const config = { encoder_block_out_channels: levels, decoder_block_out_channels: levels };
+    await saveModel(path("taesd"), tinyModel({ _class_name: "AutoencoderTiny", ...config }, 3));
+    await convertToOriginalFile(path("taesd"), path("taesd.safetensors"));
+
+    await made(...short, "--out", "own.png");
+    await made(...short, "--vae", "compvis/same.safetensors", "--out", "compvis.png");
+    expect(await difference("own.png", "compvis.png")).toBe(0);
+    await made(...short, "--vae", "taesd.safetensors", "--out", "taesd.png");
+    expect(await difference("own.png", "taesd.png")).toBeGreaterThan(1);
+    expect((await readPngTextFile(path("taesd.png")))[0]!.text).toContain("VAE: taesd, ");
+    await made(...short, "--vae", "taesd", "--out", "folder.png");
+    expect(await difference("taesd.png", "folder.png")).toBe(0);
+
+    await made("--from", "taesd.png", "--out", "taesd-again.png");
+    expect(readFileSync(path("taesd-again.png"))).toEqual(readFileSync(path("taesd.png")));
+    copyFileSync(path("compvis", "same.safetensors"), path("taesd.safetensors"));
+    const { code, error } = await run("--from", "taesd.png", "--out", "x.png");
+    expect(code).not.toBe(0);
+    expect(error).toContain("taesd.safetensors has changed since; name a file with --vae");
+  });
+
   test("prints JSON, leaves settings out, and makes pictures of classes", async () => {
     const args = ["--model", "dit", "--class", "Golden Retriever", "--steps", "2", "--seed", "3"];
     const [line] = await made(...args, "--json", "--no-metadata", "--out", "dog.png");
@@ -213,6 +243,7 @@ describe("bad input", () => {
     expect(await sd("--strength", "0.5")).toContain("--strength needs --init-image");
     expect(await sd("--control", "control")).toContain("--control needs PATH:IMAGE");
     expect(await sd("--class", "1")).toContain("knows no classes");
+    expect(await sd("--vae", path("control"))).toContain("expected an autoencoder, got a ControlNetModel");
     expect(await mistake("--model", path("sd"), "--out", "a.jpg")).toContain("must end with .png");
     expect(await mistake("--model", path("sd"))).toContain("give a prompt");
     expect(await mistake("--model", path("dit"), "--class", "golden retriver")).toContain("golden retriever");

@@ -31,6 +31,12 @@ export const GENERATE_OPTIONS = {
     valueHint: "NAME",
     description: "variant of the weights in a folder, such as fp16",
   },
+  vae: {
+    type: "string",
+    group: MODEL,
+    valueHint: "PATH|ID",
+    description: "autoencoder in place of the model's own: folder or file, also of TAESD",
+  },
   tokenizer: {
     type: "string",
     group: MODEL,

@@ -12,7 +12,7 @@ import type { Seed, Tensor } from "../../tensor/index.ts";
 import { formatSeconds, progressBar } from "../progress.ts";
 import { seedAfter } from "../values.ts";
 import { type PictureFiles, pictureFiles } from "./files.ts";
-import { hashFile, hashModel } from "./hashes.ts";
+import { hashModel, hashPath } from "./hashes.ts";
 import { loadInputs } from "./inputs.ts";
 import { checkFiles, type PictureRecord, readRecord, recordTexts } from "./record.ts";
 import {
@@ -77,13 +77,13 @@ async function commonRecord(
     all[name],
   ]);
   const paths = Object.values(filesOf(request)).flat().sort();
-  const hashes = await Promise.all(paths.map(async (path) => [path, await hashFile(path)] as const));
+  const hashes = await Promise.all(paths.map(async (path) => [path, await hashPath(path)] as const));
   return {
     version: manifest.version,
     options: Object.fromEntries(recorded),
     sampler: samplerName,
     modelHash: await hashModel(components.path),
-    files: Object.fromEntries(hashes),
+    files: Object.fromEntries(hashes.filter((pair): pair is [string, string] => pair[1] !== undefined)),
   };
 }
 

@@ -5,6 +5,7 @@ import { openSafetensors, pictureSize, readMask, readPicture } from "../../io/in
 import { type ControlNetModel, fuseLoras, type LoraTargets, readLora } from "../../networks/index.ts";
 import {
   type Control,
+  type LoadedModel,
   type LoadOptions,
   loadModel,
   loadPipelineComponents,
@@ -169,10 +170,33 @@ async function loadComponents(request: GenerateRequest, signal: AbortSignal): Pr
   }
 }
 
+/** Channels of the samples that a pipeline's autoencoder decodes. */
+const latentChannels = ({ config }: LoadedModel): number => Number(config.latent_channels ?? 4);
+
+/** The components with another autoencoder, where one is asked for. */
+async function withVae(
+  components: PipelineComponents,
+  { vae: name, hub, family }: GenerateRequest,
+): Promise<PipelineComponents> {
+  if (name === undefined) return components;
+  const { vae: own, kind, path } = components;
+  if (!own) throw new UsageError(`--vae ${name}: the model ${path} has no autoencoder that it could replace`);
+  // A file in the original layout does not say the scale of its latents, which is that of the model's family.
+  const options = { download: hub, family: family ?? (kind === "sdxl" ? "sdxl" : undefined) };
+  const vae = await loadModel(await modelPath(name, hub), options);
+  if (!vae.className.startsWith("Autoencoder"))
+    throw new UsageError(`--vae ${name}: expected an autoencoder, got a ${vae.className}`);
+  if (latentChannels(vae) !== latentChannels(own))
+    throw new UsageError(
+      `--vae ${name}: expected latents of ${latentChannels(own)} channels for this model, got ${latentChannels(vae)}`,
+    );
+  return { ...components, vae };
+}
+
 /** Loads what a request names. @throws {UsageError} and the errors of the loaders, naming the file */
 export async function loadInputs(request: GenerateRequest, signal: AbortSignal): Promise<Inputs> {
   const loaded = await loadComponents(request, signal);
-  const components = await withLoras(loaded, request.loras);
+  const components = await withVae(await withLoras(loaded, request.loras), request);
   if (signal.aborted) throw new AbortError();
   const size = await wantedSize(request, components);
   const { initImage, mask } = request;

@@ -3,7 +3,7 @@ import { FormatError } from "../../errors.ts";
 import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
 import { GENERATE_OPTIONS } from "../commands/generate.ts";
 import { UsageError } from "../errors.ts";
-import { hashFile } from "./hashes.ts";
+import { hashPath } from "./hashes.ts";
 import { type NamedFiles, type OptionName, type OptionValues, RECORDED_OPTIONS } from "./request.ts";
 import { fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
 
@@ -44,7 +44,7 @@ function webUiFields({ options, modelHash, version, sampler: name }: PictureReco
   const of = (name: OptionName): string | undefined => first(options, name);
   const { sampler, schedule }: WebUiSampling = webUiSampling(name, of("schedule") ?? "model");
   const clipSkip = Number(of("clip-skip") ?? 0);
-  const rng = of("rng");
+  const [rng, vae] = [of("rng"), of("vae")];
   const fields: [string, string | undefined][] = [
     ["Steps", of("steps")],
     ["Sampler", sampler],
@@ -54,6 +54,7 @@ function webUiFields({ options, modelHash, version, sampler: name }: PictureReco
     ["Size", of("size")],
     ["Model hash", modelHash?.slice(0, 10)],
     ["Model", baseName(of("model") ?? "")],
+    ["VAE", vae === undefined ? undefined : baseName(vae)],
     ["Denoising strength", of("init-image") === undefined ? undefined : of("strength")],
     ["Clip skip", clipSkip > 0 ? String(clipSkip + 1) : undefined],
     ["RNG", rng === "torch-cpu" ? "CPU" : rng === "torch-cuda" ? undefined : rng],
@@ -161,7 +162,7 @@ export async function checkFiles(
     if (Object.hasOwn(given, option)) continue;
     for (const path of paths) {
       const expected = files[path];
-      if (expected === undefined || (await hashFile(path)) === expected) continue;
+      if (expected === undefined || (await hashPath(path)) === expected) continue;
       throw new UsageError(`--from ${source}: ${path} has changed since; name a file with --${option}`);
     }
   }

@@ -56,9 +56,10 @@ const COUNT: Range = { min: 1, max: 1_000_000 };
 /** Steps beyond this are a slip of the keyboard. */
 const STEPS: Range = { min: 1, max: 100_000 };
 
-/** Options that name files which decide what a picture shows. */
-export function filesOf({ initImage, mask, loras, controls }: GenerateRequest): NamedFiles {
+/** Options that name files (for an autoencoder also a folder) which decide what a picture shows. */
+export function filesOf({ vae, initImage, mask, loras, controls }: GenerateRequest): NamedFiles {
   return {
+    ...(vae !== undefined && { vae: [vae] }),
     ...(initImage !== undefined && { "init-image": [initImage] }),
     ...(mask !== undefined && { mask: [mask] }),
     ...(loras.length > 0 && { lora: loras.map((l) => l.path) }),
@@ -87,6 +88,8 @@ export interface GenerateRequest {
   readonly model: string;
   readonly hub: boolean;
   readonly variant?: string;
+  /** Autoencoder in place of the model's own. */
+  readonly vae?: string;
   readonly tokenizer?: string;
   readonly base?: string;
   readonly family?: Family;
@@ -150,6 +153,7 @@ export function requestOf(options: OptionValues): GenerateRequest {
     model,
     hub: on("hub"),
     variant: text("variant"),
+    vae: text("vae"),
     tokenizer: text("tokenizer"),
     base: text("base"),
     family: read("family", (value) => choiceValue("family", value, FAMILIES)),
