@@ -29,37 +29,70 @@ export const TIMED: readonly (readonly [name: string, Mixture])[] = [
   ["UMD", MIXTURES.umd],
 ];
 
-/** Times of whole training steps: forward, backward, clipping and AdamW. */
-export async function* stepTimes(
+/** A compiled training step with its state and batches. */
+async function prepared(
   config: UMDConfig,
   pictures: LabelledPictures,
-  { batch, repeats, threads }: { batch: number; repeats: number; threads?: number },
-): AsyncGenerator<StepTime> {
-  for (const [name, mixture] of TIMED) {
-    const model = initUMD(config, 0);
-    const optimizer = adamW({ learningRate: 1e-4, weightDecay: 0.05 });
-    const step = makeTrainStep({
-      loss: umdLoss(mixture),
-      optimizer,
-      clipNorm: 1,
-      ...(threads && { jit: { threads } }),
-    });
-    const batches = umdBatches(config, pictures, { mixture, batch, seed: 0, augment: { flip: false } });
-    let state = initialState(model, optimizer);
-    await evaluate(flatten(state).leaves);
-    let least = Number.POSITIVE_INFINITY;
-    try {
-      for (let i = 0; i < repeats + 2; i++) {
-        const given = batches(i);
-        const from = performance.now();
-        const result = await step(state, given);
-        await result.loss.item();
-        state = result.state;
-        if (i >= 2) least = Math.min(least, performance.now() - from);
+  mixture: Mixture,
+  options: SpeedOptions,
+) {
+  const { batch, threads } = options;
+  const model = initUMD(config, 0);
+  const optimizer = adamW({ learningRate: 1e-4, weightDecay: 0.05 });
+  const step = makeTrainStep({
+    loss: umdLoss(mixture),
+    optimizer,
+    clipNorm: 1,
+    ...(threads && { jit: { threads } }),
+  });
+  const batches = umdBatches(config, pictures, { mixture, batch, seed: 0, augment: { flip: false } });
+  let state = initialState(model, optimizer);
+  await evaluate(flatten(state).leaves);
+  let taken = 0;
+  return {
+    close: () => step.close(),
+    /** Milliseconds of one step. */
+    async time(): Promise<number> {
+      const given = batches(taken++);
+      const from = performance.now();
+      const result = await step(state, given);
+      await result.loss.item();
+      ({ state } = result);
+      return performance.now() - from;
+    },
+  };
+}
+
+export interface SpeedOptions {
+  readonly batch: number;
+  readonly repeats: number;
+  readonly threads?: number;
+}
+
+/**
+ * Times of whole training steps: forward, backward, clipping and AdamW. The mixtures take turns, so that a machine that
+ * is busy for a while slows all of them; the fastest of each counts.
+ */
+export async function stepTimes(
+  config: UMDConfig,
+  pictures: LabelledPictures,
+  options: SpeedOptions,
+): Promise<StepTime[]> {
+  const steps = await Promise.all(TIMED.map(([, mixture]) => prepared(config, pictures, mixture, options)));
+  const least = new Float64Array(steps.length).fill(Number.POSITIVE_INFINITY);
+  try {
+    for (let round = 0; round < options.repeats + 2; round++)
+      for (const [k, step] of steps.entries()) {
+        const time = await step.time();
+        if (round >= 2) least[k] = Math.min(least[k]!, time); // the first two compile and fill memory
       }
-    } finally {
-      await step.close();
-    }
-    yield { name, mixture, milliseconds: least, gigaflops: (batch * trainingFlops(config, mixture)) / 1e9 };
+  } finally {
+    await Promise.all(steps.map((step) => step.close()));
   }
+  return TIMED.map(([name, mixture], k) => ({
+    name,
+    mixture,
+    milliseconds: least[k]!,
+    gigaflops: (options.batch * trainingFlops(config, mixture)) / 1e9,
+  }));
 }

@@ -62,19 +62,15 @@ export async function* reproduceAction(
   checkSizes(train, test, options);
   await mkdir(out, { recursive: true });
   const base = PRESETS[options.preset];
-  const written: string[] = [];
   const save = async function* (name: string, heading: string, table: Table): AsyncGenerator<ActionEvent> {
     yield { type: "table", title: heading, table };
     const path = join(out, `${name}.md`);
     await writeFileAtomic(path, Buffer.from(`# ${heading}\n\n${tableMarkdown(table)}\n`));
-    written.push(path);
     yield { type: "file", path, about: heading };
   };
 
-  const times = [];
   const config = { ...base, size: train.size, channels: train.channels };
-  for await (const time of stepTimes(config, train, { batch, repeats: 5, ...(threads && { threads }) }))
-    times.push(time);
+  const times = await stepTimes(config, train, { batch, repeats: 5, ...(threads && { threads }) });
   yield* save(
     "step-time",
     `Time of a training step against the mask ratio, ${batch} pictures`,
