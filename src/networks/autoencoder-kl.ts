@@ -5,7 +5,7 @@ import { type CoderConfig, Decoder, Encoder } from "./autoencoder/coder.ts";
 import { type DiagonalGaussian, gaussianOf, sampleGaussian } from "./autoencoder/gaussian.ts";
 import { type LatentScale, latentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
 import { activationOf, COUNT, Config, FLAG, keyOf, listOf } from "./config.ts";
-import { checkMap } from "./map-sizes.ts";
+import { checkLeast, checkMap } from "./map-sizes.ts";
 
 export * from "./autoencoder/gaussian.ts";
 export { type LatentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
@@ -45,14 +45,14 @@ export class AutoencoderKL extends Module {
     this.sizeFactor = 2 ** (encoder.levels.length - 1);
   }
 
-  /** Images [N, C, H, W] in [-1, 1] give moments [N, 2 Z, H / f, W / f]: see `gaussianOf`. */
+  /** Images [N, C, H, W] in [-1, 1] give moments [N, 2 Z, H / f, W / f], sizes rounded down: see `gaussianOf`. */
   moments(x: Tensor): Tensor {
-    checkMap("AutoencoderKL.encode", x, this.inChannels, this.sizeFactor);
+    checkLeast("AutoencoderKL.encode", x, this.inChannels, this.sizeFactor);
     const h = this.encoder.call(x);
     return this.quantConv ? this.quantConv.call(h) : h;
   }
 
-  /** Images [N, C, H, W] in [-1, 1] give the distribution of their latents [N, Z, H / f, W / f]. */
+  /** Images [N, C, H, W] in [-1, 1] give the distribution of their latents [N, Z, H / f, W / f], rounded down. */
   encode(x: Tensor): DiagonalGaussian {
     return gaussianOf(this.moments(x));
   }

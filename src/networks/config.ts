@@ -104,7 +104,13 @@ export class Config {
     throw this.error(key, values.length > 0 ? `${values.map(quoted).join(" or ")} (or none)` : "none");
   }
 
-  /** That channels split into groups or heads. */
+  /** That there is a channel for each of some heads, or room for a head of some width. */
+  hasRoom(key: string, count: number, channels: number, what: string): void {
+    if (count > channels)
+      throw this.error(key, `at most the ${channels} channels of ${what} (${count} is more)`);
+  }
+
+  /** That channels split into groups. */
   divides(key: string, count: number, channels: number, what: string): void {
     if (channels % count !== 0)
       throw this.error(key, `a divisor of the ${channels} channels of ${what} (${count} is not)`);

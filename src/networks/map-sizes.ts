@@ -5,6 +5,14 @@ import type { Tensor } from "../tensor/index.ts";
 const nearest = (size: number, factor: number): number =>
   Math.max(factor, Math.round(size / factor) * factor);
 
+/** Checks a map [N, channels, H, W] that must be at least `least` high and wide. Throws `ShapeError`. */
+export function checkLeast(name: string, x: Tensor, channels: number, least: number): void {
+  checkMap(name, x, channels);
+  const [height, width] = [x.shape[2]!, x.shape[3]!];
+  if (height < least || width < least)
+    throw new ShapeError(`${name}: expected at least ${least} x ${least}, got ${height} x ${width}`);
+}
+
 /**
  * Checks a map [N, channels, H, W] whose height and width must be multiples of `factor`. Throws `ShapeError`, which
  * names the nearest size that would do.

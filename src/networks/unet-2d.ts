@@ -101,7 +101,7 @@ export class UNet2DModel extends Module {
     this.classKind = classes?.kind;
   }
 
-  /** x [N, C, H, W] and timestep [N] or [1] give [N, K, H, W]. */
+  /** x [N, C, H, W] and timestep [N] or [1] (the noise level where `timeKind` is fourier) give [N, K, H, W]. */
   call(x: Tensor, timestep: Tensor, options: UNet2DOptions = {}): Tensor {
     const inputs = { time: this.embed(x, timestep, options.classLabels), key: options.key };
     let h = this.convIn.call(this.centerInput ? x.mul(2).sub(1) : x);
@@ -117,7 +117,11 @@ export class UNet2DModel extends Module {
       const next = skips.at(-1);
       h = block.call(h, own, inputs, next && sizeOfMap(next));
     }
-    return this.convOut.call(activate("silu", this.convNormOut.call(h)));
+    const out = this.convOut.call(activate("silu", this.convNormOut.call(h)));
+    if (!(this.timeProj instanceof GaussianFourierFeatures)) return out;
+    // Networks of a noise level predict a score: their output is divided by it (Song et al. 2021).
+    const level = cast(timesOf(timestep, x.shape[0]!), out.dtype);
+    return out.div(level.reshape([-1, 1, 1, 1]));
   }
 
   private embed(x: Tensor, timestep: Tensor, classLabels: Tensor | undefined): Tensor {
@@ -159,7 +163,7 @@ function headDimOf(config: Config, channels: number, where: string): number {
   const headDim = config.isNull("attention_head_dim")
     ? channels
     : config.value("attention_head_dim", COUNT, 8);
-  config.divides("attention_head_dim", headDim, channels, where);
+  config.hasRoom("attention_head_dim", headDim, channels, where);
   return headDim;
 }
 
@@ -199,6 +203,15 @@ function midAttention(
   const fallback = network.timeScaleShift === "default" ? network.groups : 0;
   const groups = config.value("attn_norm_num_groups", COUNT, fallback);
   return { headDim: headDimOf(config, channels, "mid_block"), groups };
+}
+
+/** Weights without the second name, `time_proj.W`, that the reference gives to the frequencies of Fourier features. */
+export function unet2DWeights(weights: ReadonlyMap<string, Tensor>): ReadonlyMap<string, Tensor> {
+  const [second, first] = ["time_proj.W", "time_proj.weight"];
+  const twin = weights.get(second);
+  if (!twin) return weights;
+  const rest = [...weights].filter(([name]) => name !== second);
+  return new Map([[first, twin], ...rest]);
 }
 
 /** A `UNet2DModel` from its `config.json`; see `unet2DCondition`. */

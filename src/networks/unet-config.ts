@@ -222,9 +222,9 @@ function levelOf(
   const [outChannels, heads, headDim] = [per.channels[i]!, per.heads[i]!, per.headDims[i]!];
   const { attention } = own.type;
   const headKey = config.has("num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
-  if (attention === "transformer") config.divides(headKey, heads, outChannels, own.name);
+  if (attention === "transformer") config.hasRoom(headKey, heads, outChannels, own.name);
   if (attention === "self" || attention === "added")
-    config.divides("attention_head_dim", headDim, outChannels, own.name);
+    config.hasRoom("attention_head_dim", headDim, outChannels, own.name);
   return {
     ...own,
     outChannels,

@@ -9,7 +9,7 @@ import { expectConformance } from "./conformance.ts";
 type Inputs = Record<string, Tensor>;
 
 describe("outputs and gradients are those of the reference", () => {
-  it.each(["unet2d-condition", "unet2d-condition-sd2"])("%s", (folder) =>
+  it.each(["unet2d-condition", "unet2d-condition-sd2", "unet2d-condition-heads"])("%s", (folder) =>
     expectConformance(
       folder,
       (config) => unet2DCondition(config, blankRng),
@@ -19,12 +19,14 @@ describe("outputs and gradients are those of the reference", () => {
     ),
   );
 
-  it("unet2d", () =>
+  // The second is of a noise level, and its heads do not fill the channels.
+  it.each(["unet2d", "unet2d-fourier"])("%s", (folder) =>
     expectConformance(
-      "unet2d",
+      folder,
       (config) => unet2D(config, blankRng),
       (unet, { sample, timestep }: Inputs) => ({ sample: unet.call(sample!, timestep!) }),
-    ));
+    ),
+  );
 
   it("controlnet", () =>
     expectConformance(

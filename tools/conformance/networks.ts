@@ -12,6 +12,7 @@ import {
   type UNetConditions,
   unet2D,
   unet2DCondition,
+  unet2DWeights,
 } from "../../src/networks/index.ts";
 import { blankRng, loadParameters, type Module } from "../../src/nn/index.ts";
 import type { Tensor } from "../../src/tensor/index.ts";
@@ -103,7 +104,8 @@ const ADAPTERS: Readonly<Record<Network, Adapter>> = {
 
 /** The network of a folder with its weights. */
 export function buildNetwork({ network, config, weights }: ModelFolder): Module {
-  return loadParameters(ADAPTERS[network].build(config), weights, { widen: true });
+  const named = network === "UNet2DModel" ? unet2DWeights(weights) : weights;
+  return loadParameters(ADAPTERS[network].build(config), named, { widen: true });
 }
 
 /** What a network makes of the inputs of a case. */

@@ -17,6 +17,7 @@ export interface CoderConfig {
   /** Residual blocks per level of the encoder; the decoder has one more. */
   readonly layers: number;
   readonly groups: number;
+  /** Of the residual blocks; before the last convolution it is SiLU whatever they have, as in the reference. */
   readonly activation: Activation;
   readonly midAttention: boolean;
   /** Of the encoder's residual blocks. Default 0. */
@@ -80,11 +81,10 @@ export class Encoder extends Module {
   readonly midBlock: MidBlock2D;
   readonly convNormOut: GroupNorm;
   readonly convOut: Conv2d;
-  readonly activation: Activation;
 
   constructor(config: CoderConfig, rng: Rng) {
     super();
-    const { levels, layers, groups, activation } = config;
+    const { levels, layers, groups } = config;
     const [top, bottom] = [levels[0]!.channels, levels.at(-1)!.channels];
     this.convIn = new Conv2d(config.channels, top, 3, { padding: 1 }, rng);
     this.downBlocks = levels.map(({ channels, attention }, i) => {
@@ -96,14 +96,13 @@ export class Encoder extends Module {
     this.midBlock = middle(config, rng);
     this.convNormOut = new GroupNorm(groups, bottom, { eps: EPS });
     this.convOut = new Conv2d(bottom, 2 * config.latentChannels, 3, { padding: 1 }, rng);
-    this.activation = activation;
   }
 
   /** x [N, C, H, W] gives [N, 2 Z, H / f, W / f]; with a key, values are dropped. */
   call(x: Tensor, key?: Tensor): Tensor {
     const deep = this.downBlocks.reduce((y, block) => block.call(y, key), this.convIn.call(x));
     const h = this.convNormOut.call(this.midBlock.call(deep, { key }));
-    return this.convOut.call(activate(this.activation, h));
+    return this.convOut.call(activate("silu", h));
   }
 }
 
@@ -114,11 +113,10 @@ export class Decoder extends Module {
   readonly upBlocks: readonly CoderLevel[];
   readonly convNormOut: GroupNorm;
   readonly convOut: Conv2d;
-  readonly activation: Activation;
 
   constructor(config: CoderConfig, rng: Rng) {
     super();
-    const { layers, groups, activation } = config;
+    const { layers, groups } = config;
     const levels = [...config.levels].reverse();
     const [bottom, top] = [levels[0]!.channels, levels.at(-1)!.channels];
     this.convIn = new Conv2d(config.latentChannels, bottom, 3, { padding: 1 }, rng);
@@ -131,13 +129,12 @@ export class Decoder extends Module {
     });
     this.convNormOut = new GroupNorm(groups, top, { eps: EPS });
     this.convOut = new Conv2d(top, config.channels, 3, { padding: 1 }, rng);
-    this.activation = activation;
   }
 
   /** z [N, Z, h, w] gives [N, C, f h, f w]. */
   call(z: Tensor): Tensor {
     const middle = this.midBlock.call(this.convIn.call(z), {});
     const h = this.convNormOut.call(this.upBlocks.reduce((y, block) => block.call(y), middle));
-    return this.convOut.call(activate(this.activation, h));
+    return this.convOut.call(activate("silu", h));
   }
 }

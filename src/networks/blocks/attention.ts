@@ -23,11 +23,11 @@ export function tokensToMap(tokens: Tensor, like: Tensor): Tensor {
   return tokens.transpose([0, 2, 1]).reshape([n, tokens.shape[2]!, h, w]);
 }
 
-/** Heads of a given width. Throws `ArgumentError` when the channels do not split. */
+/** As many heads of a given width as the channels have room for. Throws `ArgumentError` when there is none for one. */
 function headsOf(channels: number, headDim: number): number {
-  if (!(headDim >= 1) || channels % headDim !== 0)
-    throw new ArgumentError(`attention: ${channels} channels do not split into heads of ${headDim}`);
-  return channels / headDim;
+  if (!(headDim >= 1) || headDim > channels)
+    throw new ArgumentError(`attention: expected heads of 1 to ${channels} channels, got ${headDim}`);
+  return Math.floor(channels / headDim);
 }
 
 export interface SpatialAttentionOptions {
@@ -55,11 +55,11 @@ export class SpatialAttention extends Module {
     const { headDim = channels, groups = 32, eps = 1e-5, outputScaleFactor = 1 } = options;
     this.heads = headsOf(channels, headDim);
     this.groupNorm = groups > 0 ? new GroupNorm(groups, channels, { eps }) : undefined;
-    const [toQ, toK, toV, toOut] = Array.from({ length: 4 }, () => new Linear(channels, channels, {}, rng));
-    this.toQ = toQ!;
-    this.toK = toK!;
-    this.toV = toV!;
-    this.toOut = [toOut!];
+    const inner = this.heads * headDim; // less than the channels where these do not split
+    this.toQ = new Linear(channels, inner, {}, rng);
+    this.toK = new Linear(channels, inner, {}, rng);
+    this.toV = new Linear(channels, inner, {}, rng);
+    this.toOut = [new Linear(inner, channels, {}, rng)];
     this.outputScaleFactor = outputScaleFactor;
   }
 
@@ -96,15 +96,16 @@ export class AddedContextAttention extends Module {
   constructor(channels: number, options: AddedContextOptions, rng: Rng) {
     super();
     const { headDim, contextDim, groups, onlyCrossAttention = false } = options;
-    const square = (): Linear => new Linear(channels, channels, {}, rng);
     this.heads = headsOf(channels, headDim);
+    const inner = this.heads * headDim;
+    const project = (from: number): Linear => new Linear(from, inner, {}, rng);
     this.groupNorm = new GroupNorm(groups, channels);
-    this.toQ = square();
-    this.toK = onlyCrossAttention ? undefined : square();
-    this.toV = onlyCrossAttention ? undefined : square();
-    this.addKProj = new Linear(contextDim, channels, {}, rng);
-    this.addVProj = new Linear(contextDim, channels, {}, rng);
-    this.toOut = [square()];
+    this.toQ = project(channels);
+    this.toK = onlyCrossAttention ? undefined : project(channels);
+    this.toV = onlyCrossAttention ? undefined : project(channels);
+    this.addKProj = project(contextDim);
+    this.addVProj = project(contextDim);
+    this.toOut = [new Linear(inner, channels, {}, rng)];
   }
 
   /** x [N, C, H, W] and context [N, L, D]. */

@@ -74,17 +74,18 @@ export class Transformer2DModel extends Module {
   constructor(channels: number, options: SpatialTransformerOptions, rng: Rng) {
     super();
     const { heads, depth = 1, groups = 32, linearProjection = false } = options;
-    if (channels % heads !== 0)
-      throw new ArgumentError(`Transformer2DModel: ${channels} channels do not split into ${heads} heads`);
-    const projection = (): Conv2d | Linear =>
-      linearProjection ? new Linear(channels, channels, {}, rng) : new Conv2d(channels, channels, 1, {}, rng);
+    if (!(heads >= 1 && heads <= channels))
+      throw new ArgumentError(`Transformer2DModel: expected 1 to ${channels} heads, got ${heads}`);
+    const inner = heads * Math.floor(channels / heads); // less than the channels where these do not split
+    const projection = (from: number, to: number): Conv2d | Linear =>
+      linearProjection ? new Linear(from, to, {}, rng) : new Conv2d(from, to, 1, {}, rng);
     this.norm = new GroupNorm(groups, channels, { eps: 1e-6 });
-    this.projIn = projection();
+    this.projIn = projection(channels, inner);
     this.transformerBlocks = Array.from(
       { length: depth },
-      () => new BasicTransformerBlock(channels, options, rng),
+      () => new BasicTransformerBlock(inner, options, rng),
     );
-    this.projOut = projection();
+    this.projOut = projection(inner, channels);
     this.linearProjection = linearProjection;
   }
 
