@@ -172,7 +172,7 @@ export async function* reproduceAction(
     section(
       "What the claim says, and what was measured",
       verdictTable(all),
-      "The rules were written down before anything was measured.",
+      "The rules were fixed before these measurements.",
     ),
     section("Pictures, natural model", qualityTable(measured, "natural"), `Simulated. ${counts}`),
     section(
