@@ -2,11 +2,12 @@
 import { qDiT } from "./q-dit/system.ts";
 import { sdseg } from "./sdseg/system.ts";
 import type { System } from "./system.ts";
+import { umd } from "./umd/system.ts";
 
 export * from "./system.ts";
 
 /** In the order of their issues. */
-export const SYSTEMS: readonly System[] = [sdseg, qDiT];
+export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT];
 
 /** A system by name. */
 export const systemNamed = (name: string): System | undefined =>

@@ -7,6 +7,7 @@ import {
   type DiTConfig,
   DiTTransformer2DModel,
   diffusersFromMeta,
+  ditPreset,
   isMetaDiT,
   VisionTransformer,
   type ViTConfig,
@@ -59,6 +60,7 @@ export function metaDiTConfig(weights: Weights, heads?: number): DiTConfig {
   const [, positions] = shapeOf(weights, "pos_embed") as [number, number];
   const headDim = heads === undefined ? headDimOf(dim) : dim / heads;
   return {
+    ...ditPreset("S/2"),
     sampleSize: sideOf(positions) * patchSize,
     patchSize,
     inChannels,
@@ -67,13 +69,6 @@ export function metaDiTConfig(weights: Weights, heads?: number): DiTConfig {
     heads: dim / headDim,
     headDim,
     classes: entries - 1,
-    nullClass: true,
-    freqShift: 0,
-    mlpNormEps: 1e-6,
-    attentionBias: true,
-    activation: "geluTanh",
-    dropout: 0,
-    sharedEmbedding: true,
   };
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { FormatError } from "../../../src/errors.ts";
 import {
   type DiTTransformer2DModel,
+  ditPreset,
   initDiT,
   initMaskedAutoencoder,
   metaFromDiffusers,
@@ -79,22 +80,13 @@ describe("published weights", () => {
 
   it("DiT: loads from the authors' names, sizes by its shapes", async () => {
     const config = {
+      ...ditPreset("S/2"),
       sampleSize: 8,
-      patchSize: 2,
-      inChannels: 4,
-      outChannels: 8,
       layers: 2,
       heads: 2,
       headDim: 8,
       classes: 5,
-      nullClass: true,
-      freqShift: 0,
-      mlpNormEps: 1e-6,
-      attentionBias: true,
-      activation: "geluTanh",
-      dropout: 0,
-      sharedEmbedding: true,
-    } as const;
+    };
     const model = initDiT(config, createRng(1));
     const weights = await metaFromDiffusers(parameters(model), 4);
     expect(metaDiTConfig(weights, 2)).toEqual(config);

@@ -2,16 +2,18 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { finalSample } from "../../../src/diffusion/index.ts";
 import { parameterCount, parameters } from "../../../src/nn/index.ts";
 import { umdBatches } from "../../../src/systems/umd/batches.ts";
 import { loadUMD, saveUMD, withSize } from "../../../src/systems/umd/checkpoint.ts";
 import { PRESETS } from "../../../src/systems/umd/config.ts";
-import { checkPictures, gather, slicePictures } from "../../../src/systems/umd/data/pictures.ts";
+import { checkPictures, gather, slicePictures, tensorOf } from "../../../src/systems/umd/data/pictures.ts";
 import { shapes10 } from "../../../src/systems/umd/data/shapes10.ts";
 import { reconstruct, umdFeatures } from "../../../src/systems/umd/features.ts";
 import { initUMD, type UMD } from "../../../src/systems/umd/model.ts";
 import type { MethodName } from "../../../src/systems/umd/objective.ts";
 import { sampleIndices, sampleUMD, umdScheduler } from "../../../src/systems/umd/sample.ts";
+import { alphaBarsOf } from "../../../src/systems/umd/schedule.ts";
 import {
   finetuning,
   pretraining,
@@ -20,6 +22,7 @@ import {
   trainUMD,
   withLabels,
 } from "../../../src/systems/umd/train.ts";
+import { createNoise, fromHost, type Tensor } from "../../../src/tensor/index.ts";
 
 const CONFIG = PRESETS.smoke;
 const pictures = shapes10({ seed: 1, count: 512, size: 16 });
@@ -142,6 +145,28 @@ describe("using UMD", () => {
     expect(umdScheduler({ domain: "latents" }, { steps: 5, eta: 1 }).clip).toBeUndefined();
   });
 
+  it.each([
+    ["pixels", 0],
+    ["pixels", 1],
+    ["latents", 1],
+  ] as const)("a network that knows the answer leads to it (%s, eta %d)", async (domain, eta) => {
+    const bars = alphaBarsOf({ domain });
+    const answer = slicePictures(pictures, 0, 2);
+    const scheduler = umdScheduler({ domain }, { steps: 25, eta });
+    const noise = createNoise("philox", 1);
+    const told: number[] = [];
+    const network = async (x: Tensor, index: number): Promise<Tensor> => {
+      told.push(index);
+      const bar = bars[index]!;
+      return x.sub(tensorOf(answer).mul(Math.sqrt(bar))).div(Math.sqrt(1 - bar));
+    };
+    const start = noise.normal([2, 3, 16, 16], { sample: 0, purpose: "start", step: 0 });
+    const x = scheduler.initial(fromHost("f32", [2, 3, 16, 16], start));
+    const end = await finalSample(scheduler.sample(network, x, { noise }));
+    expect(await end.sub(tensorOf(answer)).abs().max().item()).toBeLessThan(1e-3);
+    expect(told).toEqual(sampleIndices(25));
+  });
+
   it("equal seeds give equal bits, without fresh noise and with it", async () => {
     for (const eta of [0, 1]) {
       const [a, b] = [
@@ -175,7 +200,7 @@ describe("using UMD", () => {
     });
     expect(whole.pooled).toHaveLength(6 * 32);
     const noisy = await umdFeatures(model, some, { index: 50 });
-    expect(noisy.representation).not.toEqual(whole.representation);
+    expect(noisy.pooled).not.toEqual(whole.pooled);
     await expect(umdFeatures(model, some, { index: 1000 })).rejects.toThrow(/0 \.\.\. 999, got 1000/);
   });
 
