@@ -6,6 +6,7 @@ import { diffusersFromMeta, isMetaDiT, metaFromDiffusers } from "../../src/netwo
 import { DiTTransformer2DModel, ditTransformer2D, dropLabels, guidedDiT } from "../../src/networks/dit.ts";
 import { blankRng, createRng, loadParameters, parameterCount, parameters } from "../../src/nn/index.ts";
 import { evaluate, fromHost, type Tensor, tensor, vjp } from "../../src/tensor/index.ts";
+import { expectConformance } from "./conformance.ts";
 import {
   expectTinyLayout,
   expectTinyOutput,
@@ -38,6 +39,15 @@ const relativeError = async (got: Tensor, expected: Tensor): Promise<number> =>
   (await largest(got.sub(expected))) / (await largest(expected));
 
 describe("DiT", () => {
+  it("has the reference's outputs and gradients with a trained norm and CLIP's activation", () =>
+    expectConformance(
+      "dit-transformer2d-affine",
+      (config) => ditTransformer2D(config, blankRng),
+      (dit, { hidden_states, timestep, class_labels }: Record<string, Tensor>) => ({
+        sample: dit.call(hidden_states!, timestep!, class_labels!),
+      }),
+    ));
+
   for (const name of ["dit_tinyA_unit_test", "dit_tinyB_pipeline"]) {
     it(`${name}: every layer and the output as in the reference`, async () => {
       const tiny = tinyCase(name);

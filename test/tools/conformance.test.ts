@@ -118,6 +118,18 @@ describe("a case", () => {
     expect(JSON.parse(toJson([missing]))[0]).toMatchObject({ passed: false, name: "x" });
   });
 
+  it("fails when it holds nothing to compare with, or no object as its configuration", async () => {
+    const path = await copied("networks/dit-transformer2d");
+    const file = join(path, "expected.safetensors");
+    const { tensors } = await readSafetensors(file);
+    await writeSafetensors(file, new Map([...tensors].filter(([name]) => name.startsWith("in."))));
+    expect((await runCase(path, at())).error).toMatch(/no output \(out\.\*\), only in\./);
+    await rm(join(path, "model.safetensors"));
+    expect((await runCase(path, at())).error).toMatch(/there is no file .*model\.safetensors/);
+    await writeFile(join(path, "config.json"), "null");
+    expect((await runCase(path, at())).error).toMatch(/config\.json: expected a JSON object, got null/);
+  });
+
   it("is found at any depth, and may be the folder itself", async () => {
     const path = await copied("torch-rng", "deep/er/x");
     await mkdir(at("deep/notes"));
@@ -143,6 +155,7 @@ describe("npm run conformance", () => {
   it("ends with 2 when there is nothing to run", async () => {
     expect((await command(at())).code).toBe(2);
     expect((await command(at("nowhere"))).code).toBe(2);
+    expect((await command(runner)).code).toBe(2);
     expect((await command("--nonsense")).code).toBe(2);
   });
 });

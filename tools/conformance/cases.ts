@@ -1,4 +1,5 @@
 /** Finds the case folders under a folder and tells what each of them is: from its files alone, never from its name. */
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../../src/errors.ts";
@@ -55,15 +56,19 @@ async function readJson(path: string, required: boolean): Promise<Config> {
     if (!required && (error as NodeJS.ErrnoException).code === "ENOENT") return {};
     throw new FormatError(`${path}: ${(error as Error).message}`, { cause: error });
   }
+  let value: unknown;
   try {
-    return JSON.parse(text) as Config;
+    value = JSON.parse(text);
   } catch (error) {
     throw new FormatError(`${path} is not JSON: ${(error as Error).message}`, { cause: error });
   }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Config;
+  throw new FormatError(`${path}: expected a JSON object, got ${text.slice(0, 40)}`);
 }
 
 /** All tensors of a safetensors file by name. */
 export async function readTensors(path: string): Promise<Map<string, Tensor>> {
+  if (!existsSync(path)) throw new FormatError(`there is no file ${path}`);
   const { tensors } = await readSafetensors(path);
   return new Map(
     [...tensors].map(([name, t]) => {

@@ -1,4 +1,5 @@
 /** One network: its outputs, and the gradients of the scalar that its outputs and their cotangents make. */
+import { FormatError } from "../../src/errors.ts";
 import { type Module, parameterCount, parameters } from "../../src/nn/index.ts";
 import { isFloat, jit, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
 import { type CaseFolder, type Config, type Network, tensorOf } from "./cases.ts";
@@ -128,6 +129,10 @@ export async function runNetworkCase(network: Network, folder: CaseFolder): Prom
     withPrefix(folder.expected, "out."),
     withPrefix(folder.expected, "cotangent."),
   ];
+  if (outputs.size === 0)
+    throw new FormatError(
+      `expected.safetensors: no output (out.*), only ${[...folder.expected.keys()].join(", ")}`,
+    );
   const run = (m: Module, given: Named): Outputs => networkOutputs(network, m, given, settings);
 
   // Without gradients the weights are constants, which the runtime lays out anew: other kernels, so both are compared.

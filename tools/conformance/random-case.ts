@@ -6,20 +6,23 @@ import { type Check, compareTensor, LIMITS } from "./compare.ts";
 
 function draw(name: string, length: number): { values: ArrayLike<number>; limit: number } {
   const [kind, seed, argument, detail] = name.split(".") as [string, string, string, string | undefined];
-  const generator = new TorchCpuGenerator(BigInt(seed));
+  const generator = new TorchCpuGenerator(BigInt.asUintN(64, BigInt(seed))); // torch takes negative seeds so
   const count = Number(argument);
+  const part = (all: Float32Array | Int32Array) =>
+    detail === "tail" ? all.slice(-length) : all.slice(0, length);
   switch (kind) {
     case "randperm":
-      return { values: generator.permutation(count), limit: LIMITS.exact };
+      return { values: part(generator.permutation(count)), limit: LIMITS.exact };
     case "randint": {
-      const [low, high] = argument.split("-").map(Number) as [number, number];
+      const bounds = /^(-?\d+)-(-?\d+)$/.exec(argument);
+      if (!bounds) throw new FormatError(`expected randint.SEED.LOW-HIGH.COUNT, got "${name}"`);
+      const [low, high] = bounds.slice(1).map(Number) as [number, number];
       return { values: generator.integers(low, high, Number(detail)), limit: LIMITS.exact };
     }
     case "rand":
     case "randn": {
       const all = kind === "rand" ? generator.uniform(count) : generator.normal(count);
-      const values = detail === "tail" ? all.slice(-length) : all.slice(0, length);
-      return { values, limit: kind === "rand" || count < 16 ? LIMITS.exact : LIMITS.normal };
+      return { values: part(all), limit: kind === "rand" || count < 16 ? LIMITS.exact : LIMITS.normal };
     }
     default:
       throw new FormatError(`expected randn, rand, randperm or randint, got "${name}"`);

@@ -3,7 +3,7 @@
  * the reference library that it holds. Without DIR: the cases of this repository, and those beside it where there are.
  * Exit status 1 when a case fails or cannot be run, 2 when there is nothing to run.
  */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { basename, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -91,7 +91,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const roots = positionals.length > 0 ? positionals.map((p) => resolve(p)) : DEFAULTS.filter(existsSync);
-  const missing = roots.filter((root) => !existsSync(root));
+  const missing = roots.filter((root) => !statSync(root, { throwIfNoEntry: false })?.isDirectory());
   if (missing.length > 0) {
     console.error(`there is no folder ${missing.join(", ")}`);
     return 2;

@@ -20,6 +20,8 @@ export interface DiTConfig {
   readonly freqShift: number;
   /** Of the norm before the perceptron: 1e-5 in the reference library, 1e-6 in the authors' code. */
   readonly mlpNormEps: number;
+  /** Whether the norm before the perceptron has a scale and a shift of its own. Default false. */
+  readonly mlpNormAffine?: boolean;
   readonly attentionBias: boolean;
   readonly activation: Activation | "geglu";
   readonly dropout: number;
@@ -31,6 +33,7 @@ const ACTIVATION_NAMES = {
   "gelu-approximate": "geluTanh",
   gelu: "gelu",
   geglu: "geglu",
+  "geglu-approximate": "quickGelu", // no gate, whatever its name says
 } as const satisfies Record<string, Activation | "geglu">;
 
 /**
@@ -41,11 +44,9 @@ const ACTIVATION_NAMES = {
 export function ditConfig(values: unknown): DiTConfig {
   const config = new Config("DiTTransformer2DModel", values);
   config.supports("norm_type", "ada_norm_zero");
-  config.supports("norm_elementwise_affine", false);
   config.supports("cross_attention_dim");
   config.supports("num_vector_embeds");
   config.supports("double_self_attention", false);
-  config.supports("only_cross_attention", false);
   config.supports("attention_type", "default");
   const inChannels = config.value("in_channels", COUNT, 4);
   const patchSize = config.value("patch_size", COUNT, 2);
@@ -68,6 +69,7 @@ export function ditConfig(values: unknown): DiTConfig {
     nullClass: true,
     freqShift: config.value("freq_shift", oneOf(0, 1), 1),
     mlpNormEps: config.value("norm_eps", POSITIVE, 1e-5),
+    mlpNormAffine: config.value("norm_elementwise_affine", FLAG, false),
     attentionBias: config.value("attention_bias", FLAG, true),
     activation: ACTIVATION_NAMES[config.value("activation_fn", keyOf(ACTIVATION_NAMES), "gelu-approximate")],
     dropout: config.value("dropout", PROBABILITY, 0),

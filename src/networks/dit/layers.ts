@@ -89,11 +89,19 @@ export class DiTBlock extends Module {
 
   constructor(config: DiTConfig, layer: number, emb: TimestepLabelEmbedding | undefined, rng: Rng) {
     super();
-    const { heads, headDim, attentionBias: bias, mlpNormEps, activation, dropout } = config;
+    const {
+      heads,
+      headDim,
+      attentionBias: bias,
+      mlpNormEps,
+      mlpNormAffine = false,
+      activation,
+      dropout,
+    } = config;
     const dim = heads * headDim;
     this.norm1 = new AdaLayerNormZero(dim, emb, rng);
     this.attn1 = new MultiHeadAttention(dim, { heads, headDim, bias }, rng);
-    this.norm3 = new LayerNorm(dim, { eps: mlpNormEps, affine: false });
+    this.norm3 = new LayerNorm(dim, { eps: mlpNormEps, affine: mlpNormAffine });
     this.ff = new FeedForward(dim, { activation, dropout, purpose: `transformer_blocks.${layer}.ff` }, rng);
   }
 
