@@ -192,7 +192,7 @@ describe("a model's folder", () => {
       ["norm_num_groups", 3],
       ["block_out_channels", []],
       ["layers_per_block", -1],
-      ["attention_head_dim", 5],
+      ["attention_head_dim", 50],
       ["cross_attention_dim", "many"],
       ["down_block_types", ["os.system"]],
     ] as const) {
