@@ -16,6 +16,9 @@ export interface SolidHit {
   v: number;
 }
 
+/** Given in place of a hit when only whether there is one matters, as for shadows: it is not filled in. */
+export const ANY_HIT: SolidHit = { t: 0, nx: 0, ny: 0, nz: 0, u: 0, v: 0 };
+
 const EPSILON = 1e-6;
 
 /** Nearest meeting beyond EPSILON and before `limit`; false without one. `hit` is written only when true. */
@@ -38,6 +41,7 @@ function sphere(radius: number): Intersect {
     if (root < 0) return false;
     const t = (-b - Math.sqrt(root)) / a;
     if (t < EPSILON || t >= limit) return false;
+    if (hit === ANY_HIT) return true;
     hit.t = t;
     hit.nx = (ox + t * dx) / radius;
     hit.ny = (oy + t * dy) / radius;
@@ -50,7 +54,9 @@ function sphere(radius: number): Intersect {
 
 function box([hx, hy, hz]: Vector3): Intersect {
   return (ox, oy, oz, dx, dy, dz, limit, hit) => {
-    let [near, far, axis] = [Number.NEGATIVE_INFINITY, limit, 0];
+    let near = Number.NEGATIVE_INFINITY;
+    let far = limit;
+    let axis = 0;
     for (let k = 0; k < 3; k++) {
       const o = k === 0 ? ox : k === 1 ? oy : oz;
       const d = k === 0 ? dx : k === 1 ? dy : dz;
@@ -59,7 +65,8 @@ function box([hx, hy, hz]: Vector3): Intersect {
         if (o < -h || o > h) return false;
         continue;
       }
-      const [t0, t1] = d > 0 ? [(-h - o) / d, (h - o) / d] : [(h - o) / d, (-h - o) / d];
+      const t0 = ((d > 0 ? -h : h) - o) / d;
+      const t1 = ((d > 0 ? h : -h) - o) / d;
       if (t0 > near) {
         near = t0;
         axis = k;
@@ -68,6 +75,7 @@ function box([hx, hy, hz]: Vector3): Intersect {
       if (near > far) return false;
     }
     if (near < EPSILON || near >= limit) return false;
+    if (hit === ANY_HIT) return true;
     const [x, y, z] = [ox + near * dx, oy + near * dy, oz + near * dz];
     hit.t = near;
     hit.nx = axis === 0 ? -Math.sign(dx) : 0;
@@ -103,7 +111,9 @@ const nearest =
   (ox, oy, oz, dx, dy, dz, limit, hit) => {
     let found = false;
     for (const part of parts) {
-      if (part(ox, oy, oz, dx, dy, dz, found ? hit.t : limit, hit)) found = true;
+      if (!part(ox, oy, oz, dx, dy, dz, found ? hit.t : limit, hit)) continue;
+      if (hit === ANY_HIT) return true;
+      found = true;
     }
     return found;
   };
@@ -123,6 +133,7 @@ function mantle(radius0: number, slope: number, h: number): Intersect {
     for (const t of [-b / a - spread, -b / a + spread]) {
       const y = oy + t * dy;
       if (t < EPSILON || t >= limit || y < -h || y > h) continue;
+      if (hit === ANY_HIT) return true;
       const [x, z] = [ox + t * dx, oz + t * dz];
       const around = Math.hypot(x, z) || 1;
       const scale = 1 / Math.hypot(1, slope);
@@ -161,6 +172,7 @@ function capsule(from: Vector3, to: Vector3, radius: number): Intersect {
     const along = bo + t * bd;
     if (along <= 0 || along >= bb || t < EPSILON || t >= limit)
       return ends(ox, oy, oz, dx, dy, dz, limit, hit);
+    if (hit === ANY_HIT) return true;
     const share = along / bb;
     hit.t = t;
     hit.nx = (ax + t * dx - bx * share) / radius;

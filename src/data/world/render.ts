@@ -3,7 +3,7 @@
  * never on the eye, so that any two views of a point agree.
  */
 import { type Camera, checkCamera, invertRigid, type Vector3 } from "../../geometry/index.ts";
-import { boundingBall, type Intersect, intersectSolid, type SolidHit } from "./intersect.ts";
+import { ANY_HIT, boundingBall, type Intersect, intersectSolid, type SolidHit } from "./intersect.ts";
 import { patternAt, type Texture } from "./materials.ts";
 import { CLASSES, type Light, type Scene } from "./scene.ts";
 
@@ -108,6 +108,7 @@ export function createTracer(scene: Scene): Tracer {
     dy: number,
     dz: number,
     limit: number,
+    found: SolidHit,
   ): boolean => {
     const bx = ox - p.ballX;
     const by = oy - p.ballY;
@@ -126,7 +127,7 @@ export function createTracer(scene: Scene): Tracer {
       dy,
       p.sin * dx + p.cos * dz,
       limit,
-      local,
+      found,
     );
   };
 
@@ -171,7 +172,7 @@ export function createTracer(scene: Scene): Tracer {
     cast(ox, oy, oz, dx, dy, dz, hit) {
       castRoom(ox, oy, oz, dx, dy, dz, hit);
       for (const p of parts) {
-        if (!meets(p, ox, oy, oz, dx, dy, dz, hit.t)) continue;
+        if (!meets(p, ox, oy, oz, dx, dy, dz, hit.t, local)) continue;
         hit.t = local.t;
         hit.instance = 6 + p.object;
         hit.nx = p.cos * local.nx + p.sin * local.nz;
@@ -182,7 +183,7 @@ export function createTracer(scene: Scene): Tracer {
       }
     },
     blocked(ox, oy, oz, dx, dy, dz) {
-      for (const p of parts) if (meets(p, ox, oy, oz, dx, dy, dz, 1)) return true;
+      for (const p of parts) if (meets(p, ox, oy, oz, dx, dy, dz, 1, ANY_HIT)) return true;
       return false;
     },
   };
