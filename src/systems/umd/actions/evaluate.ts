@@ -2,7 +2,8 @@
 import { ArgumentError } from "../../../errors.ts";
 import type { LabelledFeatures } from "../../../metrics/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { isUMD, loadUMD, readWeights } from "../checkpoint.ts";
+import { readWeights } from "../../weights.ts";
+import { isUMD, loadUMD } from "../checkpoint.ts";
 import { umdFeatures } from "../features.ts";
 import { linearProbeAccuracy } from "../linear-probe.ts";
 import { publishedModel } from "../official.ts";

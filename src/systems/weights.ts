@@ -1,0 +1,66 @@
+/** Weights of a system's model as one safetensors file: half precision by default, read back widened. */
+import { FormatError, TreeError } from "../errors.ts";
+import { isRawTensor, readSafetensors, writeSafetensors } from "../io/index.ts";
+import { loadParameters, parameters } from "../nn/index.ts";
+import { convertHost, evaluate, fromHost, type HostArray, type Tensor } from "../tensor/index.ts";
+
+/** Writes all tensors of a model with its metadata. The file is replaced whole. */
+export async function writeWeights(
+  path: string,
+  model: object,
+  metadata: Readonly<Record<string, string>>,
+  dtype: "f16" | "f32" = "f16",
+): Promise<void> {
+  const weights = parameters(model);
+  await evaluate([...weights.values()]);
+  const tensors = new Map<string, { dtype: "f16" | "f32"; shape: readonly number[]; data: HostArray }>();
+  for (const [key, t] of weights)
+    tensors.set(key, { dtype, shape: t.shape, data: convertHost(await t.data(), t.dtype, dtype) });
+  await writeSafetensors(path, tensors, metadata);
+}
+
+/** The tensors of a safetensors file, halves widened. @throws FormatError for types that are no weights */
+export async function readWeights(path: string) {
+  const file = await readSafetensors(path);
+  const weights = new Map<string, Tensor>();
+  for (const [name, t] of file.tensors) {
+    if (isRawTensor(t)) throw new FormatError(`${path}: tensor "${name}" is of type ${t.dtype}`);
+    const wide = t.dtype === "f16" || t.dtype === "bf16";
+    const data = wide ? convertHost(t.data, t.dtype, "f32") : t.data;
+    weights.set(name, fromHost(wide ? "f32" : t.dtype, t.shape, data));
+  }
+  return { weights, metadata: file.metadata };
+}
+
+/** What `read` makes of a file's metadata. @throws FormatError when the file is of another kind or damaged */
+export function describedBy<T>(
+  path: string,
+  metadata: ReadonlyMap<string, string>,
+  { format, name }: { readonly format: string; readonly name: string },
+  read: (field: (key: string) => string | undefined) => T,
+): T {
+  if (metadata.get("format") !== format)
+    throw new FormatError(
+      `${path}: is no ${name} checkpoint (format ${JSON.stringify(metadata.get("format"))})`,
+    );
+  try {
+    return read((key) => metadata.get(key));
+  } catch (cause) {
+    const reason = (cause as Error).message;
+    throw new FormatError(`${path}: the configuration in its metadata is damaged (${reason})`, { cause });
+  }
+}
+
+/** `loadParameters` for a file. @throws FormatError listing names that are missing, unexpected or mis-shaped */
+export function loadWeights<T extends object>(
+  path: string,
+  blank: T,
+  weights: ReadonlyMap<string, Tensor>,
+): T {
+  try {
+    return loadParameters(blank, weights);
+  } catch (error) {
+    if (error instanceof TreeError) throw new FormatError(`${path}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
