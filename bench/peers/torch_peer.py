@@ -4,6 +4,11 @@ import json, resource, sys, time
 import torch
 import torch.nn.functional as F
 
+def attend(q, k, v):
+    """PyTorch's fused attention, or the same written out where a PyTorch before 2.0 has none."""
+    if hasattr(F, "scaled_dot_product_attention"): return F.scaled_dot_product_attention(q, k, v)
+    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1) @ v
+
 def best(f, budget):
     f(); f()
     times = []
@@ -36,7 +41,7 @@ def conv_step(n, c, size, k):
 def attention(n, heads, tokens, dim):
     q, k, v = (torch.randn(n, heads, tokens, dim) for _ in range(3))
     @torch.no_grad()
-    def run(): return F.scaled_dot_product_attention(q, k, v)
+    def run(): return attend(q, k, v)
     return run
 
 def norm_silu(n, c, size):
@@ -71,7 +76,7 @@ class Attn(torch.nn.Module):
         n, c, h, w = x.shape
         t = self.norm(x).reshape(n, c, h * w).transpose(1, 2)
         q, k, v = self.qkv(t).reshape(n, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        o = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, h * w, c)
+        o = attend(q, k, v).transpose(1, 2).reshape(n, h * w, c)
         return x + self.out(o).transpose(1, 2).reshape(n, c, h, w)
 
 class UNet(torch.nn.Module):
@@ -123,7 +128,7 @@ class DiTBlock(torch.nn.Module):
         s1, b1, g1, s2, b2, g2 = self.ada(F.silu(c))[:, None].chunk(6, -1)
         h = F.layer_norm(x, (d,), eps=1e-6) * (1 + s1) + b1
         q, k, v = self.qkv(h).reshape(n, l, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, l, d)
+        h = attend(q, k, v).transpose(1, 2).reshape(n, l, d)
         x = x + g1 * self.out(h)
         h = F.layer_norm(x, (d,), eps=1e-6) * (1 + s2) + b2
         return x + g2 * self.fc2(F.gelu(self.fc1(h), approximate="tanh"))
