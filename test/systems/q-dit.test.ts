@@ -13,13 +13,20 @@ import {
 import { loadDiT, saveDiT } from "../../src/systems/q-dit/checkpoint.ts";
 import { batchIndices, gather } from "../../src/systems/q-dit/data.ts";
 import { measureDeployed, packDiT, timingBatch } from "../../src/systems/q-dit/deploy.ts";
+import { type Cell, Study, type StudySettings } from "../../src/systems/q-dit/experiment.ts";
 import { MINIATURE } from "../../src/systems/q-dit/model.ts";
 import { bitBudget, quantizeDiT, statisticsOn } from "../../src/systems/q-dit/quantize.ts";
 import { calibrationBatches, draw, type NoisyBatch } from "../../src/systems/q-dit/sample.ts";
 import { groupOf, METHODS, type MethodName, placeOf } from "../../src/systems/q-dit/schemes.ts";
 import { type SearchOptions, searchGroups } from "../../src/systems/q-dit/search.ts";
 import { stressed } from "../../src/systems/q-dit/stress.ts";
-import { bySlices, pictureRatio, predictionErrors, recordTrajectory } from "../../src/systems/q-dit/study.ts";
+import {
+  bySlices,
+  pictureRatio,
+  predictionErrors,
+  type RealSide,
+  recordTrajectory,
+} from "../../src/systems/q-dit/study.ts";
 import { trainMiniature } from "../../src/systems/q-dit/train.ts";
 import { fromHost, jit, type Tensor } from "../../src/tensor/index.ts";
 import { useTemporaryFolder } from "../io/temporary-folder.ts";
@@ -208,6 +215,53 @@ describe("sampling", () => {
     expect(bySlices([1, 2, 3, 4, 5, 6], 3)).toEqual([1.5, 3.5, 5.5]);
     expect(() => bySlices([1], 2)).toThrow(ArgumentError);
     expect(pictureRatio(Float32Array.of(1, -1), Float32Array.of(0.8, -0.8))).toBeCloseTo(20, 4);
+  });
+});
+
+describe("the study", () => {
+  const cell: Cell = {
+    condition: "natural",
+    method: "channel-static",
+    weights: 4,
+    activations: 8,
+    groups: "none",
+    pictures: false,
+  };
+  const settings: StudySettings = {
+    model: "one",
+    pictures: 4,
+    steps: 2,
+    seeds: [1],
+    calibrationSamples: 32,
+    trajectory: 4,
+    search: {
+      population: 2,
+      generations: 1,
+      top: 1,
+      pictures: 4,
+      steps: 2,
+      space: [32],
+      budget: 32,
+      seed: 1,
+    },
+  };
+  const noPictures = undefined as unknown as RealSide;
+  const open = (more: Partial<StudySettings> = {}): Study =>
+    new Study(folder(), model, noPictures, { ...settings, ...more });
+
+  test("a cell is measured once, and again for another model or other settings", async () => {
+    const first = await open().cell(cell);
+    expect(first.predictionRatio).toBeGreaterThan(5);
+    expect(await open().cell(cell)).toEqual(first); // its date too
+    expect(await open({ model: "two" }).known(cell)).toBeUndefined();
+    expect(await open({ trajectory: 8 }).known(cell)).toBeUndefined();
+    expect(await open().known({ ...cell, pictures: true })).toBeUndefined();
+    expect(await open().known({ ...cell, steps: 5 })).toBeUndefined();
+  });
+
+  test("sizes that were searched on one model are not used on another", async () => {
+    const searched = { ...cell, method: "q-dit", groups: "searched" } as const;
+    await expect(open().cell(searched)).rejects.toThrow(/search comes before/);
   });
 });
 

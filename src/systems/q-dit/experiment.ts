@@ -4,6 +4,7 @@
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { writeFileAtomic } from "../../io/index.ts";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
 import { weightBytes, withQuantized } from "../../nn/index.ts";
@@ -34,10 +35,17 @@ export interface Cell {
   readonly groups: number | "searched" | "random" | "none";
   /** Whether pictures are drawn; else only single predictions are compared. */
   readonly pictures: boolean;
+  /** DDIM steps of the pictures. Default: those of the study. */
+  readonly steps?: number;
 }
 
-export const cellName = ({ condition, method, weights, activations, groups }: Cell): string =>
-  [condition, method, ...(method === "fp32" ? [] : [`w${weights}a${activations}`, `g${groups}`])].join("-");
+export const cellName = ({ condition, method, weights, activations, groups, steps }: Cell): string =>
+  [
+    condition,
+    method,
+    ...(method === "fp32" ? [] : [`w${weights}a${activations}`, `g${groups}`]),
+    ...(steps === undefined ? [] : [`s${steps}`]),
+  ].join("-");
 
 export interface CellResult extends Cell {
   /** Mean over the steps of the predictions' signal-to-noise ratio, in decibels. */
@@ -46,11 +54,24 @@ export interface CellResult extends Cell {
   readonly slices: readonly number[];
   readonly quality?: Omit<Quality, "ratio"> & { readonly ratio: number | null };
   readonly bytes: { readonly quantized: number; readonly f32: number };
-  readonly settings: Readonly<Record<string, number>>;
+  readonly settings: CellSettings;
   readonly date: string;
 }
 
+/** What a cell's numbers depend on: a cell of other settings counts as not measured. */
+export interface CellSettings {
+  /** Hash of the full-precision model. */
+  readonly model: string;
+  readonly pictures: number;
+  readonly steps: number;
+  readonly seeds: number;
+  readonly calibrationSamples: number;
+  readonly trajectory: number;
+}
+
 export interface StudySettings {
+  /** Hash of the full-precision model. */
+  readonly model: string;
   /** Pictures of each seed, and DDIM steps, of the final measure. */
   readonly pictures: number;
   readonly steps: number;
@@ -75,7 +96,8 @@ interface Prepared {
   readonly model: DiTTransformer2DModel;
   readonly batches: readonly NoisyBatch[];
   readonly trajectory: Trajectory;
-  reference(): Promise<readonly Drawn[]>;
+  /** Its pictures in so many DDIM steps. */
+  reference(steps: number): Promise<readonly Drawn[]>;
 }
 
 /** A study of one full-precision model. Results are kept as JSON in `folder`. */
@@ -93,8 +115,8 @@ export class Study {
     this.settings = settings;
   }
 
-  private drawSeeds(model: DiTTransformer2DModel): Promise<Drawn[]> {
-    const { pictures: count, steps, seeds, threads } = this.settings;
+  private drawSeeds(model: DiTTransformer2DModel, steps: number): Promise<Drawn[]> {
+    const { pictures: count, seeds, threads } = this.settings;
     return inTurn(seeds, (seed) => draw(model, { count, steps, seed, ...(threads && { threads }) }));
   }
 
@@ -115,8 +137,13 @@ export class Study {
         ...more,
       });
       const trajectory = await recordTrajectory(model, { count, steps: 15, seed: 2000, ...more });
-      let drawn: Promise<readonly Drawn[]> | undefined;
-      return { model, batches, trajectory, reference: () => (drawn ??= this.drawSeeds(model)) };
+      const drawn = new Map<number, Promise<readonly Drawn[]>>();
+      const reference = (steps: number): Promise<readonly Drawn[]> => {
+        const known = drawn.get(steps) ?? this.drawSeeds(model, steps);
+        drawn.set(steps, known);
+        return known;
+      };
+      return { model, batches, trajectory, reference };
     };
     const made = make();
     this.prepared.set(condition, made);
@@ -140,19 +167,28 @@ export class Study {
   private async groupsOf({ groups }: Cell): Promise<Groups | number> {
     if (typeof groups === "number") return groups;
     if (groups === "none") return 128;
-    const found = await this.stored<SearchResult>("search");
+    const found = await this.searched();
     if (!found) throw new Error("the search comes before the cells that use it");
     return groups === "searched" ? found.groups : found.random;
   }
 
-  /** What was measured of a cell before. */
-  async known(cell: Cell): Promise<CellResult | undefined> {
-    const found = await this.stored<CellResult>(cellName(cell));
-    return found && (found.quality || !cell.pictures) ? found : undefined;
+  private cellSettings({ steps = this.settings.steps }: Cell): CellSettings {
+    const { model, pictures, seeds, calibrationSamples, trajectory } = this.settings;
+    return { model, pictures, steps, seeds: seeds.length, calibrationSamples, trajectory };
   }
 
-  /** The search's result, when there is one. */
-  readonly searched = (): Promise<SearchResult | undefined> => this.stored<SearchResult>("search");
+  /** What was measured of a cell before, on this model with these settings. */
+  async known(cell: Cell): Promise<CellResult | undefined> {
+    const found = await this.stored<CellResult>(cellName(cell));
+    if (!found || !isDeepStrictEqual(found.settings, this.cellSettings(cell))) return undefined;
+    return found.quality || !cell.pictures ? found : undefined;
+  }
+
+  /** The search's result on this model, when there is one. */
+  async searched(): Promise<SearchResult | undefined> {
+    const found = await this.stored<SearchResult>("search");
+    return found?.settings.model === this.settings.model ? found : undefined;
+  }
 
   /** Measures a cell, or reads what was measured. */
   async cell(cell: Cell): Promise<CellResult> {
@@ -161,6 +197,7 @@ export class Study {
     if (known) return known;
     const { model, batches, trajectory, reference } = await this.condition(cell.condition);
     const { method, weights, activations } = cell;
+    const settings = this.cellSettings(cell);
     const layers =
       method === "fp32"
         ? new Map()
@@ -170,18 +207,18 @@ export class Study {
     const ratio = errors.reduce((a, b) => a + b, 0) / errors.length;
     let quality: CellResult["quality"];
     if (cell.pictures) {
-      const drawn = method === "fp32" ? await reference() : await this.drawSeeds(quantized);
-      const found = await measureQuality(this.real, drawn, await reference());
+      const plain = await reference(settings.steps);
+      const drawn = method === "fp32" ? plain : await this.drawSeeds(quantized, settings.steps);
+      const found = await measureQuality(this.real, drawn, plain);
       quality = { ...found, ratio: Number.isFinite(found.ratio) ? found.ratio : null };
     }
-    const { pictures, steps, seeds, calibrationSamples, trajectory: samples } = this.settings;
     const result: CellResult = {
       ...cell,
       predictionRatio: Number.isFinite(ratio) ? ratio : null,
       slices: bySlices(errors, 3),
       ...(quality && { quality }),
       bytes: weightBytes(layers),
-      settings: { pictures, steps, seeds: seeds.length, calibrationSamples, trajectory: samples },
+      settings,
       date: new Date().toISOString(),
     };
     await this.store(name, result);
@@ -194,7 +231,7 @@ export class Study {
    * random generation is kept beside it as a control.
    */
   async *search(bits: { weights: number; activations: number }): AsyncGenerator<Generation, SearchResult> {
-    const known = await this.stored<SearchResult>("search");
+    const known = await this.searched();
     if (known) return known;
     const { model, batches } = await this.condition("natural");
     const { space, budget, pictures: count, steps, seed, ...sizes } = this.settings.search;
@@ -233,7 +270,7 @@ export class Study {
             evaluated,
           })),
           bits,
-          settings: { ...this.settings.search, space: [...space] },
+          settings: { model: this.settings.model, ...this.settings.search, space: [...space] },
           date: new Date().toISOString(),
         };
         await this.store("search", result);
@@ -337,6 +374,23 @@ export const FURTHER_CELLS: readonly Cell[] = [
     cells(condition, false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
   ),
 ];
+
+/** Whether more steps help or hurt: errors add up, but each is smaller. */
+export const STEP_CELLS: readonly Cell[] = [20, 50, 100].flatMap((steps) =>
+  [
+    fp32("natural"),
+    ...cells(
+      "natural",
+      true,
+      [4, 8],
+      [
+        ["tensor-static", "none"],
+        ["q-dit", 64],
+      ],
+    ),
+    ...cells("natural", true, [8, 8], [["q-dit", 64]]),
+  ].map((cell) => ({ ...cell, steps })),
+);
 
 /** What is measured with the sizes that the search found. */
 export const SEARCHED_CELLS: readonly Cell[] = [

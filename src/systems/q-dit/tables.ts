@@ -15,6 +15,7 @@ export function errorTable(results: readonly CellResult[], condition: Condition)
   const own = results.filter(
     (r) =>
       r.condition === condition &&
+      r.steps === undefined &&
       r.method !== "fp32" &&
       (typeof r.groups === "number" || r.groups === "none"),
   );
@@ -32,7 +33,9 @@ export function errorTable(results: readonly CellResult[], condition: Condition)
 
 /** The same over slices of the steps, at W4A8. */
 export function sliceTable(results: readonly CellResult[], condition: Condition): Table {
-  const own = results.filter((r) => r.condition === condition && r.weights === 4 && r.activations === 8);
+  const own = results.filter(
+    (r) => r.condition === condition && r.steps === undefined && r.weights === 4 && r.activations === 8,
+  );
   return {
     columns: ["method", "group", "noisiest third", "middle third", "cleanest third"],
     rows: own.map((r) => [r.method, groupsOf(r), ...r.slices.map((s) => fixed(s))]),
@@ -41,7 +44,7 @@ export function sliceTable(results: readonly CellResult[], condition: Condition)
 
 /** Quality of pictures for one condition. */
 export function qualityTable(results: readonly CellResult[], condition: Condition): Table {
-  const own = results.filter((r) => r.condition === condition && r.quality);
+  const own = results.filter((r) => r.condition === condition && r.quality && r.steps === undefined);
   return {
     columns: [
       "method",
@@ -64,6 +67,27 @@ export function qualityTable(results: readonly CellResult[], condition: Conditio
       fixed(r.quality!.agreement, 3),
       fixed(r.quality!.ratio, 1),
       fixed(r.predictionRatio),
+    ]),
+  };
+}
+
+/** Quality of pictures against the number of DDIM steps: a row for each method. */
+export function stepsTable(results: readonly CellResult[]): Table {
+  const own = results.filter((r) => r.condition === "natural" && r.quality);
+  const counts = [...new Set(own.map((r) => r.settings.steps))].sort((a, b) => a - b);
+  const key = (r: CellResult): string => `${r.method}|${bitsOf(r)}|${groupsOf(r)}`;
+  const rows = [...new Set(own.filter((r) => r.steps !== undefined).map(key))];
+  const at = (row: string, steps: number) => own.find((r) => key(r) === row && r.settings.steps === steps);
+  return {
+    columns: ["method", "bits", "group", ...counts.map((n) => `${n} steps: FD, label agreement, PSNR / dB`)],
+    rows: rows.map((row) => [
+      ...row.split("|"),
+      ...counts.map((n) => {
+        const quality = at(row, n)?.quality;
+        return quality
+          ? `${fixed(quality.mean)}, ${fixed(quality.agreement, 3)}, ${fixed(quality.ratio, 1)}`
+          : "–";
+      }),
     ]),
   };
 }

@@ -1,4 +1,5 @@
 /** `tweedie reproduce q-dit`: every method, the search, the packed models, and the tables. */
+import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AbortError } from "../../../errors.ts";
@@ -14,6 +15,7 @@ import {
   FURTHER_CELLS,
   SEARCHED_CELLS,
   type SearchResult,
+  STEP_CELLS,
   Study,
   type StudySettings,
 } from "../experiment.ts";
@@ -27,12 +29,14 @@ import {
   searchTable,
   sliceTable,
   speedTable,
+  stepsTable,
   verdicts,
   verdictTable,
 } from "../tables.ts";
 import { modelFile, openModel, openReal } from "./common.ts";
 
-export const settingsOf = (options: ReproduceActionOptions): StudySettings => ({
+export const settingsOf = (options: ReproduceActionOptions, model: string): StudySettings => ({
+  model,
   pictures: options.pictures,
   steps: options.steps,
   seeds: [1, 2, 3],
@@ -57,14 +61,24 @@ const SHAPES = [
   { tokens: 256, inFeatures: 4608, outFeatures: 1152 },
 ] as const;
 
-/** Reads a file of numbers, or measures and writes it. */
-async function kept<T>(path: string, measure: () => Promise<T>): Promise<T> {
+/** Reads what was measured of the same subject, or measures and writes it. */
+async function kept<T>(path: string, subject: string, measure: () => Promise<T>): Promise<T> {
   const text = await readFile(path, "utf8").catch(() => undefined);
-  if (text !== undefined) return JSON.parse(text) as T;
+  if (text !== undefined) {
+    const known = JSON.parse(text) as { subject: string; value: T };
+    if (known.subject === subject) return known.value;
+  }
   const value = await measure();
-  await writeFileAtomic(path, Buffer.from(`${JSON.stringify(value, null, 1)}\n`));
+  await writeFileAtomic(path, Buffer.from(`${JSON.stringify({ subject, value }, null, 1)}\n`));
   return value;
 }
+
+/** Twelve hex digits that name a file's content. */
+const hashOf = async (path: string): Promise<string> =>
+  createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex")
+    .slice(0, 12);
 
 /** Packs the model at 4 and 8 bits beside the original, and measures all of them. */
 async function deployed(options: ReproduceActionOptions): Promise<Deployed[]> {
@@ -135,7 +149,7 @@ async function* measureAll(
 
 /** What was measured before. */
 async function readAll(study: Study, results: CellResult[]): Promise<SearchResult | undefined> {
-  for (const cell of [...CORE_CELLS, ...FURTHER_CELLS, ...SEARCHED_CELLS]) {
+  for (const cell of [...CORE_CELLS, ...FURTHER_CELLS, ...STEP_CELLS, ...SEARCHED_CELLS]) {
     const known = await study.known(cell);
     if (known) results.push(known);
   }
@@ -149,18 +163,21 @@ export async function* reproduceAction(
 ): AsyncGenerator<ActionEvent, ActionResult> {
   const real = await openReal(options.data);
   const { model } = await openModel(options.model);
-  const settings = settingsOf(options);
+  const hash = await hashOf(await modelFile(options.model));
+  const settings = settingsOf(options, hash);
   const study = new Study(options.work, model, real, settings);
   await mkdir(options.work, { recursive: true });
   const results: CellResult[] = [];
-  const wanted = [...CORE_CELLS, ...(options.further ? FURTHER_CELLS : [])];
+  const wanted = [...CORE_CELLS, ...(options.further ? [...FURTHER_CELLS, ...STEP_CELLS] : [])];
   const search = options.measure
     ? yield* measureAll(study, wanted, results, options.generations, signal)
     : await readAll(study, results);
-  const models = await kept(join(options.work, "deployed.json"), () => deployed(options));
+  const models = await kept(join(options.work, "deployed.json"), hash, () => deployed(options));
   const speeds: LayerTime[][] = [];
   for (const [i, shape] of SHAPES.entries())
-    speeds.push(await kept(join(options.work, `speed-${i}.json`), () => timeLayers(shape, { runs: 30 })));
+    speeds.push(
+      await kept(join(options.work, `speed-${i}.json`), "DiT-XL", () => timeLayers(shape, { runs: 30 })),
+    );
 
   const measured = [...new Map(results.map((r) => [cellName(r), r])).values()];
   const all = verdicts(measured, search);
@@ -191,6 +208,11 @@ export async function* reproduceAction(
       "Slices of the timesteps at W4A8, model under stress",
       sliceTable(measured, "stress"),
       "The same ratio over thirds of the steps.",
+    ),
+    section(
+      "Pictures in more steps, natural model",
+      stepsTable(measured),
+      `Simulated. ${counts.replace(` DDIM in ${steps} steps,`, "")}`,
     ),
     ...(search ? [searchSection(search)] : []),
     section(
