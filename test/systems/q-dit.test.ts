@@ -284,6 +284,10 @@ describe("packed models", () => {
     expect(small!.agreement).toBeGreaterThan(40);
     expect(small!.ratio).toBeGreaterThan(15);
     expect(small!.memoryBytes).toBeLessThan(0.35 * whole!.memoryBytes);
+    for (const { peakBytes, memoryBytes } of [whole!, small!]) {
+      expect(peakBytes).toBeGreaterThan(memoryBytes + 2 ** 24); // Node alone takes more than 16 MiB
+      expect(peakBytes).toBeLessThan(2 ** 31);
+    }
     const loaded = await loadDiT(file);
     expect(loaded.notes).toEqual({ quantized: "W4A8" });
     const [a, b] = [

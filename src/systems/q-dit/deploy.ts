@@ -5,6 +5,7 @@ import { parameters, signalToNoiseDecibels, withQuantized } from "../../nn/index
 import { exportOnnx, fromHost, jit, type Tensor, tensor } from "../../tensor/index.ts";
 import { CPU_CAPABILITIES } from "../../tensor/onnx/builder.ts";
 import { saveDiT } from "./checkpoint.ts";
+import { peakMemory } from "./peak-memory.ts";
 import { quantizeStaged } from "./quantize.ts";
 import type { NoisyBatch } from "./sample.ts";
 import { type Groups, packedScheme } from "./schemes.ts";
@@ -16,6 +17,8 @@ export interface Deployed {
   readonly share: number;
   /** Bytes of all tensors in memory. */
   readonly memoryBytes: number;
+  /** Peak of a process that reads the file and draws a batch, Node and the runtime included. */
+  readonly peakBytes: number;
   /** Bytes of the exported ONNX file with the runtime's integer operators. */
   readonly onnxBytes: number;
   /** Milliseconds for a step of `batch` pictures: median of interleaved runs. */
@@ -96,6 +99,7 @@ export async function measureDeployed(
       fileBytes,
       share: fileBytes / whole,
       memoryBytes: tensorBytes(model),
+      peakBytes: await peakMemory(file, labels.size),
       onnxBytes: onnx.length,
       milliseconds: sorted[Math.floor(sorted.length / 2)]!,
       agreement,
