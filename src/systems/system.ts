@@ -109,6 +109,18 @@ export interface System {
 export const action = <Schema extends z.ZodObject>(definition: Action<Schema>): Action =>
   definition as unknown as Action;
 
+/** An action whose code is loaded when it runs, so that declarations stay small. */
+export const deferredAction = <Schema extends z.ZodObject>({
+  load,
+  ...declared
+}: Omit<Action<Schema>, "run"> & { readonly load: () => Promise<Action<Schema>["run"]> }): Action =>
+  action({
+    ...declared,
+    async *run(options: z.output<Schema>, context: ActionContext) {
+      return yield* (await load())(options, context);
+    },
+  });
+
 /** What kind of path an option is, for file pickers and completion. */
 export type PathKind = "file" | "folder" | "file-or-folder" | "output";
 
@@ -117,6 +129,8 @@ export interface OptionHints {
   readonly group?: string;
   readonly hint?: string;
   readonly path?: PathKind;
+  /** Values that have a meaning of their own beside what is typed freely, such as the names of models. */
+  readonly names?: readonly string[];
 }
 
 /** Adds hints to an option. They appear in its JSON schema. */
@@ -148,12 +162,13 @@ interface JsonSchema {
   readonly group?: string;
   readonly hint?: string;
   readonly path?: PathKind;
+  readonly names?: readonly string[];
 }
 
 const KINDS = ["string", "number", "integer", "boolean"] as const;
 
 function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
-  const { description = "", group, hint, path } = schema;
+  const { description = "", group, hint, path, names } = schema;
   const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
   const type = KINDS.find((kind) => kind === inner.type) ?? "string";
   const bound = (value: number | undefined): number | undefined =>
@@ -172,6 +187,7 @@ function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSc
     ...(group !== undefined && { group }),
     ...(hint !== undefined && { hint }),
     ...(path !== undefined && { path }),
+    ...(names !== undefined && { names }),
   };
 }
 

@@ -9,9 +9,9 @@ import { fromHost } from "../../../tensor/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { saveDiT } from "../checkpoint.ts";
 import { readPictures } from "../data.ts";
+import type { EvaluateActionOptions, RunActionOptions, TrainActionOptions } from "../options.ts";
 import { draw } from "../sample.ts";
 import { distanceToReal, drawnFeatures } from "../study.ts";
-import type { EvaluateActionOptions, RunActionOptions, TrainActionOptions } from "../system.ts";
 import { trainMiniature } from "../train.ts";
 import { openModel, openReal } from "./common.ts";
 

@@ -20,8 +20,8 @@ import {
   type StudySettings,
 } from "../experiment.ts";
 import { type LayerTime, timeLayers } from "../layer-speed.ts";
+import type { ReproduceActionOptions } from "../options.ts";
 import { calibrationBatches } from "../sample.ts";
-import type { ReproduceActionOptions } from "../system.ts";
 import {
   deployTable,
   errorTable,

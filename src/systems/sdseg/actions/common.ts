@@ -1,18 +1,16 @@
 /** What the actions share: models by name, data by folder, broken files. */
 import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type Dataset, fromArray } from "../../../data/index.ts";
 import { ArgumentError, FormatError } from "../../../errors.ts";
+import { modelPath } from "../../shipped.ts";
 import type { ActionEvent } from "../../system.ts";
 import { type Loaded, loadSDSeg } from "../checkpoint.ts";
 import type { SDSegConfig } from "../config.ts";
 import { lesions, type Split } from "../lesions.ts";
+import { CHECKPOINTS } from "../options.ts";
 import { type LabelledPicture, type Sample, toSample } from "../samples.ts";
 import { knownSet, openFolder, openKnown } from "../sets.ts";
-
-/** Shipped models by name. */
-const SHIPPED = ["membranes", "nuclei", "lesions"];
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(
@@ -20,23 +18,11 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** The folder of shipped checkpoints: beside `src/` or `dist/`, whichever this file lies in. */
-async function checkpointFolder(): Promise<string> {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!(await exists(join(folder, "checkpoints")))) {
-    const above = dirname(folder);
-    if (above === folder) throw new ArgumentError("SDSeg: the shipped checkpoints are not there");
-    folder = above;
-  }
-  return join(folder, "checkpoints");
-}
+/** File of a model by name or path. @throws ArgumentError when there is none */
+export const modelFile = (name: string): Promise<string> => modelPath("SDSeg", CHECKPOINTS, name);
 
 /** A model by name or file. @throws ArgumentError when there is none */
-export async function openModel(name: string): Promise<Loaded> {
-  if (SHIPPED.includes(name)) return loadSDSeg(join(await checkpointFolder(), `sdseg-${name}.safetensors`));
-  if (await exists(name)) return loadSDSeg(name);
-  throw new ArgumentError(`SDSeg: no model "${name}": expected ${SHIPPED.join(", ")}, or a checkpoint file`);
-}
+export const openModel = async (name: string): Promise<Loaded> => loadSDSeg(await modelFile(name));
 
 /** Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. */
 export async function openData(

@@ -6,8 +6,8 @@ import { describeMeasurement, type Measurement } from "../../../metrics/index.ts
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { evaluateOn, predictWith } from "../evaluate.ts";
 import { openSegmenter } from "../infer.ts";
+import type { EvaluateActionOptions } from "../options.ts";
 import { runSeeds, stabilityOf } from "../stability.ts";
-import type { EvaluateActionOptions } from "../system.ts";
 import { openData, openModel, readSamples } from "./common.ts";
 
 /** Scores of a model on pictures with masks, and on request their spread over seeds. */

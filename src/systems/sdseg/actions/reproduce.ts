@@ -30,11 +30,11 @@ import {
   type Times,
 } from "../measure.ts";
 import type { SDSeg } from "../model.ts";
+import type { ReproduceActionOptions } from "../options.ts";
 import { examples, stepsChart, tablesOf, writeFindings } from "../results.ts";
 import { centreOf, type Sample } from "../samples.ts";
 import { hasSet, KNOWN_SETS, knownSet } from "../sets.ts";
 import type { Stability } from "../stability.ts";
-import type { ReproduceActionOptions } from "../system.ts";
 
 /** The real sets of the claim. */
 const REAL_SETS = ["em-membrane", "dsb2018-nuclei"];

@@ -16,8 +16,8 @@ import { fromHost } from "../../../tensor/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import type { SDSegConfig } from "../config.ts";
 import { openSegmenter, type Segmenter } from "../infer.ts";
+import type { RunActionOptions } from "../options.ts";
 import { imageValues } from "../samples.ts";
-import type { RunActionOptions } from "../system.ts";
 import { isBroken, openModel } from "./common.ts";
 
 /** A picture for people and the same for the model, which keeps 16 bits where the file has them. */

@@ -7,8 +7,8 @@ import { loadSDSeg, saveSDSeg } from "../checkpoint.ts";
 import { PRESETS, type SDSegConfig } from "../config.ts";
 import { createSDSeg, type SDSeg } from "../model.ts";
 import { withAutoencoderWeights, withDenoiserWeights } from "../official.ts";
+import type { TrainActionOptions } from "../options.ts";
 import type { Sample } from "../samples.ts";
-import type { TrainActionOptions } from "../system.ts";
 import { TRAINING, type TrainProgress, type TrainSettings, trainSDSeg } from "../train.ts";
 import { openData, readSamples } from "./common.ts";
 

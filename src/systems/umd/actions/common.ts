@@ -1,10 +1,9 @@
 /** What the actions share: models by name, data by folder, latents by autoencoder. */
-import { readdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readdir } from "node:fs/promises";
 import { ArgumentError } from "../../../errors.ts";
 import { AutoencoderKL, AutoencoderTiny } from "../../../networks/index.ts";
 import { loadModel } from "../../../pipelines/index.ts";
+import { modelPath } from "../../shipped.ts";
 import { type LoadedUMD, loadUMD } from "../checkpoint.ts";
 import {
   type Half,
@@ -16,32 +15,10 @@ import {
 } from "../data/pictures.ts";
 import { shapes10 } from "../data/shapes10.ts";
 import { type Autoencoder, encodeLatents } from "../latents.ts";
-
-const SHIPPED = ["shapes"];
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
-
-/** A shipped file: the folder `checkpoints` lies beside `src/` or `dist/`, whichever this file lies in. */
-async function shipped(name: string): Promise<string> {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!(await exists(join(folder, "checkpoints", name)))) {
-    const above = dirname(folder);
-    if (above === folder) throw new ArgumentError(`UMD: the shipped checkpoint ${name} is not there`);
-    folder = above;
-  }
-  return join(folder, "checkpoints", name);
-}
+import { CHECKPOINTS } from "../options.ts";
 
 /** File of a model by name or path. Throws `ArgumentError` when there is none. */
-export async function modelFile(name: string): Promise<string> {
-  if (SHIPPED.includes(name)) return shipped(`umd-${name}.safetensors`);
-  if (await exists(name)) return name;
-  throw new ArgumentError(`UMD: no model "${name}": expected ${SHIPPED.join(", ")}, or a checkpoint file`);
-}
+export const modelFile = (name: string): Promise<string> => modelPath("UMD", CHECKPOINTS, name);
 
 export const openModel = async (name: string): Promise<LoadedUMD> => loadUMD(await modelFile(name));
 

@@ -7,9 +7,9 @@ import { isUMD, loadUMD } from "../checkpoint.ts";
 import { umdFeatures } from "../features.ts";
 import { linearProbeAccuracy } from "../linear-probe.ts";
 import { publishedModel } from "../official.ts";
+import type { EvaluateActionOptions } from "../options.ts";
 import { type Labelled, labelled, NOISY_INDEX, probeModel, ridgeAccuracies } from "../probe.ts";
 import { maeFeatures } from "../published-features.ts";
-import type { EvaluateActionOptions } from "../system.ts";
 import { autoencoderFor, modelFile, openInputs } from "./common.ts";
 
 interface Halves {

@@ -9,9 +9,9 @@ import { PRESETS } from "../config.ts";
 import type { LabelledPictures } from "../data/pictures.ts";
 import { shapes10 } from "../data/shapes10.ts";
 import { type ExperimentOptions, type ExperimentResult, runExperiment, VARIANTS } from "../experiment.ts";
+import type { ReproduceActionOptions } from "../options.ts";
 import { type Labelled, labelled, pixelAccuracies } from "../probe.ts";
 import { stepTimes } from "../speed.ts";
-import type { ReproduceActionOptions } from "../system.ts";
 import { claimTable, readingsTable, speedTable, verdicts, verdictTable } from "../tables.ts";
 import { openPictures } from "./common.ts";
 

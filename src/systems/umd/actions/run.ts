@@ -10,8 +10,8 @@ import { type LabelledPictures, tensorOf } from "../data/pictures.ts";
 import { reconstruct, umdFeatures } from "../features.ts";
 import { type Autoencoder, decodeLatents } from "../latents.ts";
 import type { UMD } from "../model.ts";
+import type { RunActionOptions } from "../options.ts";
 import { sampleUMD } from "../sample.ts";
-import type { RunActionOptions } from "../system.ts";
 import { autoencoderFor, openInputs, openModel } from "./common.ts";
 
 /** Samples as pictures. */

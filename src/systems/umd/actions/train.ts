@@ -12,7 +12,7 @@ import type { Autoencoder } from "../latents.ts";
 import { initUMD, type UMD } from "../model.ts";
 import type { Mixture } from "../objective.ts";
 import { withMAEEncoder } from "../official.ts";
-import type { TrainActionOptions } from "../system.ts";
+import type { TrainActionOptions } from "../options.ts";
 import { finetuning, pretraining, type TrainSettings, trainedModel, trainUMD, withLabels } from "../train.ts";
 import { openAutoencoder, openInputs } from "./common.ts";
 

@@ -1,0 +1,67 @@
+/** Options that several systems have, and short ways to declare the others under the headings that all share. */
+import { z } from "zod";
+import { type Checkpoint, hinted } from "./system.ts";
+
+const [DATA, MODEL, HOW, OUTPUT] = ["Data", "Model", "How", "Output"];
+
+const under =
+  (group: string) =>
+  <T extends z.ZodType>(type: T, about: string, hint?: string): T =>
+    hinted(type.describe(about), { group, ...(hint !== undefined && { hint }) });
+
+/** An option about data; `hint` stands for its value in help texts. */
+export const data = under(DATA);
+/** An option about the model. */
+export const model = under(MODEL);
+/** An option about how the work is done. */
+export const how = under(HOW);
+
+export const seed = how(z.int().min(0).default(0), "seed of all randomness", "S");
+export const threads = how(z.int().min(1).max(256).optional(), "processor threads (default: all cores)", "N");
+export const limit = data(z.int().min(1).optional(), "only the first so many pictures", "N");
+
+/** How many of something, with a default. */
+export const count = (standard: number, about: string, max = 10_000_000) =>
+  how(z.int().min(1).max(max).default(standard), about, "N");
+
+const inFolder = <T extends z.ZodType>(type: T, about: string): T =>
+  hinted(type.describe(about), { group: DATA, hint: "DIR", path: "folder" });
+
+/** A folder to read from, for systems that can do without. */
+export const dataFolder = (about: string) => inFolder(z.string().optional(), about);
+/** A folder to read from that must be given. */
+export const neededDataFolder = (about: string) => inFolder(z.string(), about);
+
+/** A file with weights to begin with. */
+export const weightsFile = (about: string) =>
+  hinted(z.string().optional().describe(about), { group: MODEL, hint: "FILE", path: "file" });
+
+/** A model by the name of a checkpoint that ships, the first by default, or by its file. */
+export function modelNamed(checkpoints: readonly Checkpoint[], about?: string) {
+  const names = checkpoints.map(({ name }) => name);
+  return hinted(
+    z
+      .string()
+      .default(names[0]!)
+      .describe(about ?? `${names.join(", ")}, or a checkpoint file`),
+    { group: MODEL, hint: "NAME|FILE", path: "file", names },
+  );
+}
+
+/** A folder to write into. */
+export const outFolder = (standard: string, about: string) =>
+  hinted(z.string().default(standard).describe(about), { group: OUTPUT, hint: "DIR", path: "output" });
+/** Where a training keeps its state. */
+export const runFolder = (standard: string) =>
+  outFolder(standard, "run folder; a run that was stopped goes on");
+/** Where a reproduction keeps what it has trained and measured. */
+export const workFolder = (standard: string, about = "runs and models; what is there is not redone") =>
+  outFolder(standard, about);
+
+const toFile = <T extends z.ZodType>(type: T, about: string): T =>
+  hinted(type.describe(about), { group: OUTPUT, hint: "FILE", path: "output" });
+
+/** A file to write. */
+export const outFile = (standard: string, about: string) => toFile(z.string().default(standard), about);
+/** A file to write when it is asked for. */
+export const optionalOutFile = (about: string) => toFile(z.string().optional(), about);

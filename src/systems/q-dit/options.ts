@@ -1,0 +1,92 @@
+/** What the actions of Q-DiT take, and the checkpoints that ship. */
+import { z } from "zod";
+import {
+  count as counted,
+  how,
+  modelNamed,
+  neededDataFolder,
+  outFile,
+  outFolder,
+  runFolder,
+  seed,
+  threads,
+  weightsFile,
+  workFolder,
+} from "../options.ts";
+
+export const CHECKPOINTS = [
+  {
+    name: "fashion",
+    file: "checkpoints/q-dit-fashion.safetensors",
+    about: "Fashion-MNIST, full precision",
+  },
+  {
+    name: "fashion-w4a8",
+    file: "checkpoints/q-dit-fashion-w4a8.safetensors",
+    about: "the same, W4A8, packed",
+  },
+  {
+    name: "fashion-w8a8",
+    file: "checkpoints/q-dit-fashion-w8a8.safetensors",
+    about: "the same, W8A8, packed",
+  },
+] as const;
+
+const data = neededDataFolder("folder of Fashion-MNIST, or of pictures in its format, 28x28 in ten classes");
+const model = modelNamed(CHECKPOINTS);
+const count = (standard: number, about: string) => counted(standard, about, 100_000);
+const guidance = how(z.number().min(0).max(20).default(1.5), "guidance scale; 1: none", "W");
+
+export const trainOptions = z.object({
+  data,
+  steps: count(2400, "training steps"),
+  batch: count(32, "pictures per step"),
+  learningRate: how(z.number().positive().default(1e-3), "peak of the learning rate", "R"),
+  dropLabels: how(z.number().min(0).max(1).default(0.1), "share of labels dropped, for guidance", "P"),
+  from: weightsFile("checkpoint to begin with"),
+  seed,
+  threads,
+  out: runFolder("out/q-dit"),
+});
+
+export const runOptions = z.object({
+  model,
+  label: how(z.int().min(0).optional(), "class of the pictures (default: all in turn)", "N"),
+  count: count(50, "pictures"),
+  steps: count(50, "DDIM steps"),
+  guidance,
+  seed,
+  threads,
+  out: outFile("out/q-dit/pictures.png", "picture file with all of them"),
+});
+
+export const evaluateOptions = z.object({
+  data,
+  model,
+  count: count(1000, "pictures to draw"),
+  steps: count(20, "DDIM steps"),
+  guidance: guidance.default(1),
+  seed,
+  threads,
+});
+
+export const reproduceOptions = z.object({
+  data,
+  model: modelNamed(CHECKPOINTS, "full-precision model to quantise"),
+  pictures: count(200, "pictures for each of three seeds"),
+  steps: count(10, "DDIM steps of the pictures"),
+  searchPictures: count(100, "pictures by which the search judges a candidate"),
+  searchSteps: count(5, "DDIM steps of those pictures"),
+  population: count(8, "candidates of a generation"),
+  generations: count(3, "generations of the search"),
+  further: how(z.boolean().default(false), "also other bits, and more baselines with pictures"),
+  measure: how(z.boolean().default(true), "off: only writes the tables of what was measured"),
+  threads,
+  work: workFolder("results/q-dit/cells", "measured cells; what is there is not redone"),
+  out: outFolder("results/q-dit", "tables"),
+});
+
+export type TrainActionOptions = z.output<typeof trainOptions>;
+export type RunActionOptions = z.output<typeof runOptions>;
+export type EvaluateActionOptions = z.output<typeof evaluateOptions>;
+export type ReproduceActionOptions = z.output<typeof reproduceOptions>;

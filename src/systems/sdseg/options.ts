@@ -1,0 +1,130 @@
+/** What the actions of SDSeg take, and the checkpoints that ship. */
+import { z } from "zod";
+import {
+  data,
+  dataFolder,
+  how,
+  limit,
+  model,
+  modelNamed,
+  optionalOutFile,
+  outFolder,
+  runFolder,
+  seed,
+  threads,
+  weightsFile,
+  workFolder,
+} from "../options.ts";
+import { hinted } from "../system.ts";
+
+export const CHECKPOINTS = [
+  {
+    name: "membranes",
+    file: "checkpoints/sdseg-membranes.safetensors",
+    about: "cell membranes in electron microscopy",
+  },
+  {
+    name: "nuclei",
+    file: "checkpoints/sdseg-nuclei.safetensors",
+    about: "cell nuclei in fluorescence microscopy",
+  },
+  { name: "lesions", file: "checkpoints/sdseg-lesions.safetensors", about: "procedural lesions" },
+] as const;
+
+const inference = {
+  mode: how(
+    z.enum(["direct", "ddim", "plms", "ddpm", "dpm-solver"]).default("direct"),
+    "one call of the denoiser, or a reverse process of several steps",
+  ),
+  steps: how(z.int().min(1).max(1000).default(50), "steps of a reverse process", "N"),
+  spacing: how(
+    z.enum(["leading", "trailing"]).default("leading"),
+    "which timesteps are visited: as released, or from the noisiest on",
+  ),
+  eta: how(z.number().min(0).max(1).default(1), "fresh noise of DDIM", "E"),
+  ensemble: how(z.int().min(1).max(1000).default(1), "samples whose probabilities are averaged", "M"),
+  seed,
+};
+
+export const trainOptions = z.object({
+  data: dataFolder("folder with images/ and masks/, or of a known data set; procedural lesions by default"),
+  classes: data(z.int().min(2).max(256).default(2), "classes in the masks, the background included", "N"),
+  colour: data(z.enum(["gray", "rgb"]).optional(), "what the model sees (default: the preset's)"),
+  scale: data(z.number().min(0.01).max(16).optional(), "size of what the model sees over the files'", "F"),
+  preset: model(
+    z.enum(["mini", "paper", "smoke"]).default("mini"),
+    "sizes of networks and length of training",
+  ),
+  head: model(
+    z.enum(["raw", "vskip", "image-only"]).optional(),
+    "what the denoiser predicts: the noise (paper), v (mini), or the mask without diffusion",
+  ),
+  from: weightsFile("checkpoint to go on from; its autoencoder and scale are kept"),
+  initAutoencoder: weightsFile("published KL-f8 weights, as safetensors (preset paper)"),
+  initDenoiser: weightsFile("published LSUN-churches LDM weights, as safetensors (preset paper)"),
+  steps: how(z.int().min(1).optional(), "steps of the denoiser (default: the preset's)", "N"),
+  autoencoderSteps: how(z.int().min(1).optional(), "steps of the autoencoder (default: the preset's)", "N"),
+  batch: how(z.int().min(1).max(4096).optional(), "pictures per step (default: the preset's)", "N"),
+  learningRate: how(z.number().min(0).optional(), "rate of the denoiser (default: the preset's)", "R"),
+  lambda: how(z.number().min(0).default(1), "weight of the latent loss; 0 trains the noise alone", "L"),
+  crop: how(z.int().min(8).optional(), "side of the training crops (default: the preset's)", "PX"),
+  augment: how(z.enum(["none", "flips", "turns"]).optional(), "how crops are varied"),
+  seed,
+  threads,
+  out: runFolder("out/sdseg"),
+});
+
+export const runOptions = z.object({
+  image: hinted(z.string().describe("picture, or a folder of them"), {
+    group: "Data",
+    hint: "FILE|DIR",
+    path: "file-or-folder",
+  }),
+  maxPixels: data(z.int().min(1).default(100_000_000), "most pixels that a picture may have", "N"),
+  model: modelNamed(CHECKPOINTS),
+  ...inference,
+  tile: how(z.int().min(16).max(8192).default(512), "larger pictures go in tiles of this side", "PX"),
+  overlap: how(z.int().min(0).optional(), "pixels that tiles share (default: a quarter)", "PX"),
+  out: outFolder("out/sdseg", "where masks, probability maps and overlays go"),
+});
+
+export const evaluateOptions = z.object({
+  data: dataFolder(
+    "folder with images/ and masks/, or of a known data set (its test split); lesions by default",
+  ),
+  limit,
+  model: modelNamed(CHECKPOINTS),
+  ...inference,
+  convention: how(
+    z.enum(["standard", "sdseg"]).default("standard"),
+    "Dice of empty masks: 1 when both are empty, or as in the released code",
+  ),
+  stability: how(z.int().min(0).max(1000).default(0), "seeds over which to measure the spread", "M"),
+  out: optionalOutFile("file for the numbers, as JSON"),
+});
+
+export const reproduceOptions = z.object({
+  data: dataFolder("folder that holds em-membrane/ and dsb2018-nuclei/; without it lesions alone"),
+  steps: how(z.int().min(1).default(1200), "denoiser steps on lesions; half as many on the others", "N"),
+  autoencoderSteps: how(z.int().min(1).default(800), "steps of the shared autoencoder", "N"),
+  test: data(z.int().min(1).max(400).default(400), "lesions in the test split", "N"),
+  window: data(
+    z.int().min(64).optional(),
+    "side of the middle of test pictures that is measured (default: all of them)",
+    "PX",
+  ),
+  seeds: how(z.int().min(2).max(100).default(10), "seeds over which the spread is measured", "M"),
+  extras: how(
+    z.boolean().default(false),
+    "also the raw head, a frozen vision encoder, and diffusion in pixels",
+  ),
+  seed,
+  threads,
+  work: workFolder("out/sdseg/reproduce"),
+  out: outFolder("results/sdseg", "tables and figures"),
+});
+
+export type TrainActionOptions = z.output<typeof trainOptions>;
+export type RunActionOptions = z.output<typeof runOptions>;
+export type EvaluateActionOptions = z.output<typeof evaluateOptions>;
+export type ReproduceActionOptions = z.output<typeof reproduceOptions>;
