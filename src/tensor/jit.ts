@@ -1,7 +1,7 @@
 /** Compilation: a function over trees becomes one session per signature. */
 import { ArgumentError, TreeError } from "../errors.ts";
-import type { DType } from "./dtype.ts";
-import { evaluate, loadFiles, toDevice } from "./eager.ts";
+import { DTYPES, type DType, sizeOf } from "./dtype.ts";
+import { evaluate, loadFiles, toDevice, wrapHost } from "./eager.ts";
 import { assertFits } from "./memory.ts";
 import { type Capabilities, PLAIN_ONNX } from "./onnx/builder.ts";
 import { type LoweredGraph, lowerGraph, reachable } from "./onnx/lower.ts";
@@ -12,6 +12,7 @@ import {
   type Device,
   type DeviceTensor,
   defaultDevice,
+  type Runtime,
   runtime,
   type Session,
   type SessionSettings,
@@ -34,6 +35,8 @@ export interface JitOptions extends SessionSettings {
 interface Compiled {
   /** Absent when every result is an argument passed through. */
   readonly session: Session | undefined;
+  /** Whether the session writes into memory that it is given. */
+  readonly into: boolean;
   readonly outputs: LoweredGraph["outputs"];
   readonly avals: readonly Aval[];
   readonly result: TreeDef;
@@ -88,7 +91,8 @@ async function compile(
   const { inputs, outputs, resultDef } = trace(f as (...a: unknown[]) => unknown, args, sources);
   const capabilities = await rt.capabilities(device);
   if (!capabilities.externalWeights) await loadFiles(captured(outputs));
-  const graph = lowerGraph(outputs, { capabilities, inputs, data: "embed" });
+  const into = capabilities.writesInto ?? false;
+  const graph = lowerGraph(outputs, { capabilities, inputs, data: "embed", into });
   const inputBytes = inputs.reduce((n, t) => n + t.bytes, 0);
   assertFits(graph.peakBytes + inputBytes, "this compiled function");
   const session = graph.outputs.some((o) => "name" in o)
@@ -97,6 +101,7 @@ async function compile(
   const { outputs: results, avals } = graph; // the model's bytes are not kept: the session has them
   return {
     session,
+    into,
     outputs: results,
     avals,
     result: resultDef,
@@ -109,9 +114,10 @@ class BufferPool {
   private readonly spare = new Map<string, DeviceTensor[]>();
   private key = (dtype: DType, shape: readonly number[]): string => `${dtype}[${shape}]`;
 
-  /** A spare buffer, or null: then the runtime allocates. */
-  take(dtype: DType, shape: readonly number[]): DeviceTensor | null {
-    return this.spare.get(this.key(dtype, shape))?.pop() ?? null;
+  /** A spare buffer, or a new one. */
+  take(dtype: DType, shape: readonly number[], rt: Runtime): DeviceTensor {
+    const found = this.spare.get(this.key(dtype, shape))?.pop();
+    return found ?? wrapHost(rt, dtype, shape, new DTYPES[dtype].array(sizeOf(shape)));
   }
   give(dtype: DType, shape: readonly number[], buffer: DeviceTensor): void {
     const key = this.key(dtype, shape);
@@ -186,24 +192,29 @@ export function jit<Args extends unknown[], R>(
       (t, i) => `${t.dtype}${t === given[i] ? "" : `>${given[i]!.dtype}`}[${t.shape}]`,
     );
     const compiledGraph = await find(`${device} ${def.key} ${avals.join(" ")}`, args, leaves, device);
-    const { session, result, passes } = compiledGraph;
+    const { session, into, result, passes } = compiledGraph;
     const rt = await runtime();
 
     const feeds: Record<string, DeviceTensor> = {};
     leaves.forEach((t, i) => {
       feeds[`i${i}`] = toDevice(t, rt);
     });
-    const reuses = device === "cpu"; // elsewhere the runtime does not write into memory that it is given
-    for (const { buffers } of reuses ? retired : []) {
+    for (const { buffers } of into ? retired : []) {
       for (const { aval, device: spare } of buffers) pool.give(aval.dtype, aval.shape, spare);
     }
     retired = [];
-    const fetches: Record<string, DeviceTensor | null> = {};
-    for (const [i, out] of compiledGraph.outputs.entries()) {
-      const aval = compiledGraph.avals[i]!;
-      if ("name" in out) fetches[out.name] = reuses ? pool.take(aval.dtype, aval.shape) : null;
+    const named = compiledGraph.outputs.flatMap((out, i) =>
+      "name" in out ? [[out.name, compiledGraph.avals[i]!] as const] : [],
+    );
+    let values: Record<string, DeviceTensor> = {};
+    if (into) {
+      values = Object.fromEntries(
+        named.map(([name, { dtype, shape }]) => [name, pool.take(dtype, shape, rt)]),
+      );
+      await session?.runInto(feeds, values);
+    } else if (session) {
+      values = await session.run(feeds, Object.fromEntries(named.map(([name]) => [name, null])));
     }
-    const values = session ? await session.run(feeds, fetches) : {};
 
     // Never reuse what is still in use: arguments that were not given up, and results that are arguments.
     const kept = new Set(
@@ -215,7 +226,7 @@ export function jit<Args extends unknown[], R>(
         kept.add(passed.node);
         return passed;
       }
-      return settled(compiledGraph.avals[i]!, fetches[out.name] ?? values[out.name]!);
+      return settled(compiledGraph.avals[i]!, values[out.name]!);
     });
     retired = [...donated].map((i) => retire(i, args[i], kept));
     return result.unflatten(outputs) as R;

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
+import { DeviceError, LifetimeError } from "../../src/errors.ts";
 import { createRng, Linear } from "../../src/nn/index.ts";
 import {
   cast,
@@ -14,6 +15,9 @@ import {
   valueAndGrad,
   zeros,
 } from "../../src/tensor/index.ts";
+import { lowerGraph } from "../../src/tensor/onnx/lower.ts";
+import { input } from "../../src/tensor/ops/create.ts";
+import { runtime } from "../../src/tensor/runtime/runtime.ts";
 
 afterEach(() => setMemoryLimit(undefined));
 
@@ -45,6 +49,39 @@ describe("a compiled function", () => {
     await f(tensor([1, 2, 3]), 2);
     expect(f.signatures).toBe(3);
     await f.close();
+  });
+
+  it("gives results of every element type, also empty ones", async () => {
+    const types = ["f64", "f16", "i8", "u8", "i32", "u32", "i64", "u64", "bool"] as const;
+    const f = jit((x: Tensor) => [...types.map((type) => x.cast(type)), x.slice([0], [0]), x.sum()]);
+    const results = await f(tensor([1, 0, 1]));
+    for (const [i, type] of types.entries()) {
+      expect(results[i]!.dtype).toBe(type);
+      expect(await results[i]!.toArray()).toEqual([1, 0, 1]);
+    }
+    expect(await results[types.length]!.toArray()).toEqual([]);
+    expect(await results.at(-1)!.item()).toBe(2);
+    await f.close();
+  });
+
+  it("writes its results into the memory that it is given, and into no other", async () => {
+    const rt = await runtime();
+    const x = input([3], "f32");
+    const { model } = lowerGraph([x.mul(2)], {
+      capabilities: await rt.capabilities("cpu"),
+      inputs: [x],
+      data: "embed",
+      into: true,
+    });
+    const session = await rt.createSession(model, "cpu");
+    const data = new Float32Array(3);
+    const feed = (values: number[]) => new rt.Tensor("float32", Float32Array.from(values), [values.length]);
+    await session.runInto({ i0: feed([1, 2, 3]) }, { o0: new rt.Tensor("float32", data, [3]) });
+    expect([...data]).toEqual([2, 4, 6]);
+    const wrong = session.runInto({ i0: feed([1, 2]) }, { o0: new rt.Tensor("float32", data, [3]) });
+    await expect(wrong).rejects.toThrow(DeviceError);
+    await session.close();
+    await expect(session.runInto({}, {})).rejects.toThrow(LifetimeError);
   });
 
   it("takes modules as arguments and compiles a whole training step as one run", async () => {

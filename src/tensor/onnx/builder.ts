@@ -36,6 +36,8 @@ export interface Capabilities {
   readonly name: string;
   /** Channels per block of the CPU's blocked convolutions, where there are any. */
   readonly channelBlock?: number;
+  /** Results are written into memory of the caller. */
+  readonly writesInto?: boolean;
   /** Large constants may lie outside of the model: in memory, or in files that the runtime maps. */
   readonly externalWeights?: boolean;
 }

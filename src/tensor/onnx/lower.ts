@@ -6,6 +6,7 @@ import { LifetimeError } from "../../errors.ts";
 import { bytesOf, convertHost } from "../dtype.ts";
 import { readHost } from "../eager.ts";
 import type { ExternalWeights } from "../runtime/runtime.ts";
+import { STOP } from "../runtime/session.ts";
 import type { Aval, Node, Tensor } from "../tensor.ts";
 import { type Capabilities, GraphBuilder } from "./builder.ts";
 import { encodeModel, type NamedAval } from "./model.ts";
@@ -79,6 +80,8 @@ export interface LowerOptions {
   readonly data: "feed" | "embed";
   readonly inputName?: (index: number) => string;
   readonly outputName?: (index: number) => string;
+  /** The model is for `Session.runInto`. */
+  readonly into?: boolean;
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
@@ -127,12 +130,15 @@ export function lowerGraph(roots: readonly Tensor[], options: LowerOptions): Low
     return { name: out };
   });
   const renamed = renameValues(g, rename);
-  renamed.keepOnly(outputAvals.map(({ name }) => name)); // a lowering may do without what was lowered before
+  const results = options.into ? [{ name: STOP }, ...outputAvals] : outputAvals;
+  if (options.into)
+    g.nodes.push({ op: "SequenceEmpty", domain: "", inputs: [], outputs: [STOP], attributes: {} });
+  renamed.keepOnly(results.map(({ name }) => name)); // a lowering may do without what was lowered before
   const memory = new Map<string, Uint8Array>();
   // The runtime takes constants from memory or from files, not from both.
   const inFiles = g.initializers.some(({ data }) => "path" in data);
   const outside = options.capabilities.externalWeights && options.data === "embed" && !inFiles;
-  const model = encodeModel(renamed, inputAvals, outputAvals, options.metadata, outside ? memory : undefined);
+  const model = encodeModel(renamed, inputAvals, results, options.metadata, outside ? memory : undefined);
   return {
     model,
     weights: { memory, inFiles },

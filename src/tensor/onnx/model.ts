@@ -11,6 +11,11 @@ export interface NamedAval extends Aval {
   readonly name: string;
 }
 
+/** An output, of an inferred type when only its name is given. */
+export interface NamedOutput extends Partial<Aval> {
+  readonly name: string;
+}
+
 function writeAttribute(w: ProtoWriter, name: string, value: AttributeValue): void {
   w.string(1, name);
   if (typeof value === "number")
@@ -76,8 +81,11 @@ function writeInitializer(
   w.int(14, 1); // data_location: EXTERNAL
 }
 
-function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval): void {
-  w.string(1, name).message(2, (type) =>
+/** Name and type of an input or output. The runtime infers a type that is not given. */
+function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval | NamedOutput): void {
+  w.string(1, name);
+  if (!shape) return;
+  w.message(2, (type) =>
     type.message(1, (tensor) => {
       tensor.int(1, DTYPES[dtype as DType].onnx);
       tensor.message(2, (dims) => {
@@ -94,7 +102,7 @@ function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval): void
 export function encodeModel(
   g: GraphBuilder,
   inputs: readonly NamedAval[],
-  outputs: readonly NamedAval[],
+  outputs: readonly NamedOutput[],
   metadata: Readonly<Record<string, string>> = {},
   external?: Map<string, Uint8Array>,
 ): Uint8Array {

@@ -38,7 +38,12 @@ const runtime: Runtime = {
   async capabilities(device) {
     if (device !== "cpu") return { ...PLAIN_ONNX, name: device, externalWeights: true };
     channelBlock ??= findChannelBlock(runtime);
-    return { ...CPU_CAPABILITIES, externalWeights: true, channelBlock: await channelBlock };
+    return {
+      ...CPU_CAPABILITIES,
+      externalWeights: true,
+      writesInto: true,
+      channelBlock: await channelBlock,
+    };
   },
   createSession: (model, device, settings = {}, weights) =>
     openSession(ort.InferenceSession, model, device, {

@@ -36,6 +36,8 @@ export interface Session {
     feeds: Record<string, DeviceTensor>,
     fetches: Record<string, DeviceTensor | null>,
   ): Promise<Record<string, DeviceTensor>>;
+  /** Writes the results into the given tensors, nowhere else. For devices that write into memory of the caller. */
+  runInto(feeds: Record<string, DeviceTensor>, results: Record<string, DeviceTensor>): Promise<void>;
   /** Frees the session. Running it afterwards throws `LifetimeError`. */
   close(): Promise<void>;
   readonly inputNames: readonly string[];

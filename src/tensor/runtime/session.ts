@@ -3,6 +3,15 @@ import type { InferenceSession, InferenceSessionFactory } from "onnxruntime-comm
 import { DeviceError, LifetimeError, MemoryError } from "../../errors.ts";
 import type { Device, DeviceTensor, Session } from "./runtime.ts";
 
+/**
+ * Name of an output that onnxruntime-node cannot hand to JavaScript (a sequence), first among a model's outputs. The
+ * binding copies every result into fresh memory, also those that were written into memory of the caller: for a training
+ * state that takes longer than the update itself. Here it stops before the first copy, when everything is written.
+ */
+export const STOP = "stop";
+const stopped = (error: unknown): boolean =>
+  error instanceof Error && error.message.startsWith("Non tensor type is temporarily not supported");
+
 /** Allocation failures of the runtime are memory errors; everything else is the device's fault. */
 function translate(error: unknown, doing: string): Error {
   const reason = error instanceof Error ? error.message : String(error);
@@ -43,6 +52,16 @@ export async function openSession(
         return (await inner.run(feeds, fetches)) as unknown as Record<string, DeviceTensor>;
       } catch (error) {
         throw translate(error, `running a graph on "${device}"`);
+      }
+    },
+    async runInto(feeds, results) {
+      if (closed) throw new LifetimeError("this session is closed");
+      const fetches: Record<string, DeviceTensor | null> = { ...results };
+      if (inner.outputNames.includes(STOP)) fetches[STOP] = null;
+      try {
+        await inner.run(feeds, fetches);
+      } catch (error) {
+        if (!stopped(error)) throw translate(error, `running a graph on "${device}"`);
       }
     },
     async close() {
