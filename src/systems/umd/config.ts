@@ -36,7 +36,7 @@ const published = {
 
 const pixels = { ...published, channels: 3, domain: "pixels" } as const;
 
-/** The published sizes, a miniature and one for tests. */
+/** The published sizes, two miniatures and one for tests. */
 export const PRESETS = {
   "S/4": { ...pixels, size: 64, patch: 4, dim: 384, heads: 6, depth: 12, decoderDepth: 4 },
   "B/4": { ...pixels, size: 64, patch: 4, dim: 768, heads: 12, depth: 12, decoderDepth: 4 },
@@ -53,6 +53,7 @@ export const PRESETS = {
   },
   "L/16": { ...pixels, size: 256, patch: 16, dim: 1024, heads: 16, depth: 24, decoderDepth: 8 },
   mini: { ...pixels, size: 24, patch: 4, dim: 96, heads: 6, depth: 6, decoderDepth: 2 },
+  micro: { ...pixels, size: 24, patch: 4, dim: 64, heads: 4, depth: 4, decoderDepth: 2 },
   smoke: { ...pixels, size: 16, patch: 4, dim: 32, heads: 4, depth: 2, decoderDepth: 1 },
 } as const satisfies Record<string, UMDConfig>;
 

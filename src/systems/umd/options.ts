@@ -42,7 +42,7 @@ export const trainOptions = z.object({
   colour: data(z.enum(["gray", "rgb"]).default("rgb"), "what the model sees"),
   autoencoder,
   preset: model(
-    z.enum(["mini", "smoke", "S/4", "B/4", "L/2", "L/16"]).default("mini"),
+    z.enum(["mini", "micro", "smoke", "S/4", "B/4", "L/2", "L/16"]).default("mini"),
     "size of the transformer",
   ),
   patch: model(z.int().min(1).optional(), "side of a patch (default: the preset's)", "PX"),
@@ -123,7 +123,7 @@ export const reproduceOptions = z.object({
   train: data(z.int().min(1000).default(12_000), "training pictures", "N"),
   test: data(z.int().min(100).default(2000), "test pictures", "N"),
   size: data(z.int().min(8).default(24), "side of the pictures", "PX"),
-  preset: model(z.enum(["mini", "smoke"]).default("mini"), "size of the transformer"),
+  preset: model(z.enum(["mini", "micro", "smoke"]).default("mini"), "size of the transformer"),
   seeds: count(3, "seeds"),
   steps: count(10_000, "pre-training steps"),
   tuneSteps: how(z.int().min(0).default(1000), "fine-tuning steps; 0: no generation", "N"),

@@ -1,6 +1,7 @@
 /**
  * `shapes10`: ten shapes at random places, sizes and angles in random colours on a shaded ground. No class shows in any
- * single pixel: what a linear probe finds, features have learned.
+ * single pixel: what a linear probe finds, features have learned. Sizes and angles are held in bounds in which short
+ * trainings learn something: with all angles and radii from 0.2, 2,000 steps of 128 pictures came to 24 % of labels.
  */
 import { createDraw, type Draw } from "../../../data/index.ts";
 import { ArgumentError } from "../../../errors.ts";
@@ -38,6 +39,10 @@ const INSIDE: readonly Inside[] = [
   (u, v) => box(u, v) < 0.9 && Math.abs(((v + 0.9) % 0.72) - 0.18) < 0.18,
 ];
 
+/** Radius of a shape, as a share of the picture's side. */
+const RADIUS = [0.28, 0.4] as const;
+/** Largest turn to either side. */
+const TURN = Math.PI / 6;
 /** Samples along each axis of a pixel. */
 const FINE = 3;
 
@@ -63,9 +68,9 @@ export interface Shapes10Options {
 function paintShape(out: Float32Array, size: number, seed: Seed, index: number): number {
   const draw = createDraw(seed, index, 0, "shapes10");
   const label = draw.integer(SHAPE_NAMES.length);
-  const scale = draw.uniform(0.2, 0.36) * size;
+  const scale = draw.uniform(...RADIUS) * size;
   const [cx, cy] = [draw.uniform(scale, size - scale), draw.uniform(scale, size - scale)];
-  const angle = draw.uniform(0, 2 * Math.PI);
+  const angle = draw.uniform(-TURN, TURN);
   const fill = drawColour(draw);
   let ground = drawColour(draw);
   while (distance(fill, ground) < 0.9) ground = drawColour(draw);
