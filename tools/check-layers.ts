@@ -24,6 +24,7 @@ export const ROOMS = [
   "metrics",
   "report",
   "systems",
+  "tour",
   "studio",
   "cli",
   "index",

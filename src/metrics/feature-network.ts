@@ -169,6 +169,7 @@ export async function extractFeatures(
   network: FeatureNetwork,
   values: Float32Array,
   batch = 250,
+  threads?: number,
 ): Promise<ExtractedFeatures> {
   const { size, channels, classes } = network.config;
   const heads = headsOf(network.config);
@@ -176,11 +177,14 @@ export async function extractFeatures(
   const count = values.length / plane;
   if (!Number.isInteger(count) || count === 0)
     throw new ShapeError(`extractFeatures: ${values.length} values are no pictures of ${plane}`);
-  const run = jit((net: FeatureNetwork, x: Tensor) => {
-    const features = net.features(x);
-    const answers = perHead(net.config, net.classifier.call(features)).map((scores) => scores.softmax(-1));
-    return { features, probabilities: concat(answers[0]!, answers.slice(1), 1) };
-  });
+  const run = jit(
+    (net: FeatureNetwork, x: Tensor) => {
+      const features = net.features(x);
+      const answers = perHead(net.config, net.classifier.call(features)).map((scores) => scores.softmax(-1));
+      return { features, probabilities: concat(answers[0]!, answers.slice(1), 1) };
+    },
+    threads ? { threads } : {},
+  );
   const features = new SampleTable(FEATURES);
   const probabilities = new Float32Array(count * classes);
   try {

@@ -153,7 +153,7 @@ function legend(series: readonly Series[], width: number): string {
   let right = width - MARGIN.right;
   const entries = [...series.entries()].reverse().map(([k, { name }]) => {
     const end = right;
-    right -= 20 + 6.4 * name.length;
+    right -= 22 + 6.6 * name.length;
     const colour = schemeTableau10[k % 10]!;
     return `<text x="${end}" y="16" text-anchor="end">${escapeHtml(name)}</text><rect x="${(right + 6).toFixed(1)}" y="9" width="9" height="9" rx="2" fill="${colour}"/>`;
   });

@@ -57,7 +57,7 @@ export async function openHistory(
 }
 
 /** A smoothed copy: exponential mean with a half-life of 1/40 of the entries, so that noise does not hide the course. */
-function smoothed(values: readonly number[]): number[] {
+export function smoothed(values: readonly number[]): number[] {
   const keep = 0.5 ** (1 / Math.max(1, values.length / 40));
   let [mean, weight] = [0, 0];
   return values.map((value) => {

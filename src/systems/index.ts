@@ -5,6 +5,7 @@ import type { System } from "./system.ts";
 import { umd } from "./umd/system.ts";
 
 export * from "./system.ts";
+export * from "./tour.ts";
 
 /** In the order of their issues. */
 export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT];

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import type { Picture } from "../io/index.ts";
 import type { Table } from "../report/index.ts";
+import type { Tour } from "./tour.ts";
 
 /** Where a system comes from. */
 export interface Paper {
@@ -47,6 +48,8 @@ export interface ActionResult {
   readonly summary: string;
   /** Numbers by name, for programs. */
   readonly metrics?: Readonly<Record<string, number>>;
+  /** Some inputs could not be used; the others are done. */
+  readonly incomplete?: boolean;
 }
 
 export interface ActionContext {
@@ -103,6 +106,8 @@ export interface System {
   readonly actions: Readonly<Partial<Record<ActionName, Action>>>;
   readonly samples?: readonly SamplePicture[];
   readonly inPage?: InPage;
+  /** What it shows in `npm start`. */
+  readonly tour?: Tour;
 }
 
 /** An action whose options keep their types inside `run`. */

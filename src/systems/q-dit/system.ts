@@ -17,6 +17,17 @@ export const qDiT: System = {
   claim:
     "With groups of input channels, dynamic ranges and searched group sizes, weights of 4 bits and activations of 8 keep the quality that rounding with one scale for a tensor loses.",
   checkpoints: CHECKPOINTS,
+  tour: {
+    about: "draws the same pieces of clothing with weights of 16, 8 and 4 bits",
+    files: [...CHECKPOINTS.map(({ file }) => file), "checkpoints/fashion-features.safetensors"],
+    next: [
+      "tweedie run q-dit --model fashion-w4a8 --label 7",
+      "tweedie quantize my-model --weights 4 --activations 8 --group 64 --out my-model-w4a8",
+    ],
+    async *run(context) {
+      return yield* (await import("./actions/tour.ts")).tourQDiT(context);
+    },
+  },
   actions: {
     train: deferredAction({
       about: "trains a class-conditional DiT in full precision; resumable",

@@ -28,6 +28,17 @@ export const sdseg: System = {
     sizes: [64, 128, 256],
     build: async ({ checkpoint, size }) => (await import("./in-page.ts")).buildInPage(checkpoint, size),
   },
+  tour: {
+    about: "segments procedural lesions in one step of diffusion and in fifty",
+    files: ["checkpoints/sdseg-lesions.safetensors"],
+    next: [
+      "tweedie run sdseg --image my-pictures --out out/masks",
+      "tweedie train sdseg --data my-cells --out out/my-cells",
+    ],
+    async *run(context) {
+      return yield* (await import("./actions/tour.ts")).tourSDSeg(context);
+    },
+  },
   actions: {
     train: deferredAction({
       about: "trains the autoencoder of masks, then the denoiser; resumable",

@@ -113,7 +113,12 @@ function meanColourError(pictures: LabelledPictures, hidden: Float32Array): numb
 export async function reconstruct(
   model: UMD,
   pictures: LabelledPictures,
-  { ratio = 0.75, seed = 0, batch = 250 }: { ratio?: number; seed?: Seed; batch?: number } = {},
+  {
+    ratio = 0.75,
+    seed = 0,
+    batch = 250,
+    threads,
+  }: { ratio?: number; seed?: Seed; batch?: number; threads?: number } = {},
 ): Promise<Reconstruction> {
   checkPictures(pictures, model.config);
   const { channels, size, patch } = model.config;
@@ -122,13 +127,16 @@ export async function reconstruct(
     throw new ArgumentError(`UMD: a mask ratio of ${ratio} hides none of ${tokens} patches`);
   const inputs = inputsOf(model, pictures, {});
   const source = createNoise("philox", seed);
-  const run = jit((input: UMDInput, noise: Tensor) => {
-    const out = model.call(input, { noise, ratio });
-    const mask = out.mask!.unsqueeze(2).broadcastTo([input.x.shape[0]!, tokens, patch * patch]);
-    const hidden = unpatchify(mask, patch, size / patch, size / patch); // [N, 1, S, S]
-    const error = patchify(out.x0.sub(input.x).square().mul(hidden), patch).sum();
-    return { filled: input.x.add(out.x0.sub(input.x).mul(hidden)), hidden, error };
-  });
+  const run = jit(
+    (input: UMDInput, noise: Tensor) => {
+      const out = model.call(input, { noise, ratio });
+      const mask = out.mask!.unsqueeze(2).broadcastTo([input.x.shape[0]!, tokens, patch * patch]);
+      const hidden = unpatchify(mask, patch, size / patch, size / patch); // [N, 1, S, S]
+      const error = patchify(out.x0.sub(input.x).square().mul(hidden), patch).sum();
+      return { filled: input.x.add(out.x0.sub(input.x).mul(hidden)), hidden, error };
+    },
+    threads ? { threads } : {},
+  );
   const filled = new Float32Array(pictures.values.length);
   const hidden = new Float32Array(pictures.count * size * size);
   let error = 0;

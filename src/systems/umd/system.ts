@@ -17,6 +17,17 @@ export const umd: System = {
   claim:
     "Trained on clean, heavily masked and noised, lightly masked pictures at once, a transformer's features probe better than a diffusion transformer's and its samples are nearly as good, for less arithmetic.",
   checkpoints: CHECKPOINTS,
+  tour: {
+    about: "draws shapes by their class and fills in what is hidden of others",
+    files: CHECKPOINTS.map(({ file }) => file),
+    next: [
+      "tweedie train umd --data my-pictures --out out/umd",
+      "tweedie run umd --mode reconstruct --data my-pictures --model out/umd/model.safetensors",
+    ],
+    async *run(context) {
+      return yield* (await import("./actions/tour.ts")).tourUMD(context);
+    },
+  },
   actions: {
     train: deferredAction({
       about: "pre-trains without labels, or fine-tunes for class-conditional generation; resumable",
