@@ -10,6 +10,7 @@ import { writeFileAtomic } from "../src/io/atomic.ts";
 import { adamW, initialState, makeTrainStep } from "../src/nn/index.ts";
 import { cachedSessions, conv, formatBytes, groupNorm, type Tensor } from "../src/tensor/index.ts";
 import { random } from "./models.ts";
+import type { SuiteResult } from "./run.ts";
 
 const STEPS = 2000;
 const MARKS = [100, 500, 1000, 1500, 2000];
@@ -61,26 +62,54 @@ const eager = (): Promise<number[]> =>
     await x.matmul(x, { transB: true }).softmax().mul(2).sum().item();
   });
 
-const rows = {
-  "2,000 training steps (conv, group norm, AdamW)": await training(),
-  "2,000 eager computations": await eager(),
-};
-const lines = Object.entries(rows).map(([name, marks]) => {
-  const growth = marks.at(-1)! - marks[1]!;
-  return `| ${name} | ${marks.map(formatBytes).join(" | ")} | ${growth < 0 ? "-" : "+"}${formatBytes(Math.abs(growth))} |`;
-});
-const text = [
-  "# Memory over time",
-  "",
-  `Resident memory of the process after garbage collection. ${cachedSessions()} eager graphs are cached at the end.`,
-  `Measured on ${new Date().toISOString().slice(0, 10)}, Node ${process.version}. Command: \`npm run bench:memory\`.`,
-  "",
-  `| work | ${MARKS.map((m) => `after ${m}`).join(" | ")} | growth from 500 to 2000 |`,
-  `|---|${MARKS.map(() => "--:").join("|")}|--:|`,
-  ...lines,
-  "",
-].join("\n");
-console.log(text);
-const file = fileURLToPath(new URL("results/memory.md", import.meta.url));
-const kept = (await readFile(file, "utf8").catch(() => "")).split("\n## Recomputation")[1];
-await writeFileAtomic(file, Buffer.from(kept ? `${text}\n## Recomputation${kept}` : text));
+const growthOf = (marks: readonly number[]): number => marks.at(-1)! - marks[1]!;
+
+async function timed(run: () => Promise<number[]>): Promise<{ marks: number[]; seconds: number }> {
+  const startedAt = performance.now();
+  const marks = await run();
+  return { marks, seconds: (performance.now() - startedAt) / 1000 };
+}
+
+/** The suite. `peakBytes` is of the whole process; the growth of one series does not depend on the other. */
+export async function memorySuite(): Promise<SuiteResult> {
+  const series = {
+    "2,000 training steps (conv, group norm, AdamW)": await timed(training),
+    "2,000 eager computations": await timed(eager),
+  };
+  const lines = Object.entries(series).map(([name, { marks }]) => {
+    const growth = growthOf(marks);
+    return `| ${name} | ${marks.map(formatBytes).join(" | ")} | ${growth < 0 ? "-" : "+"}${formatBytes(Math.abs(growth))} |`;
+  });
+  const page = [
+    "# Memory over time",
+    "",
+    `Resident memory of the process after garbage collection. ${cachedSessions()} eager graphs are cached at the end.`,
+    `Measured on ${new Date().toISOString().slice(0, 10)}, Node ${process.version}. Command: \`npm run bench:memory\`.`,
+    "",
+    `| work | ${MARKS.map((m) => `after ${m}`).join(" | ")} | growth from 500 to 2000 |`,
+    `|---|${MARKS.map(() => "--:").join("|")}|--:|`,
+    ...lines,
+    "",
+  ].join("\n");
+  console.log(page);
+  const rows = Object.entries(series).map(([name, { marks, seconds }]) => ({
+    name,
+    seconds,
+    peer: null,
+    peerSeconds: null,
+    ratio: null,
+    peakBytes: Math.max(...marks),
+    growthBytes: growthOf(marks),
+  }));
+  return { rows, page };
+}
+
+/** Writes the page; the section on recomputation stays. */
+async function main(): Promise<void> {
+  const { page } = await memorySuite();
+  const file = fileURLToPath(new URL("results/memory.md", import.meta.url));
+  const kept = (await readFile(file, "utf8").catch(() => "")).split("\n## Recomputation")[1];
+  await writeFileAtomic(file, Buffer.from(kept ? `${page}\n## Recomputation${kept}` : page));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

@@ -8,8 +8,29 @@ export class UsageError extends TweedieError {
   }
 }
 
-/** Exit codes: 2 for what the user can repair, 130 after Ctrl-C as shells have it, 1 for a defect of the program. */
-export const EXIT = { ok: 0, defect: 1, badInput: 2, stopped: 130 } as const;
+/** Exit codes. */
+export const EXIT = { ok: 0, defect: 1, badInput: 2, incomplete: 3, stopped: 130 } as const;
+
+/** What they mean, for help texts. */
+export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
+  [String(EXIT.ok), "all was done"],
+  [String(EXIT.defect), "a check of doctor failed, or tweedie has a defect"],
+  [
+    String(EXIT.badInput),
+    "something is wrong with the command line, a file or the data; the message says what",
+  ],
+  [String(EXIT.incomplete), "some pictures of a folder could not be used, all others are done"],
+  [String(EXIT.stopped), "stopped by Ctrl-C or SIGTERM; what can go on later is saved"],
+];
+
+/** Work that is done, but not all of it is well. Standard output has said so; `message` is for people, if any. */
+export class Unsuccessful extends Error {
+  readonly code: number;
+  constructor(code: number, message = "") {
+    super(message);
+    this.code = code;
+  }
+}
 
 /** The file system's codes, in words. */
 const FILE_ERRORS: Readonly<Record<string, string>> = {
@@ -28,7 +49,10 @@ const FILE_ERRORS: Readonly<Record<string, string>> = {
 
 /** Message and exit code for whatever was thrown. */
 export function explain(error: unknown): { message: string; code: number } {
-  if (error instanceof AbortError) return { message: "stopped", code: EXIT.stopped };
+  if (error instanceof AbortError) {
+    const plain = error.message === new AbortError().message;
+    return { message: plain ? "stopped" : error.message, code: EXIT.stopped };
+  }
   if (error instanceof TweedieError) return { message: error.message, code: EXIT.badInput };
   const { code, path, message } = error as NodeJS.ErrnoException;
   const words = code === undefined ? undefined : FILE_ERRORS[code];

@@ -25,7 +25,7 @@ export function wrap(text: string, width: number): string[] {
   return [...lines, line];
 }
 
-type Row = readonly [label: string, text: string];
+export type Row = readonly [label: string, text: string];
 
 /** Where descriptions begin. */
 const columnOf = (rows: readonly Row[]): number =>
@@ -81,8 +81,11 @@ async function commandRows(subCommands: SubCommandsDef): Promise<[string, string
   return rows;
 }
 
-/** Commands may bring examples for their help text. */
-export type HelpfulCommand = CommandDef & { readonly examples?: readonly string[] };
+/** Commands may bring examples and further sections for their help text. */
+export type HelpfulCommand = CommandDef & {
+  readonly examples?: readonly string[];
+  readonly sections?: readonly (readonly [heading: string, rows: readonly Row[]])[];
+};
 
 /** The whole help text of a command; `path` is how it is called, such as `["tweedie", "generate"]`. */
 export async function helpText(command: CommandDef, path: readonly string[], columns = 80): Promise<string> {
@@ -94,13 +97,14 @@ export async function helpText(command: CommandDef, path: readonly string[], col
     .filter(([, option]) => option.type === "positional")
     .map(([name, option]) => (option.required === false ? `[${name.toUpperCase()}]` : name.toUpperCase()));
   const usage = [...path, ...(rows.length > 0 ? ["COMMAND"] : []), ...words, "[options]"].join(" ");
-  const { examples = [] } = command as HelpfulCommand;
+  const { examples = [], sections: further = [] } = command as HelpfulCommand;
   const sections = [
     wrap(meta.description ?? "", width).join("\n"),
     `Usage\n  ${usage}`,
     ...(rows.length > 0 ? [`Commands\n${table(rows, width)}`] : []),
     ...optionSections(options, width),
     ...(examples.length > 0 ? [`Examples\n${examples.map((e) => `  ${e}`).join("\n")}`] : []),
+    ...further.map(([heading, lines]) => `${heading}\n${table(lines, width)}`),
     ...(rows.length > 0 ? [`${path.join(" ")} COMMAND --help says more about a command.`] : []),
   ];
   return sections.filter((s) => s !== "").join("\n\n");

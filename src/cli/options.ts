@@ -1,6 +1,7 @@
 /** Options of a command line: read strictly, so that a mistyped one is an error and not a surprise. */
 import { parseArgs } from "node:util";
 import type { ArgDef } from "citty";
+import type { PathKind } from "../systems/system.ts";
 import { UsageError } from "./errors.ts";
 import { nearest, suggestion } from "./nearest.ts";
 
@@ -10,6 +11,10 @@ export type Option = ArgDef & {
   readonly group?: string;
   /** May be given several times. */
   readonly multiple?: boolean;
+  /** It is a path of this kind. */
+  readonly path?: PathKind;
+  /** Words that it takes, or that mean something beside what is typed freely; for shells to complete. */
+  readonly values?: readonly string[] | (() => Promise<readonly string[]>);
 };
 
 export type Options = Readonly<Record<string, Option>>;
@@ -20,9 +25,11 @@ export interface GivenOptions {
   readonly positionals: readonly string[];
 }
 
-const isSwitch = (option: Option): boolean => option.type === "boolean";
+/** Whether an option takes no value. */
+export const isSwitch = (option: Option): boolean => option.type === "boolean";
 
-const aliasesOf = (option: Option): readonly string[] =>
+/** Other spellings, without dashes. */
+export const aliasesOf = (option: Option): readonly string[] =>
   "alias" in option && option.alias ? [option.alias].flat() : [];
 
 /** Every spelling of every option without its dashes, `no-…` for switches that are on by default. */

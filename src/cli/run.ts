@@ -1,9 +1,10 @@
 /** Runs a command line: finds the command, answers --help and --version, turns errors into one line and an exit code. */
 import { type CommandDef, runCommand } from "citty";
-import { EXIT, explain, UsageError } from "./errors.ts";
+import { EXIT, explain, Unsuccessful, UsageError } from "./errors.ts";
 import { helpText, resolved } from "./help.ts";
 import { suggestion } from "./nearest.ts";
 import { type Options, readOptions } from "./options.ts";
+import { hasColours, styled } from "./terminal.ts";
 
 /** Where a command line writes to. */
 export interface Terminal {
@@ -40,6 +41,10 @@ async function findCommand(root: CommandDef, name: string, args: readonly string
 
 const isHelp = (word: string): boolean => word === "--help" || word === "-h";
 
+/** `tool help work` is `tool work --help`. */
+const withoutHelpWord = (args: readonly string[]): readonly string[] =>
+  args[0] === "help" ? [...args.slice(1), "--help"] : args;
+
 /** The words before `--`: what follows it is no option. */
 const beforeDashes = (words: readonly string[]): readonly string[] => {
   const end = words.indexOf("--");
@@ -52,7 +57,7 @@ async function run(
   args: readonly string[],
   terminal: Terminal,
 ): Promise<void> {
-  const { command, path, rest } = await findCommand(root, name, args);
+  const { command, path, rest } = await findCommand(root, name, withoutHelpWord(args));
   const isRoot = path.length === 1;
   const { version } = await resolved(root.meta ?? {});
   if (beforeDashes(rest).some(isHelp) || (!command.run && rest.length === 0)) {
@@ -76,8 +81,16 @@ export async function runCli(
     await run(root, name, args, terminal);
     return EXIT.ok;
   } catch (error) {
+    const say = (message: string): void =>
+      terminal.error(`${styled(`${name}:`, "red", hasColours(process.stderr))} ${message}`);
+    if (error instanceof Unsuccessful) {
+      if (error.message) say(error.message);
+      return error.code;
+    }
     const { message, code } = explain(error);
-    terminal.error(`${name}: ${message}`);
+    say(message);
+    if (beforeDashes(args).includes("--json"))
+      terminal.out(JSON.stringify({ type: "error", message, exitCode: code }));
     if (process.env.TWEEDIE_DEBUG && error instanceof Error) terminal.error(error.stack ?? "");
     return code;
   }

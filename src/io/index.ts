@@ -1,6 +1,7 @@
 /** Files: safetensors, sharded checkpoints, crash-safe run directories, pictures. */
 export * from "./atomic.ts";
 export * from "./generation-parameters.ts";
+export { hashFile, hashInto } from "./hashes.ts";
 export * from "./picture-codec.ts";
 export * from "./pictures.ts";
 export * from "./png.ts";

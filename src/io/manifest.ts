@@ -1,12 +1,12 @@
 /** The manifest of a checkpoint folder: which files belong to it, with their sizes and SHA-256 digests. */
 
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { lstat, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
 import { type FileContent, writeFileSynced } from "./atomic.ts";
 import { isPlainFileName } from "./file-names.ts";
+import { hashFile } from "./hashes.ts";
 import { quote } from "./json-scanner.ts";
 
 /** Name of the manifest in its folder. */
@@ -72,7 +72,7 @@ export async function verifyManifest(
     if (info.size !== expected.bytes) {
       throw new FormatError(`expected ${expected.bytes} bytes in ${name}, got ${info.size}`);
     }
-    if (digests && (await sha256Of(path)) !== expected.sha256) {
+    if (digests && (await hashFile(path)) !== expected.sha256) {
       throw new FormatError(`the SHA-256 of ${name} is not that of the manifest`);
     }
   }
@@ -118,11 +118,4 @@ function checkDigest(name: string, digest: unknown): FileDigest {
     throw new FormatError(`expected "bytes" and "sha256" of ${quote(name)} in the manifest`);
   }
   return { bytes, sha256 };
-}
-
-async function sha256Of(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }))
-    hash.update(chunk as Uint8Array);
-  return hash.digest("hex");
 }

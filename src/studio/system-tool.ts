@@ -34,8 +34,11 @@ const RESUMABLE: ReadonlySet<ActionName> = new Set(["train", "reproduce"]);
 /** What becomes of an option in the page. */
 type Role = "field" | "picture" | "checkpoint" | "folder" | "output" | "hidden";
 
+/** Options for the machine or for folders of pictures, which the page does not send. */
+const NOT_IN_FORMS: ReadonlySet<string> = new Set(["threads", "shard", "force"]);
+
 function roleOf({ path, name, description, default: standard }: OptionSchema, system: System): Role {
-  if (path === undefined) return name === "threads" ? "hidden" : "field";
+  if (path === undefined) return NOT_IN_FORMS.has(name) ? "hidden" : "field";
   if (path === "output") return "output";
   if (path === "folder") return "folder";
   const isModel = system.checkpoints.some((c) => c.name === standard) || /\bcheckpoint\b/i.test(description);

@@ -20,6 +20,21 @@ export const seed = how(z.int().min(0).default(0), "seed of all randomness", "S"
 export const threads = how(z.int().min(1).max(256).optional(), "processor threads (default: all cores)", "N");
 export const limit = data(z.int().min(1).optional(), "only the first so many pictures", "N");
 
+/** Options of jobs over a folder of pictures (`batch.ts`). */
+export const batch = {
+  shard: hinted(
+    z
+      .string()
+      .regex(/^[1-9]\d*\/[1-9]\d*$/, "expected I/N, such as 1/4")
+      .optional()
+      .describe("only part I of N of the folder, so that N machines share it"),
+    { group: "Folders", hint: "I/N" },
+  ),
+  force: hinted(z.boolean().default(false).describe("makes again what is done already"), {
+    group: "Folders",
+  }),
+};
+
 /** How many of something, with a default. */
 export const count = (standard: number, about: string, max = 10_000_000) =>
   how(z.int().min(1).max(max).default(standard), about, "N");

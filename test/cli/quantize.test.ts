@@ -2,7 +2,7 @@
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { quantize } from "../../src/cli/quantize.ts";
+import { quantize } from "../../src/cli/quantize/index.ts";
 import { ArgumentError, FormatError } from "../../src/errors.ts";
 import { type DiTTransformer2DModel, ditTransformer2D, unet2DCondition } from "../../src/networks/index.ts";
 import { createRng, parameters } from "../../src/nn/index.ts";

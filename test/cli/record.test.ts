@@ -1,11 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../../src/cli/errors.ts";
-import { hashFile } from "../../src/cli/generate/hashes.ts";
 import { checkFiles, type PictureRecord, readRecord, recordTexts } from "../../src/cli/generate/record.ts";
 import { requestOf } from "../../src/cli/generate/request.ts";
 import { FormatError } from "../../src/errors.ts";
-import { encodePng, type NewPngText, withPngText } from "../../src/io/index.ts";
+import { encodePng, hashFile, type NewPngText, withPngText } from "../../src/io/index.ts";
 import { useTemporaryFolder } from "../io/temporary-folder.ts";
 
 const path = useTemporaryFolder();

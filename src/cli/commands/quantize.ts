@@ -1,42 +1,6 @@
-/** `tweedie quantize`: its options. What it does is in `../quantize.ts`, loaded when it runs. */
+/** `tweedie quantize`: its declaration. What it does is in `../quantize/`, loaded when it runs. */
 import type { HelpfulCommand } from "../help.ts";
-import type { Options } from "../options.ts";
-
-export const QUANTIZE_OPTIONS = {
-  model: {
-    type: "positional",
-    description:
-      "folder or file of one network (such as a pipeline's unet or transformer), or a small DiT's checkpoint",
-  },
-  weights: { type: "string", valueHint: "BITS", default: "4", description: "bits of the weights, 2 to 8" },
-  activations: {
-    type: "string",
-    valueHint: "BITS",
-    default: "8",
-    description: "8: the kernel rounds activations too and multiplies integers; 16: they stay floats",
-  },
-  group: {
-    type: "string",
-    valueHint: "N",
-    default: "64",
-    description: "input channels that share a scale, a multiple of 16",
-  },
-  symmetric: { type: "boolean", description: "scales from the largest magnitude, without zero points" },
-  exclude: { type: "string", valueHint: "REGEX", description: "layers, by name, that stay as they are" },
-  dtype: {
-    type: "string",
-    valueHint: "TYPE",
-    default: "f16",
-    description: "f16, bf16 or f32: width of everything that is not quantised",
-  },
-  out: {
-    type: "string",
-    valueHint: "PATH",
-    description: "folder to write (a file for a small DiT's checkpoint)",
-  },
-  overwrite: { type: "boolean", description: "replaces what is there" },
-  json: { type: "boolean", description: "prints JSON instead of text" },
-} as const satisfies Options;
+import { QUANTIZE_OPTIONS } from "../quantize/options.ts";
 
 export const quantize: HelpfulCommand = {
   meta: {
@@ -48,5 +12,5 @@ export const quantize: HelpfulCommand = {
     "tweedie quantize models/dit/transformer --weights 4 --activations 8 --group 64 --out models/dit-w4a8",
     "tweedie quantize models/sd15/unet --weights 8 --activations 16 --out models/unet-w8",
   ],
-  run: async ({ rawArgs }) => (await import("../quantize.ts")).quantize(rawArgs),
+  run: async ({ rawArgs }) => (await import("../quantize/index.ts")).quantize(rawArgs),
 };

@@ -1,4 +1,4 @@
 /** `tweedie reproduce SYSTEM`. */
 import { actionCommand } from "../systems/command.ts";
 
-export const reproduce = actionCommand("reproduce", "trains and measures what a paper claims");
+export const reproduce = actionCommand("reproduce", "Trains and measures what a paper claims.");

@@ -1,17 +1,8 @@
 /** What files and models are recognised by: the SHA-256 of their bytes. */
-import { createHash, type Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createHash } from "node:crypto";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-
-async function update(hash: Hash, path: string): Promise<Hash> {
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
-  return hash;
-}
-
-/** SHA-256 of a file, in hexadecimal. */
-export const hashFile = async (path: string): Promise<string> =>
-  (await update(createHash("sha256"), path)).digest("hex");
+import { hashFile, hashInto } from "../../io/index.ts";
 
 /** SHA-256 of the weight files in a folder, in the order of their names; undefined when there are none. */
 async function hashFolder(folder: string): Promise<string | undefined> {
@@ -19,7 +10,7 @@ async function hashFolder(folder: string): Promise<string | undefined> {
   const weights = files.filter((file) => file.endsWith(".safetensors")).sort();
   if (weights.length === 0) return undefined;
   const hash = createHash("sha256");
-  for (const file of weights) await update(hash, join(folder, file));
+  for (const file of weights) await hashInto(hash, join(folder, file));
   return hash.digest("hex");
 }
 

@@ -10,6 +10,7 @@ import {
 } from "../../pipelines/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
 import { formatSeconds, progressBar } from "../progress.ts";
+import { stopOnSignals } from "../signals.ts";
 import { seedAfter } from "../values.ts";
 import { type PictureFiles, pictureFiles } from "./files.ts";
 import { hashModel, hashPath } from "./hashes.ts";
@@ -23,7 +24,6 @@ import {
   readArguments,
   requestOf,
 } from "./request.ts";
-import { stopOnSignals } from "./signals.ts";
 
 /** New seeds are below this, so that people can type them. */
 const SEEDS = 2 ** 32;

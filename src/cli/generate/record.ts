@@ -1,9 +1,9 @@
 /** The settings that a picture carries: written for people and other programs, read back to repeat the picture. */
 import { FormatError } from "../../errors.ts";
 import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
-import { GENERATE_OPTIONS } from "../commands/generate.ts";
 import { UsageError } from "../errors.ts";
 import { hashPath } from "./hashes.ts";
+import { GENERATE_OPTIONS } from "./options.ts";
 import { type NamedFiles, type OptionName, type OptionValues, RECORDED_OPTIONS } from "./request.ts";
 import { fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
 

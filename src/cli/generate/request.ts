@@ -8,7 +8,6 @@ import {
   type PipelineSchedule,
 } from "../../pipelines/samplers.ts";
 import type { NoiseMode, Seed } from "../../tensor/index.ts";
-import { GENERATE_OPTIONS } from "../commands/generate.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, readOptions } from "../options.ts";
 import {
@@ -22,6 +21,7 @@ import {
   sizeValue,
   twoPathsAndNumber,
 } from "../values.ts";
+import { GENERATE_OPTIONS } from "./options.ts";
 import { ourSampler } from "./web-ui.ts";
 
 export type OptionName = keyof typeof GENERATE_OPTIONS;

@@ -17,10 +17,11 @@ import {
   saveModel,
   writeFolderAtomic,
 } from "../../pipelines/index.ts";
-import { CONVERT_OPTIONS } from "../commands/models.ts";
 import { UsageError } from "../errors.ts";
+import { type Given, given, printJson } from "../given.ts";
 import { choiceValue, integerValue, sizeValue } from "../values.ts";
-import { type Given, given, openOptions, printJson } from "./given.ts";
+import { openOptions } from "./open-options.ts";
+import { CONVERT_OPTIONS } from "./options.ts";
 
 const LAYOUTS = ["diffusers", "single", "onnx"] as const;
 type Layout = (typeof LAYOUTS)[number];

@@ -1,8 +1,6 @@
 /** `tweedie models`: lists, inspects, converts and checks. */
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { FormatError } from "../../errors.ts";
 import {
   type CheckReport,
   type ComponentReport,
@@ -12,9 +10,12 @@ import {
   type ModelReport,
   type WeightSummary,
 } from "../../pipelines/index.ts";
+import { shippedRoot } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
-import { CHECK_OPTIONS, INSPECT_OPTIONS, LIST_OPTIONS } from "../commands/models.ts";
-import { given, openOptions, printJson } from "./given.ts";
+import { EXIT, Unsuccessful } from "../errors.ts";
+import { given, printJson } from "../given.ts";
+import { openOptions } from "./open-options.ts";
+import { CHECK_OPTIONS, INSPECT_OPTIONS, LIST_OPTIONS } from "./options.ts";
 
 export { convert } from "./convert.ts";
 
@@ -34,14 +35,13 @@ function columns(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
-/** The folder `checkpoints` of the package, beside `src` or `dist`. */
-const shippedFolder = (): string => fileURLToPath(new URL("../../../checkpoints", import.meta.url));
-
-async function shippedModels(folder = shippedFolder()): Promise<string[]> {
-  const entries = await readdir(folder).catch(() => []);
-  return entries
+async function shippedModels(): Promise<string[]> {
+  const root = await shippedRoot();
+  const folder = root === undefined ? undefined : join(root, "checkpoints");
+  const names = folder === undefined ? [] : await readdir(folder);
+  return names
     .filter((name) => !name.startsWith("."))
-    .map((name) => join(folder, name))
+    .map((name) => join(folder!, name))
     .sort();
 }
 
@@ -120,5 +120,5 @@ export async function check(args: readonly string[]): Promise<void> {
   if (flag("json")) printJson(report);
   else console.log(checkText(report));
   const bad = report.findings.filter(({ level }) => level !== "note").length;
-  if (bad > 0) throw new FormatError(`${report.path}: ${bad} finding${bad > 1 ? "s" : ""}`);
+  if (bad > 0) throw new Unsuccessful(EXIT.badInput, `${report.path}: ${bad} finding${bad > 1 ? "s" : ""}`);
 }

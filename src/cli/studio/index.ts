@@ -3,10 +3,10 @@ import { stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { startStudio } from "../../studio/index.ts";
 import { isLoopback } from "../../studio/server/security.ts";
-import { STUDIO_OPTIONS } from "../commands/studio.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, readOptions } from "../options.ts";
 import { integerValue } from "../values.ts";
+import { STUDIO_OPTIONS } from "./options.ts";
 
 /** `NAME=PATH`, the name being the path's last part by default. */
 function namedPaths(option: string, texts: readonly string[]): Record<string, string> {

@@ -1,36 +1,61 @@
 /** Commands made of declarations: `tweedie train sdseg …` and its like. */
-import { type CommandDef, defineCommand } from "citty";
-import { type ActionName, SYSTEMS, type System } from "../../systems/index.ts";
-import { stopOnSignals } from "../generate/signals.ts";
+import { AbortError } from "../../errors.ts";
+import { type Action, type ActionName, SYSTEMS, type System } from "../../systems/index.ts";
+import { EXIT, explain, Unsuccessful } from "../errors.ts";
 import type { HelpfulCommand } from "../help.ts";
+import { type Options, readOptions } from "../options.ts";
+import { stopOnSignals } from "../signals.ts";
+import { shellLine } from "../terminal.ts";
 import { actionOptions, flagsOf } from "./options.ts";
-import { show } from "./show.ts";
+import { CONSOLE, show } from "./show.ts";
 
-function systemCommand(system: System, name: ActionName): CommandDef {
+/** Beside the options that actions declare. */
+const OUTPUT_OPTIONS = {
+  json: { type: "boolean", group: "Output", description: "prints everything as lines of JSON" },
+} as const satisfies Options;
+
+const argsOf = (action: Action): Options => ({ ...flagsOf(action), ...OUTPUT_OPTIONS });
+
+/** Whether the same command, called again, goes on where it was stopped. */
+const goesOn = (name: ActionName, action: Action): boolean =>
+  name === "train" || name === "reproduce" || "shard" in action.options.shape;
+
+/** Runs an action until it is done or a signal stops it. */
+async function runAction(system: System, name: ActionName, args: readonly string[]): Promise<void> {
   const action = system.actions[name]!;
-  const command: HelpfulCommand = {
-    ...defineCommand({
-      meta: { name: system.name, description: action.about },
-      args: flagsOf(action),
-      async run({ rawArgs }) {
-        const stop = stopOnSignals(() => undefined);
-        try {
-          await show(action.run(actionOptions(action, rawArgs), { signal: stop.signal }));
-        } finally {
-          stop.release();
-        }
-      },
-    }),
+  const options = actionOptions(action, args, OUTPUT_OPTIONS);
+  const json = readOptions(args, argsOf(action)).values.get("json") === true;
+  const stop = stopOnSignals(() => undefined);
+  try {
+    const result = await show(action.run(options, { signal: stop.signal }), { ...CONSOLE, json });
+    if (result.incomplete) throw new Unsuccessful(EXIT.incomplete);
+  } catch (error) {
+    if (!(error instanceof AbortError) || !goesOn(name, action)) throw error;
+    const again = shellLine(["tweedie", name, system.name, ...args]);
+    throw new AbortError(`${explain(error).message}. To go on, run the same again:\n  ${again}`);
+  } finally {
+    stop.release();
+  }
+}
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+function systemCommand(system: System, name: ActionName): HelpfulCommand {
+  const action = system.actions[name]!;
+  return {
+    meta: { name: system.name, description: sentence(action.about) },
+    args: argsOf(action),
+    run: ({ rawArgs }) => runAction(system, name, rawArgs),
     ...(action.examples && { examples: action.examples }),
   };
-  return command;
 }
 
 /** One action over all systems that have it. */
-export function actionCommand(name: ActionName, description: string): CommandDef {
+export function actionCommand(name: ActionName, description: string): HelpfulCommand {
   const able = SYSTEMS.filter((system) => system.actions[name]);
-  return defineCommand({
+  return {
     meta: { name, description },
     subCommands: Object.fromEntries(able.map((system) => [system.name, () => systemCommand(system, name)])),
-  });
+    examples: able.flatMap((system) => system.actions[name]!.examples?.slice(0, 1) ?? []),
+  };
 }

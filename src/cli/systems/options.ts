@@ -24,7 +24,7 @@ function rangeText({ minimum, maximum }: OptionSchema): string {
 }
 
 function flag(schema: OptionSchema): Option {
-  const { type, description, list, required, choices, group, hint } = schema;
+  const { type, description, list, required, choices, group, hint, path, names } = schema;
   const shown = schema.default === undefined ? "" : ` (default ${schema.default})`;
   const common = { group, description: `${description}${rangeText(schema)}` };
   if (type === "boolean") return { ...common, type: "boolean", default: schema.default === true };
@@ -34,6 +34,8 @@ function flag(schema: OptionSchema): Option {
     description: `${common.description}${shown}${required ? " (required)" : ""}`,
     valueHint: hint ?? choices?.join("|") ?? HINTS[type],
     multiple: list,
+    ...(path !== undefined && { path }),
+    ...((choices ?? names) && { values: choices ?? names }),
   };
 }
 
@@ -51,7 +53,7 @@ function parsed(schema: OptionSchema, text: string): unknown {
 }
 
 /** What was given, by the names and types of the declaration. */
-function given(schemas: readonly OptionSchema[], { values }: GivenOptions): Record<string, unknown> {
+function typed(schemas: readonly OptionSchema[], { values }: GivenOptions): Record<string, unknown> {
   const found: Record<string, unknown> = {};
   for (const schema of schemas) {
     const texts = values.get(flagOf(schema.name));
@@ -65,13 +67,18 @@ function given(schemas: readonly OptionSchema[], { values }: GivenOptions): Reco
   return found;
 }
 
-/** Arguments as the options of an action. @throws UsageError for what is unknown, missing or out of range */
+/**
+ * Arguments as the options of an action; `others` are options beside those that it declares.
+ *
+ * @throws UsageError for what is unknown, missing or out of range
+ */
 export function actionOptions<Schema extends z.ZodObject>(
   action: Action<Schema>,
   args: readonly string[],
+  others: Options = {},
 ): z.output<Schema> {
   const schemas = optionSchemas(action);
-  const values = given(schemas, readOptions(args, flagsOf(action as unknown as Action)));
+  const values = typed(schemas, readOptions(args, { ...flagsOf(action as unknown as Action), ...others }));
   const missing = schemas.find((schema) => schema.required && values[schema.name] === undefined);
   if (missing) throw new UsageError(`--${flagOf(missing.name)} is needed: ${missing.description}`);
   const result = action.options.safeParse(values);

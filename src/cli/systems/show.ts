@@ -27,12 +27,24 @@ export interface Output {
   readonly error: (text: string) => void;
   /** Folder for pictures; absent: they are not kept. */
   readonly pictures?: string;
+  /** One line of JSON per event, for programs. */
+  readonly json?: boolean;
+}
+
+export const CONSOLE: Output = { out: (text) => console.log(text), error: (text) => console.error(text) };
+
+/** An event as a line of JSON. Of a picture its name and size: where it is, a file event says. */
+function eventLine(event: ActionEvent): string {
+  if (event.type === "table") return JSON.stringify({ type: "table", title: event.title, ...event.table });
+  if (event.type !== "picture") return JSON.stringify(event);
+  const { width, height } = event.picture;
+  return JSON.stringify({ type: "picture", name: event.name, width, height });
 }
 
 /** Runs an action to its end and shows it. */
 export async function show(
   run: AsyncGenerator<ActionEvent, ActionResult>,
-  output: Output = { out: console.log, error: console.error },
+  output: Output = CONSOLE,
 ): Promise<ActionResult> {
   let bar: { stage: string; total: number; shown: ProgressBar } | undefined;
   const endBar = (): void => {
@@ -44,8 +56,12 @@ export async function show(
       const { done, value } = await run.next();
       if (done) {
         endBar();
-        output.out(value.summary);
+        output.out(output.json ? JSON.stringify({ type: "result", ...value }) : value.summary);
         return value;
+      }
+      if (output.json) {
+        output.out(eventLine(value));
+        if (value.type !== "picture") continue;
       }
       if (value.type === "progress") {
         const { stage, total } = value;

@@ -1,6 +1,7 @@
 /** What the actions of SDSeg take, and the checkpoints that ship. */
 import { z } from "zod";
 import {
+  batch,
   data,
   dataFolder,
   how,
@@ -85,6 +86,7 @@ export const runOptions = z.object({
   ...inference,
   tile: how(z.int().min(16).max(8192).default(512), "larger pictures go in tiles of this side", "PX"),
   overlap: how(z.int().min(0).optional(), "pixels that tiles share (default: a quarter)", "PX"),
+  ...batch,
   out: outFolder("out/sdseg", "where masks, probability maps and overlays go"),
 });
 

@@ -1,24 +1,21 @@
 /** `tweedie run sdseg`: pictures to masks, probability maps and overlays. */
-import { mkdir, stat } from "node:fs/promises";
-import { basename, dirname, extname, join, relative } from "node:path";
 import {
   type FloatPicture,
-  listPictures,
   readPictureFile,
   resizeLabels,
   resizePicture,
   toFloatPicture,
 } from "../../../data/index.ts";
-import { AbortError } from "../../../errors.ts";
-import { encodePicture, type Picture, writeFileAtomic } from "../../../io/index.ts";
+import { hashFile, type Picture } from "../../../io/index.ts";
 import { overlay } from "../../../report/index.ts";
 import { fromHost } from "../../../tensor/index.ts";
+import { type BatchItem, batchSummary, runBatch } from "../../batch.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import type { SDSegConfig } from "../config.ts";
 import { openSegmenter, type Segmenter } from "../infer.ts";
 import type { RunActionOptions } from "../options.ts";
 import { imageValues } from "../samples.ts";
-import { isBroken, openModel } from "./common.ts";
+import { modelFile, openModel } from "./common.ts";
 
 /** A picture for people and the same for the model, which keeps 16 bits where the file has them. */
 async function readBoth(
@@ -76,81 +73,60 @@ async function* segmentPicture(
   return { labels, probability: full };
 }
 
-/** Names of the results: the file's, with its ending where two differ in nothing else. */
-function resultNames(paths: readonly string[], folder: string): string[] {
-  const stems = paths.map((path) => relative(folder, path).slice(0, -extname(path).length || undefined));
-  return stems.map((stem, i) =>
-    stems.filter((other) => other === stem).length > 1 ? `${stem}-${extname(paths[i]!).slice(1)}` : stem,
-  );
-}
+const KINDS = ["mask", "probability", "overlay"];
 
-async function save(
-  out: string,
-  name: string,
+/** The results as pictures for files. */
+function picturesOf(
   shown: Picture,
   { labels, probability }: Result,
   classes: number,
-) {
+): Record<string, Picture> {
   const { width, height } = shown;
   const gray = (data: Uint8Array): Picture => ({ width, height, channels: 1, data });
-  const files = {
+  return {
     mask: gray(Uint8Array.from(labels, (label) => (classes > 2 ? label : label * 255))),
     probability: gray(Uint8Array.from(probability.data, (p) => Math.round(p * 255))),
     overlay: overlay(shown, labels),
   };
-  await mkdir(dirname(join(out, name)), { recursive: true });
-  for (const [kind, picture] of Object.entries(files))
-    await writeFileAtomic(join(out, `${name}-${kind}.png`), await encodePicture(picture));
 }
 
-/** Segments a picture or a folder. A broken file is reported and passed over, unless it is the only one. */
+/** What decides a result beside the picture. */
+async function settingsOf(options: RunActionOptions): Promise<Record<string, unknown>> {
+  const { mode, steps, spacing, eta, ensemble, seed, tile, overlap } = options;
+  const model = await hashFile(await modelFile(options.model));
+  return { system: "sdseg", model, mode, steps, spacing, eta, ensemble, seed, tile, overlap };
+}
+
+/** Segments a picture or a folder. */
 export async function* runAction(
   options: RunActionOptions,
   { signal }: ActionContext,
 ): AsyncGenerator<ActionEvent, ActionResult> {
-  const { image, out, maxPixels } = options;
-  const isFolder = (await stat(image)).isDirectory();
-  const paths = isFolder ? await listPictures(image) : [image];
-  const names = isFolder ? resultNames(paths, image) : [basename(image, extname(image))];
+  const { maxPixels, out } = options;
   const { model, origin } = await openModel(options.model);
+  const { config } = model;
   const segmenter = openSegmenter(model);
-  const broken: string[] = [];
   const startedAt = performance.now();
-  try {
-    for (const [i, path] of paths.entries()) {
-      if (signal?.aborted) throw new AbortError();
-      try {
-        const { shown, seen } = await readBoth(path, model.config, maxPixels);
-        const run = segmentPicture(segmenter, seen, origin.scale ?? 1, { ...options, signal });
-        for (;;) {
-          const { done, value } = await run.next();
-          if (done) {
-            await save(out, names[i]!, shown, value, model.config.classes);
-            break;
-          }
-          if (value.total > 1)
-            yield {
-              type: "progress",
-              stage: `tiles of ${basename(path)}`,
-              done: value.done,
-              total: value.total,
-            };
-        }
-      } catch (error) {
-        if (!isFolder || !isBroken(error)) throw error;
-        broken.push(path);
-        yield { type: "warning", text: error.message };
-      }
-      yield { type: "progress", stage: "segment", done: i + 1, total: paths.length, note: basename(path) };
+  async function* segment({ path, source }: BatchItem): AsyncGenerator<ActionEvent, Record<string, Picture>> {
+    const { shown, seen } = await readBoth(path, config, maxPixels);
+    const run = segmentPicture(segmenter, seen, origin.scale ?? 1, { ...options, signal });
+    for (;;) {
+      const { done, value } = await run.next();
+      if (done) return picturesOf(shown, value, config.classes);
+      if (value.total > 1) yield { type: "progress", stage: `tiles of ${source}`, ...value };
     }
+  }
+  try {
+    const settings = await settingsOf(options);
+    const result = yield* runBatch({ ...options, settings, kinds: KINDS }, { signal }, segment);
+    const seconds = (performance.now() - startedAt) / 1000;
+    const { done, kept, failed } = result;
+    return {
+      summary: `${batchSummary(result, "segmented")}. ${seconds.toFixed(1)} s; masks, probabilities and overlays are in ${out}.`,
+      metrics: { pictures: done, kept, broken: failed.length, seconds },
+      ...(failed.length > 0 && { incomplete: true }),
+    };
   } finally {
     await segmenter.close();
   }
-  const done = paths.length - broken.length;
-  const seconds = (performance.now() - startedAt) / 1000;
-  const passed = broken.length > 0 ? ` ${broken.length} could not be read.` : "";
-  return {
-    summary: `${done} picture${done === 1 ? "" : "s"} segmented in ${seconds.toFixed(1)} s: masks, probabilities and overlays are in ${out}.${passed}`,
-    metrics: { pictures: done, broken: broken.length, seconds },
-  };
 }

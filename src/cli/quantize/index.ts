@@ -1,8 +1,8 @@
 /** What `tweedie quantize` does. */
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { ArgumentError } from "../errors.ts";
-import { openSafetensors } from "../io/index.ts";
+import { ArgumentError } from "../../errors.ts";
+import { openSafetensors } from "../../io/index.ts";
 import {
   linearLayers,
   type PackedOptions,
@@ -11,12 +11,12 @@ import {
   quantizeLayers,
   weightErrors,
   withQuantized,
-} from "../nn/index.ts";
-import { loadModel, saveModel } from "../pipelines/index.ts";
-import { loadDiT, saveDiT } from "../systems/q-dit/checkpoint.ts";
-import { QUANTIZE_OPTIONS } from "./commands/quantize.ts";
-import { UsageError } from "./errors.ts";
-import { type GivenOptions, readOptions } from "./options.ts";
+} from "../../nn/index.ts";
+import { loadModel, saveModel } from "../../pipelines/index.ts";
+import { loadDiT, saveDiT } from "../../systems/q-dit/checkpoint.ts";
+import { UsageError } from "../errors.ts";
+import { type GivenOptions, readOptions } from "../options.ts";
+import { QUANTIZE_OPTIONS } from "./options.ts";
 
 const text = ({ values }: GivenOptions, name: keyof typeof QUANTIZE_OPTIONS): string | undefined => {
   const given = values.get(name);

@@ -1,5 +1,5 @@
 /** Ctrl-C: the first ends the work after the step at hand, the second at once. */
-import { EXIT } from "../errors.ts";
+import { EXIT } from "./errors.ts";
 
 const NAMES = ["SIGINT", "SIGTERM"] as const;
 

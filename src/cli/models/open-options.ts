@@ -1,29 +1,11 @@
-/** Options of `tweedie models`, as its commands read them. */
+/** Options that say which files are meant. */
 import { GUIDED_PRESETS, type OpenOptions } from "../../pipelines/index.ts";
 import { readConfig } from "../../pipelines/model-files.ts";
-import { type Options, readOptions } from "../options.ts";
+import type { Given } from "../given.ts";
 import { choiceValue } from "../values.ts";
 
 const PREDICTIONS = ["epsilon", "v_prediction", "sample"] as const;
 const FAMILIES = ["sd1", "sd2", "sdxl"] as const;
-
-/** What was given, by kind. */
-export interface Given {
-  readonly text: (name: string) => string | undefined;
-  readonly flag: (name: string) => boolean;
-  /** The positional argument of that place. */
-  readonly word: (index: number) => string;
-}
-
-/** Reads a command line of this command. */
-export function given(args: readonly string[], options: Options): Given {
-  const { values, positionals } = readOptions(args, options);
-  return {
-    text: (name) => (values.get(name) as readonly string[] | undefined)?.[0],
-    flag: (name) => values.get(name) === true,
-    word: (index) => positionals[index]!, // all of them are required: reading the options has seen to it
-  };
-}
 
 const PRESETS: Readonly<Record<string, OpenOptions["config"]>> = Object.assign(
   {},
@@ -34,7 +16,7 @@ const PRESETS: Readonly<Record<string, OpenOptions["config"]>> = Object.assign(
 const configOf = async (text: string): Promise<OpenOptions["config"]> =>
   (Object.hasOwn(PRESETS, text) && PRESETS[text]) || readConfig(text);
 
-/** Options that say which files are meant. */
+/** The same as the pipelines take them. */
 export async function openOptions({ text, flag }: Given): Promise<OpenOptions> {
   const config = text("config");
   const [family, prediction] = [text("family"), text("prediction")];
@@ -49,5 +31,3 @@ export async function openOptions({ text, flag }: Given): Promise<OpenOptions> {
     onFile: (path, i, count) => console.error(`downloading ${i + 1}/${count}: ${path}`),
   };
 }
-
-export const printJson = (value: unknown): void => console.log(JSON.stringify(value, undefined, 2));

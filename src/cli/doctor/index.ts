@@ -1,0 +1,127 @@
+/** `tweedie doctor`: what is found, and whether it works. */
+import { openModel } from "../../systems/sdseg/actions/common.ts";
+import { openSegmenter } from "../../systems/sdseg/infer.ts";
+import { lesion } from "../../systems/sdseg/lesions.ts";
+import { imageValues } from "../../systems/sdseg/samples.ts";
+import { type Device, formatBytes, fromHost, setDefaultDevice } from "../../tensor/index.ts";
+import { EXIT, Unsuccessful } from "../errors.ts";
+import { given } from "../given.ts";
+import { styled } from "../terminal.ts";
+import { deviceReports } from "./devices.ts";
+import { machine, peers, shippedCheckpoints, shortName } from "./machine.ts";
+import { DOCTOR_OPTIONS } from "./options.ts";
+import { CHECKS, type Check, runChecks } from "./self-test.ts";
+
+/** A number that no lesion of the training has. */
+const UNSEEN = 3_000_000;
+
+const systemCheck: Check = {
+  name: "a model that ships segments a picture it has not seen",
+  async run() {
+    const { model } = await openModel("lesions");
+    const { image, labels } = lesion(UNSEEN);
+    const segmenter = openSegmenter(model);
+    try {
+      const x = fromHost(
+        "f32",
+        [1, model.config.imageChannels, image.height, image.width],
+        imageValues(image, model.config),
+      );
+      const { mask } = await segmenter.segment(x);
+      let [both, either] = [0, 0];
+      for (const [i, truth] of labels.entries()) {
+        both += 2 * truth * mask[i]!;
+        either += truth + mask[i]!;
+      }
+      const dice = both / either;
+      if (!(dice > 0.7)) throw new Error(`Dice ${dice.toFixed(3)}, expected more than 0.7`);
+      return `Dice ${dice.toFixed(3)}`;
+    } finally {
+      await segmenter.close();
+    }
+  },
+};
+
+/** One finding: a line for people, the same in JSON. */
+interface Line {
+  readonly text: string;
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly failed?: boolean;
+}
+
+const WIDTH = 14;
+const row = (label: string, text: string): string => `${label.padEnd(WIDTH)}${text}`;
+const mark = (good: boolean, word = good ? "pass" : "FAIL"): string =>
+  styled(word.padEnd(WIDTH), good ? "green" : "red");
+
+async function* findings(): AsyncGenerator<Line> {
+  const { versions, ...rest } = machine();
+  const { processor, threads, memoryBytes, freeBytes } = rest;
+  yield {
+    text: [
+      row("tweedie", versions.tweedie),
+      row("node", versions.node),
+      row("onnxruntime", versions.onnxruntime),
+      row("system", versions.system),
+      row("processor", `${processor}, ${threads} thread${threads === 1 ? "" : "s"}`),
+      row("memory", `${formatBytes(memoryBytes)}, ${formatBytes(freeBytes)} of it free`),
+    ].join("\n"),
+    json: { type: "machine", versions, ...rest },
+  };
+  for (const { name, about, version } of peers())
+    yield {
+      text: row("optional", `${name} ${version ?? "not installed"}: ${about}`),
+      json: { type: "peer", name, version: version ?? null },
+    };
+  for await (const device of deviceReports())
+    yield {
+      text: row(
+        "device",
+        `${device.name}: ${device.works ? device.detail : `does not work here (${device.detail})`}`,
+      ),
+      json: { type: "device", ...device },
+    };
+  const shipped = await shippedCheckpoints();
+  const intact = shipped.filter((c) => c.intact);
+  yield {
+    text: row(
+      "checkpoints",
+      `${intact.length} intact: ${intact.map(({ file }) => shortName(file)).join(", ")}`,
+    ),
+    json: { type: "checkpoints", checkpoints: shipped },
+    failed: intact.length < shipped.length,
+  };
+  for (const { file, problem } of shipped.filter((c) => !c.intact))
+    yield { text: `${mark(false)}${file}: ${problem}`, json: { type: "problem", file, problem } };
+}
+
+async function* checks(list: readonly Check[]): AsyncGenerator<Line> {
+  for await (const result of runChecks(list)) {
+    const { name, passed, seconds, detail } = result;
+    yield {
+      text: `${mark(passed)}${name} ${styled(`(${detail}; ${seconds.toFixed(2)} s)`, passed ? "dim" : "red")}`,
+      json: { type: "check", ...result },
+      failed: !passed,
+    };
+  }
+}
+
+async function* all(device: string | undefined): AsyncGenerator<Line> {
+  if (device === undefined) yield* findings();
+  else await setDefaultDevice(device as Device);
+  yield* checks(device === undefined ? [...CHECKS, systemCheck] : CHECKS);
+}
+
+/** Runs `tweedie doctor`. Exit code 1 when something does not work that should. */
+export async function doctor(args: readonly string[]): Promise<void> {
+  const { text, flag } = given(args, DOCTOR_OPTIONS);
+  let failures = 0;
+  for await (const line of all(text("device"))) {
+    if (line.failed) failures++;
+    console.log(flag("json") ? JSON.stringify(line.json) : line.text);
+  }
+  if (flag("json")) console.log(JSON.stringify({ type: "result", passed: failures === 0, failures }));
+  else if (failures === 0) console.log(styled("everything works", "green"));
+  else console.log(styled(`${failures} thing${failures === 1 ? " does" : "s do"} not work`, "red"));
+  if (failures > 0) throw new Unsuccessful(EXIT.defect);
+}

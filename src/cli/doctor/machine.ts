@@ -1,0 +1,99 @@
+/** What there is on this machine. */
+
+import { readdir } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { arch, availableParallelism, cpus, release, totalmem } from "node:os";
+import { basename, join } from "node:path";
+import manifest from "../../../package.json" with { type: "json" };
+import { checkModel } from "../../pipelines/index.ts";
+import { SYSTEMS } from "../../systems/index.ts";
+import { shippedRoot } from "../../systems/shipped.ts";
+
+const require = createRequire(import.meta.url);
+
+export interface Machine {
+  readonly versions: Readonly<Record<"tweedie" | "node" | "onnxruntime" | "system", string>>;
+  readonly processor: string;
+  /** Threads that a run uses at most. */
+  readonly threads: number;
+  /** What this process may use, a container's limit included. */
+  readonly memoryBytes: number;
+  readonly freeBytes: number;
+}
+
+/** Memory that this process may have: the machine's, or a container's share of it. */
+function memory(): number {
+  const share = process.constrainedMemory();
+  return share > 0 && share < totalmem() ? share : totalmem();
+}
+
+export const machine = (): Machine => ({
+  versions: {
+    tweedie: manifest.version,
+    node: process.version,
+    onnxruntime: require("onnxruntime-node/package.json").version,
+    system: `${process.platform} ${release()} ${arch()}`,
+  },
+  processor: cpus()[0]?.model.trim() ?? "unknown",
+  threads: availableParallelism(),
+  memoryBytes: memory(),
+  freeBytes: process.availableMemory(),
+});
+
+export interface ShippedCheckpoint {
+  readonly file: string;
+  readonly intact: boolean;
+  /** What is wrong with it. */
+  readonly problem?: string;
+}
+
+/** Every checkpoint that ships, read to the last value. */
+export async function shippedCheckpoints(): Promise<ShippedCheckpoint[]> {
+  const root = await shippedRoot();
+  const declared = SYSTEMS.flatMap(({ checkpoints }) => checkpoints.map(({ file }) => file));
+  if (root === undefined) return declared.map((file) => ({ file, intact: false, problem: "is not there" }));
+  const present = (await readdir(join(root, "checkpoints")))
+    .filter((name) => name.endsWith(".safetensors"))
+    .map((name) => `checkpoints/${name}`);
+  const files = [...new Set([...declared, ...present])].sort();
+  return Promise.all(
+    files.map(async (file) => {
+      if (!present.includes(file)) return { file, intact: false, problem: "is not there" };
+      const { findings } = await checkModel(join(root, file), { values: true });
+      const problem = findings.find(({ level }) => level !== "note")?.message;
+      return { file, intact: problem === undefined, ...(problem && { problem }) };
+    }),
+  );
+}
+
+export interface Peer {
+  readonly name: string;
+  /** What it is for. */
+  readonly about: string;
+  /** Absent: it is not installed. */
+  readonly version?: string;
+}
+
+const PEERS = { "@huggingface/hub": "downloads of models by name, with --hub" } as const;
+
+/** The version in the package.json above a package's entry: not every package exports that file. */
+function installedVersion(name: string): string | undefined {
+  try {
+    const entry = require.resolve(name);
+    const folder = entry.slice(
+      0,
+      entry.lastIndexOf(join("node_modules", name)) + join("node_modules", name).length,
+    );
+    return require(join(folder, "package.json")).version;
+  } catch {
+    return undefined;
+  }
+}
+
+export const peers = (): Peer[] =>
+  Object.entries(PEERS).map(([name, about]) => {
+    const version = installedVersion(name);
+    return { name, about, ...(version && { version }) };
+  });
+
+export const shortName = (file: string): string => basename(file, ".safetensors");

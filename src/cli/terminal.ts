@@ -1,0 +1,29 @@
+/** What a terminal can do: colours where people see them, and nothing else in pipes and files. */
+
+/** Colours are for terminals, unless NO_COLOR (https://no-color.org) or TERM=dumb says otherwise. */
+export const hasColours = (
+  stream: { readonly isTTY?: boolean } = process.stdout,
+  env: NodeJS.ProcessEnv = process.env,
+): boolean => stream.isTTY === true && !env.NO_COLOR && env.TERM !== "dumb";
+
+const CODES = { bold: [1, 22], red: [31, 39], green: [32, 39], yellow: [33, 39], dim: [2, 22] } as const;
+
+/** Text in a style, or as it is where there are no colours. */
+export function styled(text: string, style: keyof typeof CODES, colours = hasColours()): string {
+  const [on, off] = CODES[style];
+  return colours ? `\x1b[${on}m${text}\x1b[${off}m` : text;
+}
+
+/** `tweedie … | head`: the reader has left, so there is nobody to write to, which is no error. */
+export function endWithReader(stream: NodeJS.WriteStream = process.stdout): void {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit();
+  });
+}
+
+/** A command line as it is typed into a shell. */
+export const shellLine = (words: readonly string[]): string =>
+  words
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
+    .join(" ");

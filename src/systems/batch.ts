@@ -1,0 +1,235 @@
+/**
+ * One job over a folder of pictures, for any number of machines: each takes a shard, what is done and valid is passed
+ * over, and a run that was killed goes on where it was. A result is a PNG that says in a text of its own what it was
+ * made from; so nothing but the results is needed to know what is left to do.
+ */
+import { mkdir, readFile, stat } from "node:fs/promises";
+import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
+import { listPictures } from "../data/index.ts";
+import { AbortError, ArgumentError, FormatError, NonFiniteError } from "../errors.ts";
+import {
+  decodePicture,
+  encodePicture,
+  hashFile,
+  type Picture,
+  readPngText,
+  withPngText,
+  writeFileAtomic,
+} from "../io/index.ts";
+import type { ActionContext, ActionEvent } from "./system.ts";
+
+/** Keyword of the text in a result. */
+const KEYWORD = "tweedie-run";
+
+/** A picture, and what its results are called. */
+export interface BatchItem {
+  readonly path: string;
+  /** Path below the folder, with forward slashes. */
+  readonly source: string;
+  /** The same without its ending, unless two differ in nothing else. Results are `NAME-KIND.png`. */
+  readonly name: string;
+}
+
+/** One of `count` parts of a job, from 1 up. */
+export interface Shard {
+  readonly index: number;
+  readonly count: number;
+}
+
+/** Reads `I/N`. @throws ArgumentError unless 1 <= I <= N */
+export function shardOf(text: string): Shard {
+  const [, index, count] = (/^(\d{1,9})\/(\d{1,9})$/.exec(text) ?? []).map(Number);
+  if (index === undefined || count === undefined || index < 1 || index > count)
+    throw new ArgumentError(`shard: expected I/N with 1 <= I <= N, such as 1/4, got "${text}"`);
+  return { index, count };
+}
+
+/** Every `count`-th item, from number `index` on. The items must be the whole job in the same order everywhere. */
+export const partOf = <T>(items: readonly T[], { index, count }: Shard): T[] =>
+  items.filter((_, i) => i % count === index - 1);
+
+const withoutEnding = (path: string): string => path.slice(0, -extname(path).length || undefined);
+
+/** Names that differ whatever the file system does with capitals: of two that collide, both keep their endings. */
+function namesOf(sources: readonly string[]): string[] {
+  const key = (text: string): string => text.toLowerCase();
+  const stems = new Map<string, number>();
+  for (const source of sources)
+    stems.set(key(withoutEnding(source)), (stems.get(key(withoutEnding(source))) ?? 0) + 1);
+  const whole = new Set(sources.map(key));
+  return sources.map((source) => {
+    const stem = withoutEnding(source);
+    return stems.get(key(stem))! > 1 || whole.has(key(stem)) ? source : stem;
+  });
+}
+
+/** Whether a path lies in a folder or is the folder. */
+const isIn = (path: string, folder: string): boolean =>
+  resolve(path) === resolve(folder) || resolve(path).startsWith(resolve(folder) + sep);
+
+/**
+ * The pictures of a folder and below, in the order of their relative names by code unit, which no locale changes;
+ * results in a folder within it are not taken for pictures. A single file is a job of one.
+ *
+ * @throws ArgumentError when there are no pictures, or when the results would lie among them
+ */
+export async function listBatch(input: string, out: string): Promise<BatchItem[]> {
+  if (!(await stat(input)).isDirectory())
+    return [{ path: input, source: basename(input), name: withoutEnding(basename(input)) }];
+  if (resolve(input) === resolve(out))
+    throw new ArgumentError(
+      `${out}: results would lie among the pictures and be taken for some: choose another folder`,
+    );
+  const all = (await listPictures(input)).filter((path) => !isIn(path, out));
+  if (all.length === 0) throw new ArgumentError(`${input}: no pictures but those in ${out}`);
+  const paths = new Map(all.map((path) => [relative(input, path).split(sep).join("/"), path]));
+  const sources = [...paths.keys()].sort((a, b) => (a < b ? -1 : 1));
+  const names = namesOf(sources);
+  return sources.map((source, i) => ({ path: paths.get(source)!, source, name: names[i]! }));
+}
+
+export interface BatchOptions {
+  /** A picture, or a folder of them. */
+  readonly image: string;
+  /** Folder for the results. */
+  readonly out: string;
+  /** `I/N`: only this part of the job. */
+  readonly shard?: string | undefined;
+  /** Also makes again what is done already. */
+  readonly force: boolean;
+  /** What decides the results beside the picture, a hash of the model's weights included. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** What there is for each picture. */
+  readonly kinds: readonly string[];
+}
+
+export interface BatchResult {
+  readonly done: number;
+  /** Were done before. */
+  readonly kept: number;
+  /** Pictures that could not be used, by their names in the folder. */
+  readonly failed: readonly string[];
+}
+
+/** What a result says of itself: hash of the picture, and the settings. */
+async function stampOf(path: string, settings: BatchOptions["settings"]): Promise<string> {
+  const picture = await hashFile(path).catch((cause: NodeJS.ErrnoException) => {
+    throw new ArgumentError(`${path}: cannot be read (${cause.code})`, { cause });
+  });
+  return JSON.stringify({ picture, settings });
+}
+
+/** What is known of a result: nothing is there, it is damaged, somebody else's, of other settings, or as it should be. */
+async function stateOf(
+  path: string,
+  stamp: string,
+): Promise<"missing" | "damaged" | "foreign" | "other" | "done"> {
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (bytes === undefined) return "missing";
+  try {
+    await decodePicture(bytes, { colour: "as-is", name: path });
+    const texts = readPngText(bytes, path);
+    const found = texts.find(({ keyword }) => keyword === KEYWORD);
+    if (!found) return "foreign";
+    return found.text === stamp ? "done" : "other";
+  } catch (error) {
+    if (error instanceof FormatError) return "damaged";
+    throw error;
+  }
+}
+
+/** Whether all results of a picture are there. @throws ArgumentError when one would replace a picture of the user's */
+async function isDone(paths: readonly string[], stamp: string): Promise<boolean> {
+  const states = await Promise.all(paths.map((path) => stateOf(path, stamp)));
+  const foreign = states.indexOf("foreign");
+  if (foreign >= 0)
+    throw new ArgumentError(
+      `${paths[foreign]}: this picture is not a result of such a run; --force replaces it, another --out keeps it`,
+    );
+  return states.every((state) => state === "done");
+}
+
+/** An error that says something of one picture and not of the job. */
+const isOfPicture = (error: unknown): error is Error =>
+  error instanceof FormatError ||
+  error instanceof NonFiniteError ||
+  (error instanceof ArgumentError && error.cause instanceof Error && "code" in error.cause);
+
+/** Makes the results of one picture, and writes them. */
+async function* makeOne(
+  item: BatchItem,
+  paths: readonly string[],
+  stamp: string,
+  kinds: readonly string[],
+  work: Work,
+): AsyncGenerator<ActionEvent, void> {
+  const made = yield* work(item);
+  await mkdir(dirname(paths[0]!), { recursive: true });
+  for (const [i, kind] of kinds.entries()) {
+    const png = await encodePicture(made[kind]!);
+    await writeFileAtomic(paths[i]!, withPngText(png, [{ keyword: KEYWORD, text: stamp, utf8: true }]));
+  }
+}
+
+/** Results of a picture by kind. */
+export type Work = (item: BatchItem) => AsyncGenerator<ActionEvent, Readonly<Record<string, Picture>>>;
+
+/** Names the picture in a message that does not. */
+const naming = ({ source, path }: BatchItem, { message }: Error): string =>
+  message.includes(path) || message.includes(source) ? message : `${source}: ${message}`;
+
+/**
+ * Does the work for every picture whose results are not there. A picture that cannot be used is reported and passed
+ * over, unless it is the only one or none can be used.
+ *
+ * @throws AbortError when the signal fires; what is written stays, and the picture at hand is left out
+ */
+export async function* runBatch(
+  options: BatchOptions,
+  { signal }: ActionContext,
+  work: Work,
+): AsyncGenerator<ActionEvent, BatchResult> {
+  const { image, out, shard, force, settings, kinds } = options;
+  const all = await listBatch(image, out);
+  const items = shard === undefined ? all : partOf(all, shardOf(shard));
+  const isFolder = all[0]!.path !== image;
+  let [done, kept] = [0, 0];
+  let first: Error | undefined;
+  const failed: string[] = [];
+  for (const [i, item] of items.entries()) {
+    try {
+      if (signal?.aborted) throw new AbortError();
+      const paths = kinds.map((kind) => join(out, `${item.name}-${kind}.png`));
+      const stamp = await stampOf(item.path, settings);
+      if (!force && (await isDone(paths, stamp))) kept++;
+      else {
+        yield* makeOne(item, paths, stamp, kinds, work);
+        done++;
+      }
+    } catch (error) {
+      if (error instanceof AbortError)
+        throw new AbortError(`stopped: ${done + kept} of ${items.length} pictures are done`);
+      if (!isFolder || !isOfPicture(error)) throw error;
+      first ??= error;
+      failed.push(item.source);
+      yield { type: "warning", text: naming(item, error) };
+    }
+    yield { type: "progress", stage: "pictures", done: i + 1, total: items.length, note: item.source };
+  }
+  if (first && done + kept === 0) throw first;
+  return { done, kept, failed };
+}
+
+/** What came of a batch, in a sentence or three; `verb` such as "segmented". */
+export function batchSummary({ done, kept, failed }: BatchResult, verb: string): string {
+  const counted = (n: number): string => `${n} picture${n === 1 ? "" : "s"}`;
+  const shown = failed.slice(0, 20).join(", ") + (failed.length > 20 ? ", …" : "");
+  return [
+    `${counted(done)} ${verb}`,
+    ...(kept > 0 ? [`${counted(kept)} done before`] : []),
+    ...(failed.length > 0 ? [`${counted(failed.length)} could not be used: ${shown}`] : []),
+  ].join("; ");
+}
