@@ -11,7 +11,7 @@ import { Denoiser, type DenoisingBatch, denoisingLoss } from "./denoiser.ts";
 import { SIZE, shapes } from "./shapes.ts";
 
 /** Pictures per training step. */
-const BATCH = 64;
+const BATCH = 32;
 /** Shown in a row, and rows of new ones. */
 const [COLUMNS, ROWS] = [12, 3];
 /** Heun steps from noise. */
@@ -90,7 +90,7 @@ async function* tourTraining(
   const training = train({
     model: new Denoiser(createRng(seed)),
     loss: denoisingLoss,
-    optimizer: adamW({ learningRate: warmup(Math.min(50, steps), 3e-3), weightDecay: 0 }),
+    optimizer: adamW({ learningRate: warmup(Math.min(25, steps), 3e-3), weightDecay: 0 }),
     clipNorm: 1,
     ema: powerDecay(0.75, 1, 0.995),
     steps,

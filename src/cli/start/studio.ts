@@ -1,0 +1,55 @@
+/** The studio after the tour. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { DeviceError } from "../../errors.ts";
+import type { Studio, StudioOptions } from "../../studio/index.ts";
+
+/** From sources, the studio's page is built when it was not yet: seconds, but on a slow disk perhaps many. */
+const PATIENCE = 120_000;
+
+type Start = (options: StudioOptions) => Promise<Studio>;
+
+/** Starts it at its usual port, or at any that is free. */
+async function openStudio(start: Start): Promise<Studio> {
+  const data = "out/studio";
+  try {
+    return await start({ data });
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+    return start({ data, port: 0 });
+  }
+}
+
+/** The studio, or an error when it is not there in time. */
+export async function studioInTime(start: Start, milliseconds = PATIENCE): Promise<Studio> {
+  const waiting = new AbortController();
+  const late = sleep(milliseconds, undefined, { signal: waiting.signal }).then(() => {
+    throw new DeviceError(
+      `the studio's page was not built within ${milliseconds / 1000} s; npm run build makes it, npx tweedie studio serves it`,
+    );
+  });
+  late.catch(() => undefined); // when the studio was faster
+  try {
+    return await Promise.race([openStudio(start), late]);
+  } finally {
+    waiting.abort();
+  }
+}
+
+const stopped = (): Promise<void> =>
+  new Promise((done) => {
+    process.once("SIGINT", () => done());
+    process.once("SIGTERM", () => done());
+  });
+
+/** Serves the studio until Ctrl-C. */
+export async function serveStudio(say: (text: string) => void): Promise<void> {
+  say("\nOpening the studio; the first time its page is built.");
+  const { startStudio } = await import("../../studio/index.ts");
+  const studio = await studioInTime(startStudio);
+  for (const warning of studio.warnings) say(`warning: ${warning}`);
+  say(`The studio, for the same systems on your own files: ${studio.url}\nCtrl-C stops it.`);
+  await stopped();
+  say("\nstopping; what is running saves its state");
+  process.once("SIGINT", () => process.exit(130)); // once more: at once
+  await studio.close();
+}
