@@ -6,7 +6,7 @@ import manifest from "../../package.json" with { type: "json" };
 import { AbortError, NonFiniteError, TweedieError } from "../errors.ts";
 import { encodePicture } from "../io/index.ts";
 import { shippedRoot } from "../systems/shipped.ts";
-import type { System } from "../systems/system.ts";
+import type { Paper, System } from "../systems/system.ts";
 import type { Quality, Tour, TourEvent, TourFigure, TourResult } from "../systems/tour.ts";
 import { sheet } from "./sheet.ts";
 import { type SystemRow, type TourSummary, tourSummary } from "./summary.ts";
@@ -69,13 +69,20 @@ export interface TourOptions {
 
 const sentence = (text: string): string => `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 
+function originText({ authors, title, venue, year, arxiv }: Paper): string {
+  const number = arxiv && `arXiv ${arxiv}`;
+  const where =
+    venue === "arXiv" && number
+      ? `${number} (${year})`
+      : [`${venue} ${year}`, number].filter(Boolean).join(", ");
+  return `${authors}: ${title}. ${where}.`;
+}
+
 /** All systems that have a tour, and at the end a training from nothing of so many steps. */
 export function tourStops(systems: readonly System[], trainingSteps: number): Stop[] {
   const stops = systems.flatMap(({ name, title, about, paper, claim, tour }): Stop[] => {
     if (!tour) return [];
-    const { authors, venue, year, arxiv } = paper;
-    const origin = `${authors}: ${paper.title}. ${venue} ${year}${arxiv ? `, arXiv ${arxiv}` : ""}.`;
-    return [{ name, title, about: sentence(about), origin, claim, tour }];
+    return [{ name, title, about: sentence(about), origin: originText(paper), claim, tour }];
   });
   const training: Stop = {
     name: "training",

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DeviceError } from "../../errors.ts";
 import type { Studio, StudioOptions } from "../../studio/index.ts";
+import { stopOnSignals } from "../signals.ts";
 
 /** From sources, the studio's page is built when it was not yet: seconds, but on a slow disk perhaps many. */
 const PATIENCE = 120_000;
@@ -35,21 +36,19 @@ export async function studioInTime(start: Start, milliseconds = PATIENCE): Promi
   }
 }
 
-const stopped = (): Promise<void> =>
-  new Promise((done) => {
-    process.once("SIGINT", () => done());
-    process.once("SIGTERM", () => done());
-  });
-
 /** Serves the studio until Ctrl-C. */
 export async function serveStudio(say: (text: string) => void): Promise<void> {
   say("\nOpening the studio; the first time its page is built.");
   const { startStudio } = await import("../../studio/index.ts");
   const studio = await studioInTime(startStudio);
   for (const warning of studio.warnings) say(`warning: ${warning}`);
-  say(`The studio, for the same systems on your own files: ${studio.url}\nCtrl-C stops it.`);
-  await stopped();
-  say("\nstopping; what is running saves its state");
-  process.once("SIGINT", () => process.exit(130)); // once more: at once
+  say(
+    `The studio, for the same systems on your own files: ${studio.url}\nCtrl-C stops it; what is running saves its state.`,
+  );
+  const { signal, release } = stopOnSignals(() => undefined);
+  await new Promise((stopped) => {
+    signal.addEventListener("abort", stopped);
+  });
   await studio.close();
+  release();
 }
