@@ -169,8 +169,14 @@ describe("tweedie generate", () => {
 
   test("prints JSON, leaves settings out, and makes pictures of classes", async () => {
     const args = ["--model", "dit", "--class", "Golden Retriever", "--steps", "2", "--seed", "3"];
-    const [line] = await made(...args, "--json", "--no-metadata", "--out", "dog.png");
-    expect(JSON.parse(line!)).toEqual({ path: "dog.png", seed: "3", width: 64, height: 64 });
+    const lines = (await made(...args, "--json", "--no-metadata", "--out", "dog.png")).map((l) =>
+      JSON.parse(l),
+    );
+    expect(lines).toEqual([
+      { type: "progress", stage: "generate", done: 1, total: 2 },
+      { type: "progress", stage: "generate", done: 2, total: 2 },
+      { type: "picture", path: "dog.png", seed: "3", width: 64, height: 64 },
+    ]);
     expect(await readPngTextFile(path("dog.png"))).toEqual([]);
     const { code, error } = await run("--from", "dog.png");
     expect([code, error]).toEqual([2, "tweedie: --from dog.png: the picture carries no settings\n"]);
@@ -198,6 +204,33 @@ describe("tweedie generate", () => {
     expect([code, out]).toEqual([130, ""]);
     expect(error).toMatch(/stopping after this step.*\n[\s\S]*tweedie: stopped\n$/);
     expect(existsSync(path("stopped"))).toBe(false);
+  });
+
+  test("says how to make the others when it is stopped after some", async () => {
+    const child = start([
+      ...PROMPT.slice(0, 4),
+      "--steps",
+      "6",
+      "--seed",
+      "5",
+      "--count",
+      "40",
+      "--out",
+      "some",
+    ]);
+    const end = ended(child);
+    while (!existsSync(path("some/00001-6.png"))) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(child.exitCode).toBeNull();
+    }
+    child.kill("SIGINT");
+    const { code, error } = await end;
+    expect(code).toBe(130);
+    const [, written, again] = /stopped: (\d+) of 40 pictures are written.*\n {2}tweedie generate (.*)/.exec(
+      error,
+    )!;
+    expect(readdirSync(path("some"))).toHaveLength(Number(written));
+    expect(again).toContain(`--out some --seed ${5 + Number(written)} --count ${40 - Number(written)}`);
   });
 });
 

@@ -1,6 +1,7 @@
 /** `tweedie generate`: from options to files. */
 import { randomInt } from "node:crypto";
 import manifest from "../../../package.json" with { type: "json" };
+import { AbortError } from "../../errors.ts";
 import { encodePng, type PictureSize, toPixels, withPngText } from "../../io/index.ts";
 import {
   generatePictures,
@@ -9,13 +10,14 @@ import {
   planPictures,
 } from "../../pipelines/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
-import { formatSeconds, progressBar } from "../progress.ts";
 import { stopOnSignals } from "../signals.ts";
+import { shellLine } from "../terminal.ts";
 import { seedAfter } from "../values.ts";
 import { type PictureFiles, pictureFiles } from "./files.ts";
 import { hashModel, hashPath } from "./hashes.ts";
 import { loadInputs } from "./inputs.ts";
 import { checkFiles, type PictureRecord, readRecord, recordTexts } from "./record.ts";
+import { jsonReport, type Report, textReport } from "./report.ts";
 import {
   filesOf,
   type GenerateRequest,
@@ -97,7 +99,7 @@ async function keep(
   { image, seed, row, rows }: Extract<PictureEvent, { type: "picture" }>,
   common: CommonRecord | undefined,
   files: PictureFiles,
-  json: boolean,
+  report: Report,
 ): Promise<void> {
   const pixels = await encode(image);
   const options = { ...common?.options, seed: [String(seed)] };
@@ -105,46 +107,70 @@ async function keep(
     ? withPngText(pixels, recordTexts({ ...common, options, batch: { rows, row } }))
     : pixels;
   const path = await files.write(seed, png);
-  const [, , height, width] = image.shape;
-  console.log(
-    json ? JSON.stringify({ path, seed: String(seed), width, height, ...(common && { options }) }) : path,
-  );
+  const [, , height, width] = image.shape as [number, number, number, number];
+  report.picture(path, { seed: String(seed), width, height, ...(common && { options }) });
 }
 
-/** Makes the pictures of a job, with a progress bar. */
-async function run(job: Job, files: PictureFiles, signal: AbortSignal): Promise<void> {
+/** Makes the pictures of a job. Yields after each that is written. */
+async function* run(job: Job, files: PictureFiles, signal: AbortSignal): AsyncGenerator<void, void> {
   const { request, seeds, rows, only } = job;
   const { components, options } = await loadInputs(request, signal);
   const plan = planPictures(components, { ...options, seeds, batch: rows });
   const common = request.metadata ? await commonRecord(job, plan) : undefined;
-  if (request.seed === undefined) console.error(`seed ${seeds[0]}`);
+  const report = request.json ? jsonReport() : textReport(plan.totalSteps);
+  if (request.seed === undefined) report.seed(seeds[0]!);
   const { previewEvery } = request;
   const { width, height } = plan.settings;
-  const bar = progressBar("generate", plan.totalSteps);
-  const started = performance.now();
   let done = 0;
   try {
     for await (const event of generatePictures(plan, { signal, previewEvery })) {
-      if (event.type === "warning") console.error(`warning: ${event.message}`);
+      if (event.type === "warning") report.warning(event.message);
       else if (event.type === "step") {
-        const secondsEach = (performance.now() - started) / 1000 / ++done;
-        bar.update(done, `${formatSeconds(secondsEach * (plan.totalSteps - done))} left`);
+        report.progress(++done, plan.totalSteps);
         if (event.preview) await files.preview(await encode(event.preview, { width, height }));
-      } else if (only === undefined || event.index === only) await keep(event, common, files, request.json);
+      } else if (only === undefined || event.index === only) {
+        await keep(event, common, files, report);
+        yield;
+      }
     }
   } finally {
-    bar.finish();
+    report.finish();
   }
+}
+
+/** The command that makes the pictures which are not written yet. */
+function rest(given: OptionValues, seeds: readonly Seed[]): string {
+  const words = Object.entries(given).flatMap(([name, value]) => {
+    if (name === "seed" || name === "count") return [];
+    if (typeof value === "boolean") return [`--${value ? "" : "no-"}${name}`];
+    return value.flatMap((text) => [`--${name}`, text]);
+  });
+  return shellLine([
+    "tweedie",
+    "generate",
+    ...words,
+    "--seed",
+    String(seeds[0]),
+    "--count",
+    String(seeds.length),
+  ]);
 }
 
 /** Runs `tweedie generate` with the given arguments. */
 export async function generate(args: readonly string[]): Promise<void> {
   const job = await readJob(args);
   const { request, seeds, only } = job;
-  const files = pictureFiles(request.out, only === undefined ? seeds.length : 1);
+  const count = only === undefined ? seeds.length : 1;
+  const files = pictureFiles(request.out, count);
   const { signal, release } = stopOnSignals(files.tidy);
+  let written = 0;
   try {
-    await run(job, files, signal);
+    for await (const _ of run(job, files, signal)) written++;
+  } catch (error) {
+    if (!(error instanceof AbortError) || written === 0) throw error;
+    throw new AbortError(
+      `stopped: ${written} of ${count} pictures are written. For the others:\n  ${rest(readArguments(args), seeds.slice(written))}`,
+    );
   } finally {
     release();
     files.tidy();

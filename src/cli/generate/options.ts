@@ -230,5 +230,5 @@ export const GENERATE_OPTIONS = {
     group: OUTPUT,
     description: "leaves the settings out of the files",
   },
-  json: { type: "boolean", group: OUTPUT, description: "prints one line of JSON per picture" },
+  json: { type: "boolean", group: OUTPUT, description: "prints everything as lines of JSON" },
 } as const satisfies Options;

@@ -32,7 +32,8 @@ async function runAction(system: System, name: ActionName, args: readonly string
   } catch (error) {
     if (!(error instanceof AbortError) || !goesOn(name, action)) throw error;
     const again = shellLine(["tweedie", name, system.name, ...args]);
-    throw new AbortError(`${explain(error).message}. To go on, run the same again:\n  ${again}`);
+    const told = explain(error).message.replace(/; run again to resume$/, "");
+    throw new AbortError(`${told}. To go on, run the same again:\n  ${again}`);
   } finally {
     stop.release();
   }
