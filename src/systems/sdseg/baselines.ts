@@ -15,6 +15,7 @@ import {
 import { fillNormal, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
 import { randomCrop } from "./batches.ts";
 import type { Predict } from "./evaluate.ts";
+import { cropPlanes, padded } from "./pictures.ts";
 import { maskValues, type Sample, stack } from "./samples.ts";
 import { ALPHA_BARS, reverseProcess, TRAINED } from "./schedule.ts";
 import type { TrainSettings } from "./train.ts";
@@ -175,11 +176,22 @@ const imagesOf = (samples: readonly Sample[]): Tensor => {
   );
 };
 
-/** The plain U-Net as a segmenter of pictures whose sides are multiples of 8. */
-export function plainPredictor(network: PixelNetwork): { predict: Predict; close: () => Promise<void> } {
-  const run = jit((image: Tensor) => network.logits(image).sigmoid());
-  const predict: Predict = async (samples) =>
-    asPredictions((await (await run(imagesOf(samples))).data()) as Float32Array, samples[0]!.labels.length);
+/** Sides of pictures that a U-Net over pixels takes are multiples of this. */
+const PIXEL_STRIDE = 8;
+
+/** The plain U-Net as a segmenter; pictures are extended by reflection to sizes that it takes. */
+export function plainPredictor(
+  network: PixelNetwork,
+  settings: { readonly threads?: number } = {},
+): { predict: Predict; close: () => Promise<void> } {
+  const run = jit((image: Tensor) => network.logits(image).sigmoid(), settings);
+  const predict: Predict = async (samples) => {
+    const { width, height, labels } = samples[0]!;
+    const image = await padded(imagesOf(samples), PIXEL_STRIDE);
+    const [, , h, w] = image.shape as [number, number, number, number];
+    const maps = (await (await run(image)).data()) as Float32Array;
+    return asPredictions(cropPlanes(maps, [h, w], [height, width]), labels.length);
+  };
   return { predict, close: () => run.close() };
 }
 

@@ -15,6 +15,10 @@ export interface Origin {
   readonly date: string;
   /** Size of what the model sees over that of the data's files. */
   readonly scale: number;
+  /** The command that made it. */
+  readonly command?: string;
+  /** What was measured of it, on pictures that it was not trained on. */
+  readonly metrics?: Readonly<Record<string, number>>;
 }
 
 export interface Loaded {

@@ -1,16 +1,18 @@
 /** The models that the claim needs: each is trained once, goes on after an interruption, and is kept as a file. */
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { concatDatasets, type Dataset } from "../../data/index.ts";
+import { concatDatasets, type Dataset, fromArray, mapDataset, readAll } from "../../data/index.ts";
 import { type PixelKind, type PixelNetwork, trainPixelNetwork } from "./baselines.ts";
 import { loadSDSeg, type Origin, saveSDSeg } from "./checkpoint.ts";
 import { PRESETS, type SDSegConfig } from "./config.ts";
-import { createSDSeg, type SDSeg, withParts } from "./model.ts";
-import type { Sample } from "./samples.ts";
+import { createSDSeg, type SDSeg, withClasses, withParts } from "./model.ts";
+import { type Sample, samplesOf } from "./samples.ts";
 import type { Head } from "./schedule.ts";
 import { knownSet, openSplit } from "./sets.ts";
+import { SHAPE_CLASSES, shapes } from "./shapes.ts";
 import {
   TRAINING,
+  type TrainInputs,
   type TrainProgress,
   type TrainSettings,
   trainAutoencoder,
@@ -33,6 +35,9 @@ export const VARIANTS = [
   { name: "raw-head", head: "raw", lambda: 1 },
   { name: "frozen-vision", head: "vskip", lambda: 1, trainVision: false },
 ] as const satisfies readonly Variant[];
+
+/** Learning rate of the second part of the multi-class recipe over the first part's. */
+const CLASSES_RATE = 0.3;
 
 /** How the reproduction is run. */
 export interface ExperimentOptions {
@@ -209,4 +214,44 @@ export async function* trainedBaseline(
     if (done) return value;
     yield { run: name, phase: "denoiser", event: value };
   }
+}
+
+/** Three classes by the released recipe: foreground against the rest first, then with an embedding of each class. */
+export async function* trainedClasses(
+  base: SDSeg,
+  options: ExperimentOptions,
+): AsyncGenerator<ExperimentProgress, SDSeg> {
+  const path = modelPath(options.work, "shapes", "classes");
+  if (await exists(path)) return (await loadSDSeg(path)).model;
+  const { threads, signal, seed } = options;
+  const classes = SHAPE_CLASSES.length + 1;
+  const own = async (split: "train" | "val"): Promise<Dataset<Sample>> =>
+    fromArray(await readAll(samplesOf(shapes(split), { config: { ...base.config, classes } })));
+  const binary = (data: Dataset<Sample>): Dataset<Sample> =>
+    mapDataset(data, (sample) => ({ ...sample, labels: sample.labels.map((label) => (label > 0 ? 1 : 0)) }));
+  const [train, validation] = [await own("train"), await own("val")];
+  const { denoiser, ...others } = TRAINING.mini;
+  const steps = options.steps("shapes");
+  const settings = { ...others, seed, denoiser: { ...denoiser, steps } };
+  const training = (part: string, model: SDSeg, given: Partial<TrainInputs>) =>
+    labelled(
+      `shapes-${part}`,
+      trainDenoiser({
+        ...{ model, settings, data: train, validation, validateEvery: 500, saveEvery: 250, threads, signal },
+        ...given,
+        directory: join(options.work, `shapes-${part}-run`),
+      }),
+    );
+  const fresh = withParts(createSDSeg(base.config, seed), {
+    autoencoder: base.autoencoder,
+    scaleFactor: base.scaleFactor,
+  });
+  const first = yield* training("binary", fresh, { data: binary(train), validation: binary(validation) });
+  const learningRate = CLASSES_RATE * denoiser.learningRate;
+  const model = yield* training("classes", withClasses(first, classes, seed), {
+    settings: { ...settings, denoiser: { ...settings.denoiser, learningRate } },
+  });
+  const text = `procedural ${SHAPE_CLASSES.join(", ")}, twice ${steps} steps of ${denoiser.batch}`;
+  await saveSDSeg(path, model, originOf("shapes", text, options), "f32");
+  return model;
 }

@@ -5,7 +5,7 @@ import { mapTiles } from "../../networks/index.ts";
 import { fillNormal, fromHost, jit, type Seed, type Tensor, tensor } from "../../tensor/index.ts";
 import { totalStride } from "./config.ts";
 import type { SDSeg } from "./model.ts";
-import { checkPictures, cropPlanes, padded } from "./pictures.ts";
+import { checkPictures, cropPlanes, padded, sizeFor } from "./pictures.ts";
 import { type ReverseOptions, reverseProcess, SAMPLERS } from "./schedule.ts";
 
 export const MODES = ["direct", ...SAMPLERS] as const;
@@ -207,7 +207,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     if (!pad || checked.size === 0) return segmentChecked(checked, options);
     const [, , height, width] = checked.shape as [number, number, number, number];
     const result = await segmentChecked(await padded(checked, stride), options);
-    const [h, w] = [Math.ceil(height / stride) * stride, Math.ceil(width / stride) * stride];
+    const [h, w] = sizeFor([height, width], stride);
     return {
       ...result,
       mask: cropPlanes(result.mask, [h, w], [height, width]),

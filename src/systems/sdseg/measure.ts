@@ -6,9 +6,11 @@ import { AbortError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/index.ts";
 import { jit, type Tensor } from "../../tensor/index.ts";
 import { otsuPredictor } from "./baselines.ts";
+import { totalStride } from "./config.ts";
 import { evaluateOn, type Predict, type Prediction, predictWith, type Scores } from "./evaluate.ts";
 import { openSegmenter, type Segmenter, type SegmentOptions } from "./infer.ts";
 import type { SDSeg } from "./model.ts";
+import { cropPlanes, padded, sizeFor } from "./pictures.ts";
 import { maskValues, type Sample, stack } from "./samples.ts";
 import type { Spacing } from "./schedule.ts";
 import { runSeeds, type SeedRuns, type Stability, stabilityOf } from "./stability.ts";
@@ -81,7 +83,9 @@ async function ceilingOf(model: SDSeg, test: Dataset<Sample>, batch: number): Pr
   const predict: Predict = async (samples) => {
     const { width, height } = samples[0]!;
     const masks = samples.map((s) => maskValues(s.labels, maskChannels));
-    const out = (await (await run(stack(masks, [maskChannels, height, width]))).data()) as Float32Array;
+    const mask = await padded(stack(masks, [maskChannels, height, width]), totalStride(model.config));
+    const decoded = (await (await run(mask)).data()) as Float32Array;
+    const out = cropPlanes(decoded, [mask.shape[2]!, mask.shape[3]!], [height, width]);
     const size = width * height;
     return samples.map((_, i) => {
       const probability = out.slice(i * size, (i + 1) * size);
@@ -237,7 +241,8 @@ export async function measureTimes(model: SDSeg, sample: Sample, repeats = 7): P
   const { imageChannels, autoencoder } = model.config;
   const picture = stack([image], [imageChannels, height, width]);
   const segmenter = openSegmenter(model);
-  const [h, w] = model.latentSize(height, width);
+  const stride = totalStride(model.config);
+  const [h, w] = model.latentSize(...sizeFor([height, width], stride));
   const latent = stack(
     [new Float32Array(autoencoder.latentChannels * h * w)],
     [autoencoder.latentChannels, h, w],
@@ -246,14 +251,14 @@ export async function measureTimes(model: SDSeg, sample: Sample, repeats = 7): P
   const t = stack([Float32Array.of(999)], [1, 1, 1]).reshape([1]);
   const [time] = [await t.eval()];
   try {
-    const direct = await segmenter.segment(picture);
-    const ddim = await segmenter.segment(picture, { mode: "ddim", steps: 50 });
+    const direct = await segmenter.segment(picture, { pad: true });
+    const ddim = await segmenter.segment(picture, { pad: true, mode: "ddim", steps: 50 });
     const directDenoiser = await timed(3 * repeats, () => denoiser(latent, time));
     return {
       width,
       height,
-      directTotal: await timed(repeats, () => segmenter.segment(picture)),
-      ddim50Total: await timed(3, () => segmenter.segment(picture, { mode: "ddim", steps: 50 })),
+      directTotal: await timed(repeats, () => segmenter.segment(picture, { pad: true })),
+      ddim50Total: await timed(3, () => segmenter.segment(picture, { pad: true, mode: "ddim", steps: 50 })),
       directDenoiser,
       ddim50Denoiser: await timed(3, async () => {
         for (let i = 0; i < 50; i++) await denoiser(latent, time);

@@ -7,7 +7,15 @@ import {
   type GuidedDiffusionUNet,
   guidedDiffusionUNet,
 } from "../../networks/index.ts";
-import { Conv2d, createRng, Module, type Rng, withFields } from "../../nn/index.ts";
+import {
+  Conv2d,
+  createRng,
+  loadParameters,
+  Module,
+  parameters,
+  type Rng,
+  withFields,
+} from "../../nn/index.ts";
 import { fromHost, type Seed, type Tensor, zerosLike } from "../../tensor/index.ts";
 import { configSchema, latentFactor, type SDSegConfig } from "./config.ts";
 import { ALPHA_BARS, type Head, TRAINED } from "./schedule.ts";
@@ -163,6 +171,19 @@ export class SDSeg extends Module {
 
 /** A model with fresh weights. @throws ArgumentError for a seed or sizes that do not fit */
 export const createSDSeg = (config: SDSegConfig, seed: Seed): SDSeg => new SDSeg(config, createRng(seed));
+
+/**
+ * A model of several classes with the weights of a binary one and fresh embeddings of the classes: the recipe of the
+ * released code. @throws ArgumentError when it has classes already
+ */
+export function withClasses(model: SDSeg, classes: number, seed: Seed): SDSeg {
+  if (model.config.classes !== 2)
+    throw new ArgumentError(`SDSeg: the model has ${model.config.classes} classes already, not ${classes}`);
+  const fresh = createSDSeg({ ...model.config, classes }, seed);
+  const known = parameters(model);
+  const weights = new Map([...parameters(fresh)].map(([key, own]) => [key, known.get(key) ?? own] as const));
+  return withParts(loadParameters(fresh, weights), { scaleFactor: model.scaleFactor });
+}
 
 /** The model with another scale, or other networks. @throws ArgumentError for a scale that is no positive number */
 export function withParts(

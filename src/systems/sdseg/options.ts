@@ -106,8 +106,19 @@ export const evaluateOptions = z.object({
 });
 
 export const reproduceOptions = z.object({
-  data: dataFolder("folder that holds em-membrane/ and dsb2018-nuclei/; without it lesions alone"),
-  steps: how(z.int().min(1).default(1200), "denoiser steps on lesions; half as many on the others", "N"),
+  data: dataFolder("folder that holds em-membrane/, dsb2018-nuclei/ and others; without it lesions alone"),
+  sets: data(
+    z.string().default("lesions,em-membrane,dsb2018-nuclei"),
+    "what is trained and measured, with commas between; sets that are not in the folder are left out",
+    "NAMES",
+  ),
+  variants: how(
+    z.string().default("lambda-1,lambda-0,image-only,plain"),
+    "what is compared, with commas between; lambda-1 is always there",
+    "NAMES",
+  ),
+  steps: how(z.int().min(1).default(1200), "denoiser steps on lesions", "N"),
+  realSteps: how(z.int().min(1).default(3000), "denoiser steps on real sets", "N"),
   autoencoderSteps: how(z.int().min(1).default(800), "steps of the shared autoencoder", "N"),
   test: data(z.int().min(1).max(400).default(400), "lesions in the test split", "N"),
   window: data(
@@ -118,8 +129,9 @@ export const reproduceOptions = z.object({
   seeds: how(z.int().min(2).max(100).default(10), "seeds over which the spread is measured", "M"),
   extras: how(
     z.boolean().default(false),
-    "also the raw head, a frozen vision encoder, and diffusion in pixels",
+    "also the raw head, a frozen vision encoder, and diffusion in pixels, on lesions",
   ),
+  shapes: how(z.boolean().default(false), "also a model of three classes, on procedural shapes"),
   seed,
   threads,
   work: workFolder("out/sdseg/reproduce"),

@@ -55,10 +55,16 @@ function reflected(k: number, n: number): number {
   return at < n ? at : period - at;
 }
 
+/** Height and width rounded up to multiples of `stride`. */
+export const sizeFor = ([height, width]: readonly [number, number], stride: number): [number, number] => [
+  Math.ceil(height / stride) * stride,
+  Math.ceil(width / stride) * stride,
+];
+
 /** Pictures [N, C, H, W] extended at the right and below, by reflection, to multiples of `stride`. */
 export async function padded(image: Tensor, stride: number): Promise<Tensor> {
   const [n, c, height, width] = image.shape as [number, number, number, number];
-  const [h, w] = [height, width].map((size) => Math.ceil(size / stride) * stride) as [number, number];
+  const [h, w] = sizeFor([height, width], stride);
   if (h === height && w === width) return image;
   const values = (await image.data()) as Float32Array;
   const out = new Float32Array(n * c * h * w);

@@ -20,7 +20,7 @@ import {
   verdictTable,
 } from "./claims.ts";
 import { predictWith } from "./evaluate.ts";
-import { openSegmenter } from "./infer.ts";
+import { openSegmenter, type Segmenter } from "./infer.ts";
 import { CURVE_STEPS, type SetResults, type Times } from "./measure.ts";
 import type { SDSeg } from "./model.ts";
 import type { Sample } from "./samples.ts";
@@ -38,7 +38,8 @@ export function stepsChart(set: string, { scores }: SetResults): string {
       ],
     };
   };
-  const series = ["lambda-1", "lambda-0"].flatMap((v) => ["leading", "trailing"].map((s) => curve(v, s)));
+  const measured = ["lambda-1", "lambda-0"].filter((v) => scores[`${v} direct`]);
+  const series = measured.flatMap((v) => ["leading", "trailing"].map((s) => curve(v, s)));
   return lineChart(series, {
     title: set,
     xLabel: "steps (1: direct)",
@@ -48,6 +49,14 @@ export function stepsChart(set: string, { scores }: SetResults): string {
   });
 }
 
+/** The first channel of a sample as a gray picture. */
+const grayOf = ({ width, height, image }: Sample): Picture => ({
+  width,
+  height,
+  channels: 1,
+  data: Uint8Array.from(image.subarray(0, width * height), (v) => Math.round((v + 1) * 127.5)),
+});
+
 /** Picture, truth, one step, fifty steps: the first four of the test split that have foreground. */
 export async function examples(model: SDSeg, test: Dataset<Sample>): Promise<Picture> {
   const segmenter = openSegmenter(model);
@@ -56,11 +65,7 @@ export async function examples(model: SDSeg, test: Dataset<Sample>): Promise<Pic
     for (let i = 0; i < test.length && rows.length < 16; i++) {
       const sample = await test.get(i);
       if (!sample.labels.some((label) => label > 0)) continue;
-      const { width, height } = sample;
-      const gray = Uint8Array.from(sample.image.subarray(0, width * height), (v) =>
-        Math.round((v + 1) * 127.5),
-      );
-      const picture = { width, height, channels: 1, data: gray };
+      const picture = grayOf(sample);
       const [direct] = await predictWith(segmenter)([sample]);
       const [ddim] = await predictWith(segmenter, { mode: "ddim", steps: 50 })([sample]);
       rows.push(
@@ -74,11 +79,32 @@ export async function examples(model: SDSeg, test: Dataset<Sample>): Promise<Pic
   return grid(rows, { columns: 4, scale: rows[0]!.width < 128 ? 2 : 1 });
 }
 
+/** Shapes of several classes: picture, truth, what one step for each class finds. */
+export async function classExamples(segmenter: Segmenter, samples: readonly Sample[]): Promise<Picture> {
+  const rows: Picture[] = [];
+  for (const sample of samples) {
+    const [found] = await predictWith(segmenter)([sample]);
+    const picture = grayOf(sample);
+    rows.push(picture, overlay(picture, sample.labels), overlay(picture, Int32Array.from(found!.mask)));
+  }
+  return grid(rows, { columns: 3, scale: 2 });
+}
+
+/** A demonstration of several classes. */
+export interface ClassResults {
+  readonly pictures: number;
+  readonly names: readonly string[];
+  /** Dice of each class. */
+  readonly perClass: readonly number[];
+  readonly dice: number;
+}
+
 /** Everything that was found, by set. */
 export interface Findings {
   readonly results: ReadonlyMap<string, SetResults>;
   readonly times: ReadonlyMap<string, Times>;
   readonly found: ReadonlyMap<string, readonly Verdict[]>;
+  readonly classes?: ClassResults;
   /** Figures for the page. */
   readonly sections: readonly Section[];
   /** Seeds, steps, date, command: one or two sentences. */
@@ -86,16 +112,25 @@ export interface Findings {
 }
 
 /** The tables by title. */
-export const tablesOf = ({ results, times, found }: Findings): Readonly<Record<string, Table>> => ({
+export const tablesOf = ({ results, times, found, classes }: Findings): Readonly<Record<string, Table>> => ({
   "Pass rules": verdictTable(found),
   "Dice and IoU on the test splits": scoreTable(results),
   "Spread over seeds": stabilityTable(results),
   "Times of one picture": timeTable(times),
+  ...(classes && {
+    [`Three classes, one step each, on ${classes.pictures} pictures of shapes`]: {
+      columns: ["class", "Dice"],
+      rows: [...classes.names, "mean"].map((name, k) => [
+        name,
+        (classes.perClass[k] ?? classes.dice).toFixed(4),
+      ]),
+    },
+  }),
 });
 
 /** Writes `results.md`, `results.json` and `report.html`; returns their names. */
 export async function writeFindings(out: string, findings: Findings): Promise<readonly string[]> {
-  const { results, times, found, sections, how } = findings;
+  const { results, times, found, classes, sections, how } = findings;
   const tables = Object.entries(tablesOf(findings));
   const sentence = honestSentence(results);
   const write = (name: string, text: string): Promise<void> =>
@@ -107,6 +142,7 @@ export async function writeFindings(out: string, findings: Findings): Promise<re
     results: Object.fromEntries(results),
     times: Object.fromEntries(times),
     verdicts: Object.fromEntries(found),
+    ...(classes && { classes }),
   };
   await write("results.json", `${JSON.stringify(json, null, 1)}\n`);
   const page: Section[] = [

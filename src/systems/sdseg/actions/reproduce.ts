@@ -1,22 +1,27 @@
 /** `tweedie reproduce sdseg`: trains what the claim needs, measures it, writes tables and figures. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type Dataset, mapDataset, subset } from "../../../data/index.ts";
+import { type Dataset, fromArray, mapDataset, readAll, subset } from "../../../data/index.ts";
+import { ArgumentError } from "../../../errors.ts";
 import { encodePicture, writeFileAtomic } from "../../../io/index.ts";
 import type { Section } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { diffusionPredictor, plainPredictor } from "../baselines.ts";
 import { saveSDSeg } from "../checkpoint.ts";
 import { honestSentence, type Verdict, verdicts } from "../claims.ts";
+import { evaluateOn, predictWith } from "../evaluate.ts";
 import {
   dataOf,
   type ExperimentOptions,
   type ExperimentProgress,
   sharedAutoencoder,
   trainedBaseline,
+  trainedClasses,
   trainedVariant,
   VARIANTS,
+  type Variant,
 } from "../experiments.ts";
+import { openSegmenter } from "../infer.ts";
 import {
   type MeasureOptions,
   measureCeiling,
@@ -31,13 +36,19 @@ import {
 } from "../measure.ts";
 import type { SDSeg } from "../model.ts";
 import type { ReproduceActionOptions } from "../options.ts";
-import { examples, stepsChart, tablesOf, writeFindings } from "../results.ts";
-import { centreOf, type Sample } from "../samples.ts";
+import {
+  type ClassResults,
+  classExamples,
+  examples,
+  stepsChart,
+  tablesOf,
+  writeFindings,
+} from "../results.ts";
+import { centreOf, type Sample, samplesOf } from "../samples.ts";
 import { hasSet, KNOWN_SETS, knownSet } from "../sets.ts";
+import { SHAPE_CLASSES, shapes } from "../shapes.ts";
 import type { Stability } from "../stability.ts";
 
-/** The real sets of the claim. */
-const REAL_SETS = ["em-membrane", "dsb2018-nuclei"];
 /** Diffusion in pixels takes 250 calls for a picture. */
 const PIXEL_PICTURES = 40;
 /** Pictures with four times the pixels go through four at a time less. */
@@ -65,11 +76,52 @@ async function* shown<R>(
   }
 }
 
-async function setsOf({ data }: ReproduceActionOptions): Promise<string[]> {
-  const real: string[] = [];
-  for (const set of KNOWN_SETS)
-    if (data !== undefined && REAL_SETS.includes(set.name) && (await hasSet(data, set))) real.push(set.name);
-  return ["lesions", ...real];
+const listed = (text: string): string[] => [...new Set(text.split(",").map((name) => name.trim()))];
+
+/** The sets to work on. @throws ArgumentError for unknown names */
+async function setsOf({
+  data,
+  sets,
+}: ReproduceActionOptions): Promise<{ sets: string[]; missing: string[] }> {
+  const [found, missing]: [string[], string[]] = [[], []];
+  for (const name of listed(sets)) {
+    const set = knownSet(name);
+    if (name !== "lesions" && !set)
+      throw new ArgumentError(
+        `reproduce sdseg: unknown data set "${name}"; known are lesions, ${KNOWN_SETS.map((s) => s.name).join(", ")}`,
+      );
+    const there = !set || (data !== undefined && (await hasSet(data, set)));
+    (there ? found : missing).push(name);
+  }
+  if (found.length === 0)
+    throw new ArgumentError(
+      `reproduce sdseg: none of ${missing.join(", ")} is in ${data ?? "a folder (--data)"}`,
+    );
+  return { sets: found, missing };
+}
+
+/** The plain U-Net over pixels, among the variants. */
+const PLAIN = "plain";
+const EXTRAS = ["raw-head", "frozen-vision"];
+
+/** What is compared. @throws ArgumentError for unknown names */
+function variantsOf({ variants, extras }: ReproduceActionOptions): {
+  latent: Variant[];
+  plain: boolean;
+  extras: Variant[];
+} {
+  const names = listed(variants);
+  const known: readonly string[] = [...VARIANTS.map(({ name }) => name), PLAIN];
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new ArgumentError(`reproduce sdseg: unknown variant "${unknown}"; known are ${known.join(", ")}`);
+  const chosen = (wanted: readonly string[]): Variant[] =>
+    VARIANTS.filter(({ name }) => wanted.includes(name));
+  return {
+    latent: chosen(["lambda-1", ...names]),
+    plain: names.includes(PLAIN),
+    extras: extras ? chosen(EXTRAS.filter((name) => !names.includes(name))) : [],
+  };
 }
 
 /** What is measured on: the first lesions, the middles of real pictures when a window is asked for. */
@@ -89,22 +141,22 @@ async function testSplit(
 async function* measureSet(
   set: string,
   models: ReadonlyMap<string, SDSeg>,
-  given: { options: ReproduceActionOptions; experiment: ExperimentOptions; data: ReturnType<typeof dataOf> },
+  { options, experiment, data, test }: SetWork,
 ): AsyncGenerator<ActionEvent, { results: SetResults; times: Times }> {
-  const { options, experiment, data } = given;
-  const test = await testSplit(set, data, options);
+  const { threads } = options;
   const first = await test.get(0);
   const measured = `${set}-${test.length}x${first.width}x${first.height}`;
   const kept = await openKept(join(options.work, "measured", `${measured}.json`));
   const dark = knownSet(set)?.inverted ?? false;
+  const { signal } = experiment;
   const measure: MeasureOptions = {
     kept,
     test,
     seeds: options.seeds,
     dark,
     batch: batchFor(first),
-    signal: experiment.signal,
-    threads: options.threads,
+    signal,
+    threads,
   };
   const scores: Record<string, Score> = {};
   const stability: Record<string, Stability> = {};
@@ -122,50 +174,148 @@ async function* measureSet(
   }
   const method = models.get("lambda-1")!;
   Object.assign(scores, await otherSamplers("lambda-1", method, measure));
-  const plain = yield* shown(trainedBaseline(set, "plain", data, experiment), () => experiment.steps(set));
-  const predictor = plainPredictor(plain);
-  Object.assign(scores, await measureWays([{ name: "plain U-Net", predict: predictor.predict }], measure));
-  await predictor.close();
-  if (options.extras && set === "lesions") {
-    const pixels = yield* shown(trainedBaseline(set, "diffusion", data, experiment), () =>
-      experiment.steps(set),
-    );
-    const few = subset(
-      test,
-      Array.from({ length: Math.min(PIXEL_PICTURES, test.length) }, (_, i) => i),
-    );
-    const sampled = diffusionPredictor(pixels, { steps: 50, ensemble: 5, seed: 0 });
-    const name = `diffusion in pixels, mean of 5 of 50 steps, ${few.length} pictures`;
-    Object.assign(scores, await measureWays([{ name, predict: sampled.predict }], { ...measure, test: few }));
-    await sampled.close();
+  if (variantsOf(options).plain) {
+    const plain = yield* shown(trainedBaseline(set, "plain", data, experiment), () => experiment.steps(set));
+    const predictor = plainPredictor(plain, { threads });
+    Object.assign(scores, await measureWays([{ name: "plain U-Net", predict: predictor.predict }], measure));
+    await predictor.close();
   }
+  if (options.extras && set === "lesions")
+    Object.assign(scores, yield* measureInPixels(measure, data, experiment));
+  Object.assign(scores, await measureWays([], measure));
   const times = await kept.get("times", () => measureTimes(method, first));
   const ceiling = await measureCeiling(measure, method);
   return { results: { pictures: test.length, ceiling, scores, stability }, times };
+}
+
+/** Diffusion of the mask in pixels, on the first lesions. */
+async function* measureInPixels(
+  measure: MeasureOptions,
+  data: ReturnType<typeof dataOf>,
+  experiment: ExperimentOptions,
+): AsyncGenerator<ActionEvent, Record<string, Score>> {
+  const training = trainedBaseline("lesions", "diffusion", data, experiment);
+  const network = yield* shown(training, () => experiment.steps("lesions"));
+  const count = Math.min(PIXEL_PICTURES, measure.test.length);
+  const test = subset(
+    measure.test,
+    Array.from({ length: count }, (_, i) => i),
+  );
+  const sampled = diffusionPredictor(network, { steps: 50, ensemble: 5, seed: 0 });
+  const name = `diffusion in pixels, mean of 5 of 50 steps, ${count} pictures`;
+  const score = await measure.kept.get(name, async () => {
+    const { dice, iou } = await evaluateOn(sampled.predict, test, { batch: measure.batch });
+    return { dice, iou };
+  });
+  await sampled.close();
+  return { [name]: score };
 }
 
 const TITLES: Readonly<Record<string, string>> = {
   lesions: "lesions",
   "em-membrane": "membranes",
   "dsb2018-nuclei": "nuclei",
+  "cvc-clinicdb": "polyps",
+  "drive-retina": "vessels",
 };
 
-/** The method's model as it ships: in half precision. */
+/** The method's model as it ships: in half precision, with what was measured of it. */
 async function* ship(
   set: string,
   model: SDSeg,
-  { work, seed, steps }: ExperimentOptions,
+  { ceiling, scores }: SetResults,
+  { options, experiment }: SetWork,
 ): AsyncGenerator<ActionEvent> {
   const name = TITLES[set] ?? set;
-  const path = join(work, `sdseg-${name}.safetensors`);
+  const path = join(options.work, `sdseg-${name}.safetensors`);
+  const direct = scores["lambda-1 direct"]!;
   await saveSDSeg(path, model, {
     name,
-    training: `${knownSet(set)?.title ?? "procedural lesions"}, ${steps(set)} steps`,
-    seed: String(seed),
-    date: new Date().toISOString().slice(0, 10),
+    training: `${knownSet(set)?.title ?? "procedural lesions"}, ${experiment.steps(set)} steps`,
+    seed: String(options.seed),
+    date: today(),
     scale: knownSet(set)?.scale ?? 1,
+    command: commandOf(options),
+    metrics: { testDice: direct.dice, testIou: direct.iou, ceilingDice: ceiling.dice },
   });
   yield { type: "file", path, about: `the model for ${name} as it ships` };
+}
+
+const today = (): string => new Date().toISOString().slice(0, 10);
+
+/** The command that gives the same again. */
+function commandOf(options: ReproduceActionOptions): string {
+  const { sets, variants, steps, realSteps, test, window, shapes, extras, seed } = options;
+  const flags = [
+    ...(options.data === undefined ? [] : ["--data DIR"]),
+    `--sets ${sets}`,
+    `--variants ${variants}`,
+    `--steps ${steps}`,
+    `--real-steps ${realSteps}`,
+    `--test ${test}`,
+    ...(window === undefined ? [] : [`--window ${window}`]),
+    ...(shapes ? ["--shapes"] : []),
+    ...(extras ? ["--extras"] : []),
+    `--seed ${seed}`,
+  ];
+  return `tweedie reproduce sdseg ${flags.join(" ")}`;
+}
+
+/** Side of the pictures in the figure of examples. */
+const EXAMPLE_SIDE = 192;
+
+/** The figures of one set. */
+async function* figuresOf(
+  title: string,
+  model: SDSeg,
+  results: SetResults,
+  { options, test }: SetWork,
+): AsyncGenerator<ActionEvent, Section[]> {
+  const caption = `${title}: picture, truth, one step, fifty steps`;
+  const picture = await examples(
+    model,
+    mapDataset(test, (sample) => centreOf(sample, EXAMPLE_SIDE)),
+  );
+  const path = join(options.out, `examples-${title}.png`);
+  await writeFileAtomic(path, await encodePicture(picture));
+  yield { type: "file", path, about: caption };
+  const chart = stepsChart(title, results);
+  await writeFileAtomic(join(options.out, `steps-${title}.svg`), Buffer.from(chart));
+  return [{ chart }, { picture, caption }];
+}
+
+/** The model of three classes, and its Dice class by class. */
+async function* demonstrateClasses(
+  base: SDSeg,
+  options: ReproduceActionOptions,
+  experiment: ExperimentOptions,
+): AsyncGenerator<ActionEvent, ClassResults> {
+  const model = yield* shown(trainedClasses(base, experiment), () => experiment.steps("shapes"));
+  const test = await readAll(samplesOf(shapes("test"), { config: model.config }));
+  const kept = await openKept(join(options.work, "measured", `shapes-${test.length}.json`));
+  const segmenter = openSegmenter(model, { threads: options.threads });
+  try {
+    const { classes } = model.config;
+    const { perClass, dice } = await kept.get("direct", async () => {
+      const found = await evaluateOn(predictWith(segmenter), fromArray(test), { classes });
+      return { perClass: found.perClass, dice: found.dice };
+    });
+    const picture = await classExamples(segmenter, test.slice(0, 4));
+    const path = join(options.out, "examples-shapes.png");
+    await writeFileAtomic(path, await encodePicture(picture));
+    yield { type: "file", path, about: "shapes of three classes: picture, truth, one step for each class" };
+    return { pictures: test.length, names: SHAPE_CLASSES, perClass, dice };
+  } finally {
+    await segmenter.close();
+  }
+}
+
+/** What the work on one set needs. */
+interface SetWork {
+  readonly options: ReproduceActionOptions;
+  readonly experiment: ExperimentOptions;
+  readonly data: ReturnType<typeof dataOf>;
+  readonly test: Dataset<Sample>;
 }
 
 /** Trains, measures, writes. What is in the work folder already is not done again. */
@@ -173,17 +323,15 @@ export async function* reproduceAction(
   options: ReproduceActionOptions,
   { signal }: ActionContext,
 ): AsyncGenerator<ActionEvent, ActionResult> {
-  const sets = await setsOf(options);
-  if (sets.length === 1)
-    yield {
-      type: "warning",
-      text: "no real data: only the lesions are measured; --data names the folder of the sets",
-    };
+  const { sets, missing } = await setsOf(options);
+  const compared = variantsOf(options);
+  if (missing.length > 0)
+    yield { type: "warning", text: `not measured, because --data has no such folder: ${missing.join(", ")}` };
   const experiment: ExperimentOptions = {
     work: options.work,
     root: options.data,
     seed: options.seed,
-    steps: (set) => (set === "lesions" ? options.steps : Math.round(options.steps / 2)),
+    steps: (set) => (knownSet(set) ? options.realSteps : options.steps),
     autoencoderSteps: options.autoencoderSteps,
     threads: options.threads,
     signal,
@@ -192,41 +340,32 @@ export async function* reproduceAction(
   await mkdir(options.out, { recursive: true });
   const data = dataOf(experiment);
   const base = yield* shown(sharedAutoencoder(sets, data, experiment), () => options.autoencoderSteps);
-  const variants = VARIANTS.filter(
-    ({ name }) => options.extras || !["raw-head", "frozen-vision"].includes(name),
-  );
   const results = new Map<string, SetResults>();
   const times = new Map<string, Times>();
   const found = new Map<string, Verdict[]>();
   const sections: Section[] = [];
   for (const set of sets) {
+    const title = TITLES[set] ?? set;
+    const work: SetWork = { options, experiment, data, test: await testSplit(set, data, options) };
     const models = new Map<string, SDSeg>();
-    for (const variant of set === "lesions" ? variants : variants.slice(0, 3))
+    for (const variant of [...compared.latent, ...(set === "lesions" ? compared.extras : [])])
       models.set(
         variant.name,
         yield* shown(trainedVariant(set, variant, base, data, experiment), () => experiment.steps(set)),
       );
-    yield* ship(set, models.get("lambda-1")!, experiment);
-    const measured = yield* measureSet(set, models, { options, experiment, data });
-    const title = TITLES[set] ?? set;
+    const measured = yield* measureSet(set, models, work);
     results.set(title, measured.results);
     times.set(title, measured.times);
-    found.set(title, verdicts(measured.results, measured.times));
-    const chart = stepsChart(title, measured.results);
-    const picture = await examples(models.get("lambda-1")!, await testSplit(set, data, options));
-    await writeFileAtomic(join(options.out, `steps-${title}.svg`), Buffer.from(chart));
-    await writeFileAtomic(join(options.out, `examples-${title}.png`), await encodePicture(picture));
-    sections.push({ chart }, { picture, caption: `${title}: picture, truth, one step, fifty steps` });
-    yield {
-      type: "file",
-      path: join(options.out, `examples-${title}.png`),
-      about: `${title}: picture, truth, one step, fifty steps`,
-    };
+    if (models.has("lambda-0")) found.set(title, verdicts(measured.results, measured.times));
+    yield* ship(set, models.get("lambda-1")!, measured.results, work);
+    sections.push(...(yield* figuresOf(title, models.get("lambda-1")!, measured.results, work)));
   }
-  const date = new Date().toISOString().slice(0, 10);
+  const classes = options.shapes ? yield* demonstrateClasses(base, options, experiment) : undefined;
   const counts = [...results].map(([title, { pictures }]) => `${title} ${pictures}`).join(", ");
-  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on lesions and ${experiment.steps("")} on the others, ${date}. Test pictures: ${counts}. Command: tweedie reproduce sdseg --data DIR --steps ${options.steps} --test ${options.test}${options.window === undefined ? "" : ` --window ${options.window}`}.`;
-  const findings = { results, times, found, sections, how };
+  const middle =
+    options.window === undefined ? "" : `, of each the middle ${options.window}x${options.window}`;
+  const how = `Seed ${options.seed}, ${options.seeds} seeds for the spread, ${options.steps} denoiser steps on procedural sets and ${options.realSteps} on real ones, ${today()}. Test pictures: ${counts}${middle}. Command: ${commandOf(options)}.`;
+  const findings = { results, times, found, sections, how, ...(classes && { classes }) };
   for (const name of await writeFindings(options.out, findings))
     yield { type: "file", path: join(options.out, name), about: "what was measured" };
   yield { type: "table", title: "Pass rules", table: tablesOf(findings)["Pass rules"]! };

@@ -5,7 +5,7 @@ import { ArgumentError } from "../../../errors.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { loadSDSeg, saveSDSeg } from "../checkpoint.ts";
 import { PRESETS, type SDSegConfig } from "../config.ts";
-import { createSDSeg, type SDSeg } from "../model.ts";
+import { createSDSeg, type SDSeg, withClasses } from "../model.ts";
 import { withAutoencoderWeights, withDenoiserWeights } from "../official.ts";
 import type { TrainActionOptions } from "../options.ts";
 import type { Sample } from "../samples.ts";
@@ -55,7 +55,15 @@ function parted(all: Dataset<Sample>): { train: Dataset<Sample>; validation: Dat
 
 /** The model that training begins with. */
 async function startingModel(options: TrainActionOptions): Promise<{ model: SDSeg; trained: boolean }> {
-  if (options.from !== undefined) return { model: (await loadSDSeg(options.from)).model, trained: true };
+  if (options.from !== undefined) {
+    const { model } = await loadSDSeg(options.from);
+    const { classes, seed } = options;
+    // A binary model is where a multi-class one begins.
+    return {
+      model: classes > 2 && model.config.classes !== classes ? withClasses(model, classes, seed) : model,
+      trained: true,
+    };
+  }
   let model = createSDSeg(configOf(options), options.seed);
   if (options.initAutoencoder !== undefined)
     model = await withAutoencoderWeights(model, options.initAutoencoder);
