@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { writeFileAtomic } from "../../io/index.ts";
+import { EXIT } from "../errors.ts";
 import type { SuiteName } from "./options.ts";
 
 /** What a suite is asked for. */
@@ -31,6 +32,10 @@ async function main(root: string, request: CheckoutRequest): Promise<void> {
   const run: Suite = (await load(suite))[`${suite}Suite`];
   const python: string | undefined = peer ? await (await load("peer")).findTorch() : undefined;
   const { rows } = await run({ python, filter, seconds, rounds });
+  if (rows.length === 0) {
+    console.error(`tweedie: --filter ${filter}: no such case in ${suite}`);
+    process.exitCode = EXIT.badInput;
+  }
   if (json) await writeFileAtomic(json, Buffer.from(`${JSON.stringify(rows, null, 2)}\n`));
 }
 

@@ -46,7 +46,7 @@ async function benchCheckout(request: CheckoutRequest): Promise<void> {
   const [code, signal] = (await once(child, "close")) as [number | null, string | null];
   process.off("SIGINT", ignore);
   if (signal) throw new AbortError();
-  if (code !== 0) throw new Unsuccessful(EXIT.defect);
+  if (code !== 0) throw new Unsuccessful(code ?? EXIT.defect);
 }
 
 function suiteOf(args: readonly string[]): SuiteName {

@@ -97,8 +97,11 @@ export async function benchSystems(options: {
 }): Promise<BenchRow[]> {
   const main = fileURLToPath(new URL(`../main${/\.[jt]s$/.exec(import.meta.url)![0]}`, import.meta.url));
   const rows: BenchRow[] = [];
-  for (const { name } of systemCases()) {
-    if (options.filter && !name.includes(options.filter)) continue;
+  const names = systemCases().map(({ name }) => name);
+  const wanted = names.filter((name) => name.includes(options.filter ?? ""));
+  if (wanted.length === 0)
+    throw new UsageError(`--filter ${options.filter}: no such case; there are: ${names.join("; ")}`);
+  for (const name of wanted) {
     const args = ["bench", "systems", "--case", name, "--seconds", String(options.seconds)];
     const { stdout } = await promisify(execFile)(process.execPath, [...nodeFlags(main), main, ...args]);
     const row: BenchRow = JSON.parse(stdout.trim().split("\n").at(-1)!);

@@ -16,16 +16,10 @@ import { seedAfter } from "../values.ts";
 import { type PictureFiles, pictureFiles } from "./files.ts";
 import { hashModel, hashPath } from "./hashes.ts";
 import { loadInputs } from "./inputs.ts";
+import type { OptionValues } from "./options.ts";
 import { checkFiles, type PictureRecord, readRecord, recordTexts } from "./record.ts";
 import { jsonReport, type Report, textReport } from "./report.ts";
-import {
-  filesOf,
-  type GenerateRequest,
-  type OptionValues,
-  RECORDED_OPTIONS,
-  readArguments,
-  requestOf,
-} from "./request.ts";
+import { filesOf, type GenerateRequest, RECORDED_OPTIONS, readArguments, requestOf } from "./request.ts";
 
 /** New seeds are below this, so that people can type them. */
 const SEEDS = 2 ** 32;

@@ -1,8 +1,8 @@
 /** Everything that a request names, loaded: the model with its adapters, pictures at the size that is made. */
 import { stat } from "node:fs/promises";
 import { AbortError } from "../../errors.ts";
-import { openSafetensors, pictureSize, readMask, readPicture } from "../../io/index.ts";
-import { type ControlNetModel, fuseLoras, type LoraTargets, readLora } from "../../networks/index.ts";
+import { pictureSize, readMask, readPicture } from "../../io/index.ts";
+import type { ControlNetModel } from "../../networks/index.ts";
 import {
   type Control,
   type LoadedModel,
@@ -12,13 +12,13 @@ import {
   ownSize,
   type PictureOptions,
   type PipelineComponents,
+  withLoras,
 } from "../../pipelines/index.ts";
-import { fromHost, type Tensor } from "../../tensor/index.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "../nearest.ts";
 import { type ProgressBar, progressBar } from "../progress.ts";
 import type { Size } from "../values.ts";
-import type { GenerateRequest, LoraRequest } from "./request.ts";
+import type { GenerateRequest } from "./request.ts";
 
 /** What a request needs to become a plan. */
 export interface Inputs {
@@ -54,54 +54,6 @@ function labelOf(text: string, labels: ReadonlyMap<number, string> | undefined):
   if (found !== undefined) return found;
   const hint = names.size === 0 ? "; this model's classes have numbers only" : suggestion(text, names.keys());
   throw new UsageError(`--class does not know "${text}"${hint}`);
-}
-
-const targetsOf = ({ unet, transformer, textEncoders }: PipelineComponents): LoraTargets => ({
-  ...(unet && { unet: unet.model }),
-  ...(transformer && { transformer: transformer.model }),
-  ...(textEncoders[0] && { textEncoder: textEncoders[0].model }),
-  ...(textEncoders[1] && { textEncoder2: textEncoders[1].model }),
-});
-
-/** Tensors of a file by name, and what the file says of itself. */
-async function readTensors(path: string) {
-  const reader = await openSafetensors(path);
-  try {
-    const stored = await reader.readAll();
-    const tensors = new Map<string, Tensor>();
-    for (const [name, t] of stored) {
-      if ("bytes" in t)
-        throw new UsageError(`--lora ${path}: ${name} is of type ${t.dtype}, which adapters do not have`);
-      tensors.set(name, fromHost(t.dtype, t.shape, t.data));
-    }
-    return { tensors, metadata: reader.metadata };
-  } finally {
-    await reader.close();
-  }
-}
-
-/** The components with adapters folded into their weights. */
-async function withLoras(
-  components: PipelineComponents,
-  loras: readonly LoraRequest[],
-): Promise<PipelineComponents> {
-  if (loras.length === 0) return components;
-  const targets = targetsOf(components);
-  const weighted = [];
-  for (const { path, weight } of loras) {
-    const { tensors, metadata } = await readTensors(path);
-    const { adapters } = await readLora(tensors, targets, { metadata });
-    weighted.push({ adapters, weight });
-  }
-  const fused = await fuseLoras(targets, weighted);
-  const { unet, transformer, textEncoders } = components;
-  const encoders = [fused.textEncoder, fused.textEncoder2];
-  return {
-    ...components,
-    ...(unet && { unet: { ...unet, model: fused.unet! } }),
-    ...(transformer && { transformer: { ...transformer, model: fused.transformer! } }),
-    textEncoders: textEncoders.map((encoder, i) => ({ ...encoder, model: encoders[i]! })),
-  };
 }
 
 async function loadControls({ controls, hub }: GenerateRequest, size: Size): Promise<Control[]> {

@@ -232,3 +232,8 @@ export const GENERATE_OPTIONS = {
   },
   json: { type: "boolean", group: OUTPUT, description: "prints everything as lines of JSON" },
 } as const satisfies Options;
+
+export type OptionName = keyof typeof GENERATE_OPTIONS;
+
+/** Options by name, as texts: what a command line gives and what a picture carries. */
+export type OptionValues = Readonly<Partial<Record<OptionName, readonly string[] | boolean>>>;

@@ -3,8 +3,8 @@ import { FormatError } from "../../errors.ts";
 import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
 import { UsageError } from "../errors.ts";
 import { hashPath } from "./hashes.ts";
-import { GENERATE_OPTIONS } from "./options.ts";
-import { type NamedFiles, type OptionName, type OptionValues, RECORDED_OPTIONS } from "./request.ts";
+import { GENERATE_OPTIONS, type OptionName, type OptionValues } from "./options.ts";
+import { type NamedFiles, RECORDED_OPTIONS } from "./request.ts";
 import { fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
 
 /** Keyword of the settings as JSON; `parameters` is the one of AUTOMATIC1111's web UI. */

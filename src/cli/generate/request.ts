@@ -1,6 +1,6 @@
 /** What `tweedie generate` was asked for: options of the command line, and those that a picture carries. */
 
-import type { Family } from "../../pipelines/index.ts";
+import type { Family, LoraFile } from "../../pipelines/index.ts";
 import {
   PIPELINE_SAMPLERS,
   PIPELINE_SCHEDULES,
@@ -21,13 +21,8 @@ import {
   sizeValue,
   twoPathsAndNumber,
 } from "../values.ts";
-import { GENERATE_OPTIONS } from "./options.ts";
+import { GENERATE_OPTIONS, type OptionName, type OptionValues } from "./options.ts";
 import { ourSampler } from "./web-ui.ts";
-
-export type OptionName = keyof typeof GENERATE_OPTIONS;
-
-/** Options by name, as texts: what a command line gives and what a picture carries. */
-export type OptionValues = Readonly<Partial<Record<OptionName, readonly string[] | boolean>>>;
 
 /** Options that say what is done with a picture or with the machine, not what it shows: pictures do not carry them. */
 const NOT_RECORDED = new Set<OptionName>([
@@ -70,12 +65,6 @@ export function filesOf({ vae, initImage, mask, loras, controls }: GenerateReque
 /** Paths by the option that names them. */
 export type NamedFiles = Readonly<Partial<Record<OptionName, readonly string[]>>>;
 
-/** A low-rank adapter and how much it counts. */
-export interface LoraRequest {
-  readonly path: string;
-  readonly weight: number;
-}
-
 /** A ControlNet, its picture and its scale. */
 export interface ControlRequest {
   readonly path: string;
@@ -113,7 +102,7 @@ export interface GenerateRequest {
   readonly initImage?: string;
   readonly mask?: string;
   readonly strength?: number;
-  readonly loras: readonly LoraRequest[];
+  readonly loras: readonly LoraFile[];
   readonly controls: readonly ControlRequest[];
   readonly out: string;
   readonly previewEvery?: number;
@@ -188,7 +177,7 @@ export function requestOf(options: OptionValues): GenerateRequest {
   return request;
 }
 
-function loraOf(text: string): LoraRequest {
+function loraOf(text: string): LoraFile {
   const { path, number } = pathAndNumber(text);
   return { path, weight: number };
 }

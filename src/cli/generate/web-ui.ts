@@ -1,6 +1,6 @@
 /** Settings in the words of AUTOMATIC1111's web UI, and back. */
 import type { GenerationParameters } from "../../io/index.ts";
-import type { OptionValues } from "./request.ts";
+import type { OptionValues } from "./options.ts";
 
 /** Sampler and noise levels as the web UI calls them. */
 export interface WebUiSampling {
