@@ -1,5 +1,6 @@
 /** Pipelines: models from files, text to image and its relatives. */
 
+export { type LoraFile, withLoras } from "./adapters.ts";
 export { type CheckOptions, type CheckReport, checkModel, type Finding } from "./check-model.ts";
 export * from "./components.ts";
 export {

@@ -12,6 +12,6 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** @see Catalog */
 export const catalog: Catalog = async (settings) => {
   const systems = SYSTEMS.map((system) => systemTool(system, settings, { root: ROOT, exists: existsSync }));
-  const models = Object.keys(settings.models);
-  return [...systems, ...(models.length > 0 ? [generateTool(settings.models)] : [])];
+  const hasModels = Object.keys(settings.models).length > 0;
+  return [...systems, ...(hasModels ? [generateTool(settings)] : [])];
 };

@@ -1,27 +1,55 @@
 /** `tweedie generate` as a tool: pictures from a text, a class, another picture, or from nothing but noise. */
 import { randomInt } from "node:crypto";
 import { z } from "zod";
+import { ArgumentError } from "../errors.ts";
 import { type Picture, pictureSize, readMask, readPicture, toPixels } from "../io/index.ts";
+import type { ControlNetModel } from "../networks/index.ts";
 import {
+  type Control,
   generatePictures,
+  loadModel,
   loadPipelineComponents,
   ownSize,
   PIPELINE_SAMPLERS,
   PIPELINE_SCHEDULES,
   type PipelineComponents,
   planPictures,
+  withLoras,
 } from "../pipelines/index.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { worldSamples } from "./samples.ts";
-import type { TaskContext, TaskEvent, Tool } from "./tool.ts";
+import type { CatalogSettings, TaskContext, TaskEvent, Tool } from "./tool.ts";
 
 const SEEDS = 2 ** 32;
 
-const optionsOf = (models: readonly string[]) =>
+/** One of the names that the studio was started with. */
+const oneOf = (files: Readonly<Record<string, string>>) =>
+  z.enum(Object.keys(files) as [string, ...string[]]);
+const share = (about: string) => z.number().min(0).max(2).default(1).describe(about);
+
+/** Fields of what the studio was started with; without a LoRA or a ControlNet there is nothing to choose. */
+const adapterOptions = ({ loras, controls }: CatalogSettings) => ({
+  ...(Object.keys(loras).length > 0 && {
+    lora: oneOf(loras).optional().describe("low-rank adapter"),
+    loraWeight: share("how much the adapter counts"),
+  }),
+  ...(Object.keys(controls).length > 0 && {
+    control: oneOf(controls).optional().describe("ControlNet that follows the control picture"),
+    controlScale: share("how much the control picture counts"),
+  }),
+});
+
+interface AdapterOptions {
+  readonly lora?: string;
+  readonly loraWeight?: number;
+  readonly control?: string;
+  readonly controlScale?: number;
+}
+
+const optionsOf = (settings: CatalogSettings) =>
   z.object({
-    model: z
-      .enum(models as [string, ...string[]])
-      .default(models[0]!)
+    model: oneOf(settings.models)
+      .default(Object.keys(settings.models)[0]!)
       .describe("one of the models that the studio was started with"),
     prompt: z.string().max(4000).optional().describe("what the picture shows; (word:1.3) weighs a word"),
     negative: z.string().max(4000).optional().describe("what it should not show"),
@@ -42,7 +70,7 @@ const optionsOf = (models: readonly string[]) =>
     strength: z.number().min(0).max(1).optional().describe("how much of the given picture is replaced"),
   });
 
-type Options = z.output<ReturnType<typeof optionsOf>>;
+type Options = z.output<ReturnType<typeof optionsOf>> & AdapterOptions;
 
 async function pictureOf(image: Tensor): Promise<Picture> {
   const [, , height, width] = image.shape as [number, number, number, number];
@@ -59,14 +87,29 @@ async function sizeOf(options: Options, init: string | undefined, components: Pi
   return { width: cut(width), height: cut(height) };
 }
 
-async function* run(
-  models: Readonly<Record<string, string>>,
-  context: TaskContext,
-): AsyncGenerator<TaskEvent, void> {
+/** The ControlNet that was chosen, with its picture. */
+async function controlsOf(
+  { control, controlScale = 1 }: Options,
+  { controls }: CatalogSettings,
+  picture: string | undefined,
+  size: { readonly width: number; readonly height: number },
+): Promise<Control[]> {
+  if (control === undefined) return [];
+  if (picture === undefined) throw new ArgumentError("a ControlNet needs a control picture");
+  const { className, model } = await loadModel(controls[control]!);
+  if (className !== "ControlNetModel")
+    throw new ArgumentError(`${control}: expected a ControlNetModel, got a ${className}`);
+  const image = await (await readPicture(picture, { size })).add(1).div(2).eval();
+  return [{ model: model as ControlNetModel, image, scale: controlScale }];
+}
+
+async function* run(settings: CatalogSettings, context: TaskContext): AsyncGenerator<TaskEvent, void> {
   const { inputs, signal } = context;
-  const options = context.options as Options;
+  const options = context.options as unknown as Options;
   yield { type: "message", text: `Reading ${options.model}` };
-  const components = await loadPipelineComponents(models[options.model]!, { signal });
+  const loaded = await loadPipelineComponents(settings.models[options.model]!, { signal });
+  const { lora, loraWeight: weight = 1 } = options;
+  const components = await withLoras(loaded, lora ? [{ path: settings.loras[lora]!, weight }] : []);
   const size = await sizeOf(options, inputs.init, components);
   const seed = options.seed ?? randomInt(SEEDS);
   const { prompt, negative, label, steps, guidance, sampler, schedule, strength } = options;
@@ -83,6 +126,7 @@ async function* run(
     strength,
     init: inputs.init ? await readPicture(inputs.init, { size }) : undefined,
     mask: inputs.mask ? await readMask(inputs.mask, { size }) : undefined,
+    controls: await controlsOf(options, settings, inputs.control, size),
   });
   const previewEvery = Math.max(1, Math.ceil(plan.totalSteps / options.count / 20));
   let done = 0;
@@ -106,8 +150,8 @@ async function* run(
   }
 }
 
-/** The tool, for models by the names that the page shows. */
-export function generateTool(models: Readonly<Record<string, string>>): Tool {
+/** The tool, for models and adapters by the names that the page shows. */
+export function generateTool(settings: CatalogSettings): Tool {
   const picture = (label: string, help: string) =>
     ({ kind: "picture", label, help, required: false }) as const;
   return {
@@ -122,11 +166,14 @@ export function generateTool(models: Readonly<Record<string, string>>): Tool {
         inputs: {
           init: picture("Picture to start from", "It is noised and made anew."),
           mask: picture("Mask", "White is repainted, black is kept; needs a picture to start from."),
+          ...(Object.keys(settings.controls).length > 0 && {
+            control: picture("Control picture", "What the ControlNet follows, such as edges or depth."),
+          }),
         },
-        options: optionsOf(Object.keys(models)),
+        options: optionsOf(settings).extend(adapterOptions(settings)),
         resumable: false,
         checkpoint: "none",
-        run: (context) => run(models, context),
+        run: (context) => run(settings, context),
       },
     },
   };

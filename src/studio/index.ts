@@ -13,6 +13,7 @@ import { openBrowserModels } from "./server/browser-models.ts";
 import { type Broadcaster, openBroadcaster } from "./server/events.ts";
 import { HttpError } from "./server/http-error.ts";
 import { openQueue } from "./server/queue.ts";
+import type { Retention } from "./server/retention.ts";
 import { mount, openApi } from "./server/route.ts";
 import {
   type Access,
@@ -25,7 +26,7 @@ import {
 import { fileResponse, openSite, runtimeFile, type Site } from "./server/site.ts";
 import { openJobStore } from "./server/store.ts";
 import { checkpointFinder } from "./server/tool-info.ts";
-import { openUploads, UPLOAD_LIMITS, type UploadLimits } from "./server/uploads.ts";
+import { openUploads, UPLOAD_LIMITS, UPLOAD_RETENTION, type UploadLimits } from "./server/uploads.ts";
 import type { Catalog, CatalogSettings } from "./tool.ts";
 
 export type { Catalog, CatalogSettings, Task, TaskContext, TaskEvent, Tool } from "./tool.ts";
@@ -45,9 +46,14 @@ export interface StudioOptions {
   readonly jobs?: number;
   /** Models of `generate`, by the names that the page shows. */
   readonly models?: Readonly<Record<string, string>>;
+  /** Low-rank adapters and ControlNets of `generate`, likewise. */
+  readonly loras?: Readonly<Record<string, string>>;
+  readonly controls?: Readonly<Record<string, string>>;
   /** Folders with data, by the names that the page shows. */
   readonly folders?: Readonly<Record<string, string>>;
   readonly limits?: Partial<UploadLimits>;
+  /** How long uploads are kept that no job needs, and how many bytes of them. Default 24 hours, 1 GiB. */
+  readonly retention?: Partial<Retention>;
   /** Module that exports `catalog`; default: all systems. */
   readonly catalog?: URL;
 }
@@ -63,6 +69,10 @@ export interface Studio {
 }
 
 const MIN_TOKEN = 16;
+/** Milliseconds between two looks for uploads that nothing needs. */
+const SWEEP_EVERY = 5 * 60_000;
+/** Milliseconds after which a connection is closed on which nothing moves; making a model for the page takes two minutes. */
+const STALLED = 180_000;
 
 function tokenOf({ token, host = "127.0.0.1" }: StudioOptions): string | undefined {
   if (token === true) return randomBytes(18).toString("base64url");
@@ -120,18 +130,21 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   const { data, host = "127.0.0.1", port = 7860, names = [], jobs = 1 } = options;
   const token = tokenOf(options);
   const limits = { ...UPLOAD_LIMITS, ...options.limits };
-  const settings: CatalogSettings = { models: options.models ?? {}, folders: options.folders ?? {} };
+  const { models = {}, loras = {}, controls = {}, folders = {} } = options;
+  const settings: CatalogSettings = { models, loras, controls, folders };
   const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
   const catalog = (options.catalog ?? new URL(`./catalog.${extension}`, import.meta.url)).href;
   await mkdir(data, { recursive: true });
   const unlock = await lockDirectory(data);
   try {
     const tools = await ((await import(catalog)) as { catalog: Catalog }).catalog(settings);
-    const [site, store, uploads] = await Promise.all([
-      openSite(),
-      openJobStore(data),
-      openUploads(data, limits),
-    ]);
+    const [site, store] = await Promise.all([openSite(), openJobStore(data)]);
+    const needed = (): Set<string> => new Set(store.list().flatMap(({ inputs }) => Object.values(inputs)));
+    const uploads = await openUploads(data, limits, {
+      ...UPLOAD_RETENTION,
+      ...options.retention,
+      needed,
+    });
     let app: Hono | undefined;
     const server = createAdaptorServer({
       fetch: (request, env) => app!.fetch(request, env),
@@ -143,8 +156,10 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       },
     }) as Server;
     server.maxConnections = 1000;
+    server.timeout = STALLED;
     const bound = await listen(server, host, port);
     const events: Broadcaster = openBroadcaster((id) => store.get(id));
+    const tidying = setInterval(uploads.sweep, SWEEP_EVERY).unref();
     const findCheckpoint = checkpointFinder(tools, store);
     const queue = openQueue({
       store,
@@ -169,6 +184,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       warnings: store.damaged,
       async close() {
         const closed = new Promise((resolve) => server.close(resolve));
+        clearInterval(tidying);
         events.close();
         await queue.close();
         await store.flush();

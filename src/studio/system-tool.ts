@@ -2,7 +2,7 @@
  * A declared system as a tool. Options that are paths never come from the page: pictures are uploads, checkpoints are
  * chosen by name, folders are those that the studio was started with, and what is written goes into the job's folder.
  */
-import { join, relative, sep } from "node:path";
+import { extname, join, relative, sep } from "node:path";
 import { z } from "zod";
 import { ArgumentError } from "../errors.ts";
 import {
@@ -35,7 +35,9 @@ const RESUMABLE: ReadonlySet<ActionName> = new Set(["train", "reproduce"]);
 type Role = "field" | "picture" | "checkpoint" | "folder" | "output" | "hidden";
 
 /** Options for the machine or for folders of pictures, which the page does not send. */
-const NOT_IN_FORMS: ReadonlySet<string> = new Set(["threads", "shard", "force"]);
+const NOT_IN_FORMS: ReadonlySet<string> = new Set(["threads", "shard", "force", "maxPixels"]);
+/** Measures of work over a folder, which say nothing of one picture. */
+const OF_FOLDERS: ReadonlySet<string> = new Set(["pictures", "kept", "broken"]);
 
 function roleOf({ path, name, description, default: standard }: OptionSchema, system: System): Role {
   if (path === undefined) return NOT_IN_FORMS.has(name) ? "hidden" : "field";
@@ -85,8 +87,8 @@ function actionOptions(
 ): Record<string, unknown> {
   const { options, inputs, checkpoint, folder } = context;
   const given: Record<string, unknown> = { ...options };
-  for (const [name, { role }] of roles) {
-    if (role === "output") given[name] = join(folder, name);
+  for (const [name, { role, option }] of roles) {
+    if (role === "output") given[name] = join(folder, name + extname(String(option.default ?? "")));
     if (role === "picture" && inputs[name]) given[name] = inputs[name];
     if (role === "checkpoint" && checkpoint) given[name] = checkpoint;
     if (role === "folder" && options[name] !== undefined) given[name] = folders[options[name] as string];
@@ -109,11 +111,14 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
       return { type: "message", text: `Warning: ${event.text}` };
     case "picture":
       return { type: "picture", name: slug(event.name), label: event.name, picture: event.picture };
+    case "preview":
+      return { type: "preview", picture: event.picture };
     case "table":
       return { type: "table", name: slug(event.title), label: event.title, table: event.table };
     case "file": {
       const inside = relative(folder, event.path);
       if (inside.startsWith("..")) return { type: "message", text: `${event.about}: ${event.path}` };
+      if (/\.png$/i.test(inside)) return undefined; // pictures are results by themselves
       return { type: "file", name: slug(inside.split(sep).at(-1)!), label: event.about, path: event.path };
     }
   }
@@ -131,13 +136,16 @@ async function* runAction(
   const outputs = watchOutputs(folder);
   const { data, error } = action.options.safeParse(options);
   if (error) throw new ArgumentError(z.prettifyError(error));
-  const run = action.run(data, { signal });
+  const run = action.run(data, { signal, previews: true });
   try {
     for (;;) {
       const { done, value } = await run.next();
       yield* histories.rows();
       yield* outputs.pictures();
-      if (done) return yield* resultEvents(value, folder);
+      if (done) {
+        yield* outputs.pictures(true); // the pictures first, then what was measured
+        return yield* resultEvents(value, folder);
+      }
       const event = taskEvent(value, folder);
       if (event) yield event;
     }
@@ -150,7 +158,9 @@ async function* runAction(
 /** What an action has found, for people: its summary and its numbers. */
 function* resultEvents({ summary, metrics = {} }: ActionResult, folder: string): Generator<TaskEvent, void> {
   yield { type: "message", text: withoutPaths(summary, folder) };
-  const rows = Object.entries(metrics).map(([name, value]) => [name, rounded(value)] as const);
+  const rows = Object.entries(metrics)
+    .filter(([name]) => !OF_FOLDERS.has(name))
+    .map(([name, value]) => [name, rounded(value)] as const);
   if (rows.length > 0)
     yield {
       type: "table",

@@ -78,6 +78,9 @@ export interface Tool {
 export interface CatalogSettings {
   /** Models of `generate`, by the names that the page shows. */
   readonly models: Readonly<Record<string, string>>;
+  /** Low-rank adapters and ControlNets of `generate`, likewise. */
+  readonly loras: Readonly<Record<string, string>>;
+  readonly controls: Readonly<Record<string, string>>;
   /** Folders with data, by the names that the page shows. */
   readonly folders: Readonly<Record<string, string>>;
 }

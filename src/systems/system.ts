@@ -39,6 +39,8 @@ export type ActionEvent =
   /** Something is wrong with one input; the work goes on. */
   | { readonly type: "warning"; readonly text: string }
   | { readonly type: "picture"; readonly name: string; readonly picture: Picture }
+  /** The result in the making. */
+  | { readonly type: "preview"; readonly picture: Picture }
   | { readonly type: "table"; readonly title: string; readonly table: Table }
   | { readonly type: "file"; readonly path: string; readonly about: string };
 
@@ -54,6 +56,8 @@ export interface ActionResult {
 
 export interface ActionContext {
   readonly signal?: AbortSignal;
+  /** Somebody watches: previews while sampling and samples of a training are worth their time. */
+  readonly previews?: boolean;
 }
 
 /** Something that can be done with a system. */

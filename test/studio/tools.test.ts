@@ -11,7 +11,7 @@ import { SYSTEMS } from "../../src/systems/index.ts";
 import { saveSDSeg } from "../../src/systems/sdseg/checkpoint.ts";
 import { PRESETS } from "../../src/systems/sdseg/config.ts";
 import { createSDSeg } from "../../src/systems/sdseg/model.ts";
-import { writeTinyStableDiffusion } from "../pipelines/tiny-pipelines.ts";
+import { writeTinyControlNet, writeTinyLora, writeTinyStableDiffusion } from "../pipelines/tiny-pipelines.ts";
 import { closeStudio, type Opened, openStudio } from "./server.ts";
 
 let folder: string;
@@ -23,7 +23,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const CATALOG = new URL("../../src/studio/catalog.ts", import.meta.url);
 
 describe("every declared system", () => {
-  const settings = { models: {}, folders: { cells: "/data/cells" } };
+  const settings = { models: {}, loras: {}, controls: {}, folders: { cells: "/data/cells" } };
   test.each(SYSTEMS.map((system) => [system.name, system] as const))(
     "%s becomes a tool without free paths",
     (_, system) => {
@@ -43,7 +43,7 @@ describe("every declared system", () => {
 
 test("SDSeg's form asks for a picture and a checkpoint; folders are those that were named at the start", () => {
   const sdseg = SYSTEMS.find((s) => s.name === "sdseg")!;
-  const settings = { models: {}, folders: { cells: "/data/cells" } };
+  const settings = { models: {}, loras: {}, controls: {}, folders: { cells: "/data/cells" } };
   const { run, train } = systemTool(sdseg, settings, { root: "/root", exists: () => false }).tasks;
   expect(Object.keys(run!.inputs)).toEqual(["image"]);
   expect([run!.checkpoint, train!.checkpoint]).toEqual(["needed", "optional"]);
@@ -55,8 +55,11 @@ test("SDSeg's form asks for a picture and a checkpoint; folders are those that w
 test("a task whose data were not named at the start says what is missing", () => {
   const system = SYSTEMS.find((candidate) => candidate.name === "q-dit")!;
   const unavailable = (folders: Record<string, string>) =>
-    systemTool(system, { models: {}, folders }, { root: "/root", exists: () => true }).tasks.train!
-      .unavailable;
+    systemTool(
+      system,
+      { models: {}, loras: {}, controls: {}, folders },
+      { root: "/root", exists: () => true },
+    ).tasks.train!.unavailable;
   expect(unavailable({})).toContain("--folder NAME=DIR");
   expect(unavailable({ fashion: "/data/fashion-mnist" })).toBeUndefined();
 });
@@ -109,7 +112,14 @@ describe("with the real catalog", () => {
   let s: Opened;
   beforeAll(async () => {
     await writeTinyStableDiffusion(join(folder, "sd"));
-    s = await openStudio({ catalog: CATALOG, models: { tiny: join(folder, "sd") } });
+    await writeTinyLora(join(folder, "lora.safetensors"));
+    await writeTinyControlNet(join(folder, "control"));
+    s = await openStudio({
+      catalog: CATALOG,
+      models: { tiny: join(folder, "sd") },
+      loras: { brush: join(folder, "lora.safetensors") },
+      controls: { edges: join(folder, "control") },
+    });
   }, 120_000);
   afterAll(() => closeStudio(s));
 
@@ -127,6 +137,24 @@ describe("with the real catalog", () => {
     expect((await decodePicture(a)).data).toEqual((await decodePicture(b)).data);
     const text = readPngText(a).find((t) => t.keyword === "tweedie-studio")!.text;
     expect(JSON.parse(text).options).toMatchObject({ prompt: "a red cat", seed: 7, model: "tiny" });
+
+    const pixels = async (more: object, inputs = {}): Promise<Uint8Array> => {
+      const wanted = { ...options, count: 1, ...more };
+      const job = await s.settled(
+        (await s.add({ tool: "generate", task: "run", inputs, options: wanted })).id,
+      );
+      expect(job.error).toBeUndefined();
+      return Uint8Array.from((await decodePicture(await png(job.id))).data);
+    };
+    const plain = Uint8Array.from((await decodePicture(a)).data);
+    expect(await pixels({ lora: "brush", loraWeight: 0 })).toEqual(plain);
+    expect(await pixels({ lora: "brush", loraWeight: 2 })).not.toEqual(plain);
+    const { hash } = await s.json<{ hash: string }>(s.post("/api/tools/generate/samples/shapes"));
+    expect(await pixels({ control: "edges", controlScale: 2 }, { control: hash })).not.toEqual(plain);
+    const alone = await s.add({ tool: "generate", task: "run", options: { ...options, control: "edges" } });
+    expect((await s.settled(alone.id)).error).toContain("needs a control picture");
+    const path = { ...options, lora: "/etc/passwd" };
+    expect((await s.post("/api/jobs", { tool: "generate", task: "run", options: path })).status).toBe(422);
   }, 120_000);
 });
 

@@ -22,10 +22,13 @@ function namedPaths(option: string, texts: readonly string[]): Record<string, st
   return Object.fromEntries(entries);
 }
 
-async function mustExist(option: string, paths: Readonly<Record<string, string>>): Promise<void> {
+/** The same, of files and folders that are there. */
+async function existing(option: string, texts: readonly string[]): Promise<Record<string, string>> {
+  const paths = namedPaths(option, texts);
   for (const path of Object.values(paths))
     if (!(await stat(path).catch(() => undefined)))
       throw new UsageError(`--${option} ${path}: there is no such file or folder`);
+  return paths;
 }
 
 const stopped = (): Promise<void> =>
@@ -40,9 +43,7 @@ export async function studio(args: readonly string[]): Promise<void> {
   const list = (name: string): readonly string[] => (values.get(name) as readonly string[] | undefined) ?? [];
   const text = (name: string): string | undefined => list(name).at(-1);
   const host = text("host") ?? "127.0.0.1";
-  const [models, folders] = [namedPaths("model", list("model")), namedPaths("folder", list("folder"))];
-  await mustExist("model", models);
-  await mustExist("folder", folders);
+  const paths = (option: "model" | "lora" | "control" | "folder") => existing(option, list(option));
   const server = await startStudio({
     data: text("data") ?? "out/studio",
     host,
@@ -50,8 +51,10 @@ export async function studio(args: readonly string[]): Promise<void> {
     jobs: integerValue("jobs", text("jobs") ?? "1", { min: 1, max: 64 }),
     token: text("token") ?? (isLoopback(host) ? undefined : true),
     names: list("name"),
-    models,
-    folders,
+    models: await paths("model"),
+    loras: await paths("lora"),
+    controls: await paths("control"),
+    folders: await paths("folder"),
   });
   for (const warning of server.warnings) console.error(`warning: ${warning}`);
   console.log(

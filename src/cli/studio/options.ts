@@ -56,6 +56,22 @@ export const STUDIO_OPTIONS = {
     valueHint: "[NAME=]PATH",
     description: "model for making pictures from text; may come several times",
   },
+  lora: {
+    type: "string",
+    path: "file",
+    multiple: true,
+    group: WHAT,
+    valueHint: "[NAME=]FILE",
+    description: "low-rank adapter for these models; may come several times",
+  },
+  control: {
+    type: "string",
+    path: "file-or-folder",
+    multiple: true,
+    group: WHAT,
+    valueHint: "[NAME=]PATH",
+    description: "ControlNet for these models; may come several times",
+  },
   folder: {
     type: "string",
     path: "folder",

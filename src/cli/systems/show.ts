@@ -59,6 +59,7 @@ export async function show(
         output.out(output.json ? JSON.stringify({ type: "result", ...value }) : value.summary);
         return value;
       }
+      if (value.type === "preview") continue; // for those who look at pictures
       if (output.json) {
         output.out(eventLine(value));
         if (value.type !== "picture") continue;

@@ -1,19 +1,20 @@
 /** The HTTP API: what it answers, and how each part of it is described. */
-import { readFile } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import manifest from "../../../package.json" with { type: "json" };
 import type { StatusInfo } from "../api-types.ts";
 import type { Tool } from "../tool.ts";
+import { readBody } from "./body.ts";
 import type { BrowserModels } from "./browser-models.ts";
 import type { Broadcaster } from "./events.ts";
 import { HttpError } from "./http-error.ts";
 import type { Queue } from "./queue.ts";
+import { archiveResponse, fileStream, KINDS } from "./results.ts";
 import { type Route, route } from "./route.ts";
 import { artifactFile, type JobStore } from "./store.ts";
 import { type FindCheckpoint, jobRequestSchema, newJobOf, toolInfo } from "./tool-info.ts";
-import { readBody, type UploadLimits, type Uploads } from "./uploads.ts";
+import type { UploadLimits, Uploads } from "./uploads.ts";
 
 export interface ApiParts {
   readonly tools: readonly Tool[];
@@ -34,22 +35,11 @@ const number = z
   .transform(Number);
 const notFound = { 404: "There is no such job" };
 
-const bytes = (
-  data: Uint8Array,
-  type: string,
-  caching: string,
-  extra: Record<string, string> = {},
-): Response =>
-  new Response(new Uint8Array(data), {
-    headers: { "content-type": type, "cache-control": caching, ...extra },
-  });
+const bytes = (data: Uint8Array, type: string, caching: string): Response =>
+  new Response(new Uint8Array(data), { headers: { "content-type": type, "cache-control": caching } });
 
-/** Media type of a result and the ending of its name; a file's name ends with its own already. */
-const KINDS = {
-  picture: ["image/png", ".png"],
-  table: ["application/json", ".json"],
-  file: ["application/octet-stream", ""],
-} as const;
+/** Rows of curves in one answer. */
+const MOST_ROWS = 5000;
 
 const FOREVER = "private, max-age=31536000, immutable";
 
@@ -124,13 +114,13 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
     route({
       method: "get",
       path: "/api/jobs/{id}/metrics",
-      summary: "Rows of a training's curves",
+      summary: `Rows of a training's curves, at most ${MOST_ROWS} at a time`,
       params: jobId,
       query: z.object({ from: number.optional().describe("index of the first row") }),
       problems: notFound,
       handle: async ({ params, query: { from = 0 } }) => {
         need(params.id);
-        return { from, rows: (await store.metrics(params.id)).slice(from) };
+        return { from, rows: (await store.metrics(params.id)).slice(from, from + MOST_ROWS) };
       },
     }),
     route({
@@ -142,8 +132,10 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
       problems: notFound,
       handle: async ({ params }) => {
         if (need(params.id).preview === 0) throw new HttpError(404, "there is no preview yet");
-        const png = await readFile(join(store.folder(params.id), "preview.png"));
-        return bytes(png, "image/png", "no-store");
+        return fileStream(join(store.folder(params.id), "preview.png"), {
+          "content-type": "image/png",
+          "cache-control": "no-store",
+        });
       },
     }),
     route({
@@ -160,16 +152,23 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
         const artifact = need(params.id).artifacts[params.index];
         if (!artifact) throw new HttpError(404, `the job has no result ${params.index}`);
         const { kind, name } = artifact;
-        const data = await readFile(join(store.folder(params.id), artifactFile(params.index, kind)));
         const [type, ending] = KINDS[kind];
         const file = `${need(params.id).tool}-${params.id}-${name}${ending}`;
-        return bytes(
-          data,
-          type,
-          FOREVER,
-          query.download ? { "content-disposition": `attachment; filename="${file}"` } : {},
-        );
+        return fileStream(join(store.folder(params.id), artifactFile(params.index, kind)), {
+          "content-type": type,
+          "cache-control": FOREVER,
+          ...(query.download && { "content-disposition": `attachment; filename="${file}"` }),
+        });
       },
+    }),
+    route({
+      method: "get",
+      path: "/api/jobs/{id}/archive",
+      summary: "All results of a job, what it was given and its settings, in a ZIP",
+      params: jobId,
+      produces: "application/zip",
+      problems: notFound,
+      handle: ({ params }) => archiveResponse(need(params.id), store, uploads),
     }),
   ];
 }

@@ -3,9 +3,11 @@ import { mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
 import type { CatalogSettings, Tool } from "../tool.ts";
+import { openGate } from "./gate.ts";
 import { HttpError } from "./http-error.ts";
 import type { BuildOrder } from "./messages.ts";
 import { startWorker } from "./process.ts";
+import { sweep } from "./retention.ts";
 import type { FindCheckpoint } from "./tool-info.ts";
 
 export interface BrowserModelRequest {
@@ -18,6 +20,8 @@ export type BrowserModels = (request: BrowserModelRequest) => Promise<Uint8Array
 
 /** Longest time that making a model may take, in milliseconds. */
 const TIME_LIMIT = 120_000;
+/** They can be made again at any time. */
+const RETENTION = { hours: 24 * 30, bytes: 512 * 2 ** 20 };
 
 export function openBrowserModels(
   root: string,
@@ -26,8 +30,9 @@ export function openBrowserModels(
   settings: CatalogSettings,
   find: FindCheckpoint,
 ): BrowserModels {
-  const folder = join(root, "browser-models", manifest.version);
+  const folder = join(root, "browser-models");
   const building = new Map<string, Promise<void>>();
+  const inTurn = openGate(1); // a process each: a crowd of sizes must not become a crowd of processes
 
   async function build(order: BuildOrder): Promise<void> {
     await mkdir(folder, { recursive: true });
@@ -35,6 +40,7 @@ export function openBrowserModels(
     const timer = setTimeout(() => worker.abort(0), TIME_LIMIT);
     const end = await worker.ended;
     clearTimeout(timer);
+    sweep(folder, (file) => join(folder, file) === order.path, RETENTION);
     if (end.how !== "done")
       throw new HttpError(500, `making the model: ${end.how === "failed" ? end.error : "stopped"}`);
   }
@@ -54,9 +60,9 @@ export function openBrowserModels(
       );
     // All parts come from the server's own lists; a checkpoint that was made anew gives another name.
     const { mtimeMs } = await stat(checkpoint);
-    const path = join(folder, `${name}.${chosen}.${size}.${Math.round(mtimeMs)}.onnx`);
+    const path = join(folder, `${manifest.version}.${name}.${chosen}.${size}.${Math.round(mtimeMs)}.onnx`);
     if (!(await stat(path).catch(() => undefined))) {
-      const job = building.get(path) ?? build({ tool: name, checkpoint, size, path });
+      const job = building.get(path) ?? inTurn(() => build({ tool: name, checkpoint, size, path }));
       building.set(path, job);
       await job.finally(() => building.delete(path));
     }

@@ -1,6 +1,7 @@
 /** Routes that are declared once: what answers a request, and what the OpenAPI document says of it. */
 import type { Context, Hono } from "hono";
 import { z } from "zod";
+import { readBody } from "./body.ts";
 import { HttpError } from "./http-error.ts";
 
 type Schema = z.ZodType;
@@ -35,17 +36,13 @@ export interface Route<
 export const route = <P extends Schema, Q extends Schema, B extends Schema>(r: Route<P, Q, B>): Route =>
   r as unknown as Route;
 
-/** Largest JSON body. */
-const MAX_JSON = 256 * 1024;
+const JSON_LIMITS = { bytes: 256 * 1024, seconds: 30 };
 
 async function readJson(context: Context): Promise<unknown> {
   const type = context.req.header("content-type") ?? "";
   if (!/^application\/json\b/i.test(type))
     throw new HttpError(415, `expected application/json, got "${type}"`);
-  if (Number(context.req.header("content-length") ?? 0) > MAX_JSON)
-    throw new HttpError(413, `expected at most ${MAX_JSON} bytes`);
-  const text = await context.req.text();
-  if (text.length > MAX_JSON) throw new HttpError(413, `expected at most ${MAX_JSON} bytes`);
+  const text = new TextDecoder().decode(await readBody(context.req.raw, JSON_LIMITS));
   try {
     return JSON.parse(text);
   } catch (error) {

@@ -58,7 +58,8 @@ const ENDINGS = { picture: "png", table: "json", file: "bin" } as const;
 export const artifactFile = (index: number, kind: keyof typeof ENDINGS): string =>
   `result-${String(index).padStart(3, "0")}.${ENDINGS[kind]}`;
 
-const METRICS = "metrics.jsonl";
+/** File of the curves in a job's folder. */
+export const METRICS = "metrics.jsonl";
 const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value)}\n`);
 
 /** Whether nothing will happen to a job unless somebody asks. */

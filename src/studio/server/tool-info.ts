@@ -98,13 +98,17 @@ async function checkedCheckpoint(
 /** File of a checkpoint of a tool. */
 export type FindCheckpoint = (tool: string, checkpoint: string) => Promise<string | undefined>;
 
+/** The whole name is checked: it becomes part of the name of a file. */
+const TRAINED_HERE = /^([0-9a-z]{9}-[0-9a-f]{8})\.(\d{1,3})$/;
+
 /** Finds the checkpoints that ship by their names, and those that a training has left by `job.result`. */
 export const checkpointFinder =
   (tools: readonly Tool[], store: JobStore): FindCheckpoint =>
   async (name, checkpoint) => {
     const shipped = tools.find((t) => t.name === name)?.checkpoints.find((c) => c.name === checkpoint);
     if (shipped) return shipped.file;
-    const [id = "", index = ""] = checkpoint.split(".");
+    const [, id, index] = TRAINED_HERE.exec(checkpoint) ?? [];
+    if (id === undefined) return undefined;
     const job = store.get(id);
     const artifact = job?.artifacts[Number(index)];
     if (job?.tool !== name || artifact?.kind !== "file") return undefined;
@@ -126,7 +130,7 @@ export async function newJobOf(
   const inputs: Record<string, string> = {};
   for (const [name, hash] of Object.entries(request.inputs ?? {})) {
     if (!Object.hasOwn(task.inputs, name)) throw new HttpError(422, `there is no input "${name}"`);
-    if (!(await uploads.path(hash))) throw new HttpError(422, `${name}: no uploaded picture has this hash`);
+    if (!(await uploads.hold(hash))) throw new HttpError(422, `${name}: no uploaded picture has this hash`);
     inputs[name] = hash;
   }
   for (const [name, { label, required }] of Object.entries(task.inputs))
@@ -136,7 +140,7 @@ export async function newJobOf(
   return {
     tool: tool.name,
     task: request.task,
-    title: `${tool.title}: ${task.label}`,
+    title: `${tool.title.split(": ")[0]}: ${task.label}`,
     inputs,
     options,
     checkpoint,

@@ -1,21 +1,31 @@
 /** Pictures that came from outside: checked before they are believed, and named by their content. */
 import { createHash } from "node:crypto";
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { mkdir, readFile, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import { decodePicture, encodePicture, type Picture, probePicture, writeFileAtomic } from "../../io/index.ts";
 import type { UploadInfo } from "../api-types.ts";
+import type { BodyLimits } from "./body.ts";
+import { openGate } from "./gate.ts";
 import { HttpError } from "./http-error.ts";
+import { type Retention, sweep } from "./retention.ts";
 
-export interface UploadLimits {
-  readonly bytes: number;
+export interface UploadLimits extends BodyLimits {
   readonly pixels: number;
-  readonly seconds: number;
 }
 
 export const UPLOAD_LIMITS: UploadLimits = { bytes: 32 * 2 ** 20, pixels: 40_000_000, seconds: 30 };
 
+/** Uploads that no job needs are kept for a day, and up to a GiB of them. */
+export const UPLOAD_RETENTION: Retention = { hours: 24, bytes: 2 ** 30 };
+
 const HASH = /^[0-9a-f]{64}$/;
+
+/** Pixels only: no SVG, whose reader would follow what the file says. */
+const TAKEN: ReadonlySet<string> = new Set(["png", "jpeg", "webp", "gif", "tiff", "heif"]);
+
+/** Pictures that are decoded at once: each may take hundreds of megabytes. */
+const DECODERS = 2;
 
 /** What browsers show; anything else they get as PNG. */
 const SHOWN: Readonly<Record<string, string>> = {
@@ -31,12 +41,28 @@ export interface Uploads {
   info(hash: string): Promise<UploadInfo | undefined>;
   /** Where the picture lies, if it is there. */
   path(hash: string): Promise<string | undefined>;
+  /** Keeps a picture for the job that is about to need it; false when it is not there. */
+  hold(hash: string): Promise<boolean>;
+  /** Removes pictures that no job needs, by age and size. It happens by itself when much is uploaded. */
+  sweep(): void;
   view(hash: string): Promise<{ bytes: Uint8Array; type: string } | undefined>;
 }
 
-export async function openUploads(root: string, limits: UploadLimits = UPLOAD_LIMITS): Promise<Uploads> {
+/** Opens the pictures below a folder. `needed`: hashes that jobs refer to. */
+export async function openUploads(
+  root: string,
+  limits: UploadLimits,
+  { needed, ...retention }: Retention & { readonly needed: () => ReadonlySet<string> },
+): Promise<Uploads> {
   const folder = join(root, "uploads");
   await mkdir(folder, { recursive: true });
+  let fresh = 0; // bytes since the last sweep
+  const tidy = (): void => {
+    fresh = 0;
+    const hashes = needed();
+    sweep(folder, (name) => hashes.has(name), retention);
+  };
+  tidy();
 
   const path = async (hash: string): Promise<string | undefined> => {
     if (!HASH.test(hash)) return undefined;
@@ -44,11 +70,30 @@ export async function openUploads(root: string, limits: UploadLimits = UPLOAD_LI
     return (await stat(file).catch(() => undefined))?.isFile() ? file : undefined;
   };
 
+  const decode = openGate(DECODERS);
+
+  async function hold(hash: string): Promise<boolean> {
+    const file = await path(hash);
+    const now = new Date();
+    return (
+      file !== undefined &&
+      utimes(file, now, now).then(
+        () => true,
+        () => false,
+      )
+    );
+  }
+
   async function describe(bytes: Uint8Array, hash: string): Promise<UploadInfo> {
     const { width, height, format } = await probePicture(bytes, {
       maxPixels: limits.pixels,
       name: "the picture",
     });
+    if (!TAKEN.has(format))
+      throw new HttpError(
+        422,
+        `expected PNG, JPEG, WebP, GIF, TIFF or AVIF, got ${format || "another format"}`,
+      );
     return { hash, width, height, format, bytes: bytes.length };
   }
 
@@ -56,9 +101,12 @@ export async function openUploads(root: string, limits: UploadLimits = UPLOAD_LI
     const hash = createHash("sha256").update(bytes).digest("hex");
     try {
       const info = await describe(bytes, hash);
-      if (await path(hash)) return info;
-      await decodePicture(bytes, { maxPixels: limits.pixels, name: "the picture" }); // all of it can be read
+      if (await hold(hash)) return info;
+      // All of it can be read.
+      await decode(() => decodePicture(bytes, { maxPixels: limits.pixels, name: "the picture" }));
       await writeFileAtomic(join(folder, hash), bytes);
+      fresh += bytes.length;
+      if (fresh > retention.bytes / 8) tidy();
       return info;
     } catch (error) {
       if (error instanceof FormatError) throw new HttpError(422, error.message);
@@ -70,6 +118,8 @@ export async function openUploads(root: string, limits: UploadLimits = UPLOAD_LI
     add,
     addPicture: async (picture) => add(await encodePicture(picture)),
     path,
+    hold,
+    sweep: tidy,
     async info(hash) {
       const file = await path(hash);
       return file === undefined ? undefined : describe(await readFile(file), hash);
@@ -81,49 +131,8 @@ export async function openUploads(root: string, limits: UploadLimits = UPLOAD_LI
       const { format } = await describe(bytes, hash);
       const type = SHOWN[format];
       if (type) return { bytes, type };
-      return { bytes: await encodePicture(await decodePicture(bytes)), type: "image/png" };
+      const png = await decode(async () => encodePicture(await decodePicture(bytes)));
+      return { bytes: png, type: "image/png" };
     },
   };
-}
-
-/** Bytes of all bodies that are being received; beyond the budget, new ones are asked to come later. */
-let receiving = 0;
-const BUDGET = 128 * 2 ** 20;
-
-/** The body of a request, as long as it keeps to the limits. */
-export async function readBody(request: Request, { bytes, seconds }: UploadLimits): Promise<Uint8Array> {
-  const tooLarge = (): HttpError => new HttpError(413, `expected at most ${bytes} bytes`);
-  if (Number(request.headers.get("content-length") ?? 0) > bytes) throw tooLarge();
-  const reader = request.body?.getReader();
-  if (!reader) throw new HttpError(400, "expected a body");
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    reader.cancel().catch(() => {});
-  }, seconds * 1000);
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (late) throw new HttpError(408, `expected the whole body within ${seconds} s`);
-      if (done) break;
-      size += value.length;
-      receiving += value.length;
-      if (size > bytes) {
-        reader.cancel().catch(() => {});
-        throw tooLarge();
-      }
-      if (receiving > BUDGET) {
-        reader.cancel().catch(() => {});
-        throw new HttpError(503, "too much is being uploaded at this moment; try again");
-      }
-      chunks.push(value);
-    }
-  } finally {
-    clearTimeout(timer);
-    receiving -= size;
-  }
-  if (size === 0) throw new HttpError(400, "expected a body, got an empty one");
-  return Buffer.concat(chunks, size);
 }

@@ -73,6 +73,8 @@ export interface SampleProgress {
   readonly steps: number;
   /** Samples that are finished. */
   readonly finished: number;
+  /** The guess of the clean pictures of this batch. // [N, C, H, W] */
+  readonly denoised: Tensor;
 }
 
 function labelsOf({ config }: UMD, { count, label, guidance = 1 }: SampleOptions): Int32Array | undefined {
@@ -141,7 +143,7 @@ export async function* sampleUMD(
           values.set((await value.data()) as Float32Array, first * plane);
           break;
         }
-        yield { step: value.step + 1, steps: value.steps, finished: first };
+        yield { step: value.step + 1, steps: value.steps, finished: first, denoised: value.denoised };
       }
     }
   } finally {

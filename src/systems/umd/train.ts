@@ -70,6 +70,8 @@ export interface TrainInputs {
   /** Threads of the compiled step. Default: all cores. */
   readonly threads?: number;
   readonly signal?: AbortSignal;
+  /** Called with the model to keep, every so many steps and after the last one. */
+  readonly look?: { readonly every: number; see(model: UMD): Promise<void> };
 }
 
 /** Class tokens, the mask token and biases are not decayed; scales of norms and positions are. */
@@ -77,7 +79,7 @@ const undecayed = (path: string): boolean => path === "cls" || path === "maskTok
 
 /** Trains. Throws as `train` does, and `NonFiniteError` for pictures that are not finite. */
 export function trainUMD(inputs: TrainInputs): AsyncGenerator<TrainEvent<UMD>, TrainState<UMD>> {
-  const { model, pictures, settings, directory, saveEvery, threads, signal } = inputs;
+  const { model, pictures, settings, directory, saveEvery, threads, signal, look } = inputs;
   const { mixture, steps, batch, learningRate, warmup: rise, weightDecay, beta2, seed, ema } = settings;
   if (ema !== undefined && !(ema >= 0 && ema < 1))
     throw new ArgumentError(`UMD: expected a decay of the average in [0, 1), got ${ema}`);
@@ -100,6 +102,13 @@ export function trainUMD(inputs: TrainInputs): AsyncGenerator<TrainEvent<UMD>, T
     ...(saveEvery && { saveEvery }),
     ...(threads && { jit: { threads } }),
     ...(signal && { signal }),
+    ...(look && {
+      validateEvery: look.every,
+      validate: async (state) => {
+        await look.see(trainedModel(state));
+        return {};
+      },
+    }),
   });
 }
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodePicture, readSafetensors } from "../../../src/io/index.ts";
 import { autoencoderKL } from "../../../src/networks/index.ts";
 import { createRng } from "../../../src/nn/index.ts";
-import type { Action, ActionEvent, ActionResult } from "../../../src/systems/system.ts";
+import type { Action, ActionContext, ActionEvent, ActionResult } from "../../../src/systems/system.ts";
 import { openPictures } from "../../../src/systems/umd/actions/common.ts";
 import { loadUMD } from "../../../src/systems/umd/checkpoint.ts";
 import { PRESETS } from "../../../src/systems/umd/config.ts";
@@ -27,9 +27,13 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function perform(name: "train" | "run" | "evaluate" | "reproduce", options: Record<string, unknown>) {
+async function perform(
+  name: "train" | "run" | "evaluate" | "reproduce",
+  options: Record<string, unknown>,
+  context: ActionContext = {},
+) {
   const action = umd.actions[name] as Action;
-  const run = action.run(action.options.parse({ threads: 1, ...options }), {});
+  const run = action.run(action.options.parse({ threads: 1, ...options }), context);
   const events: ActionEvent[] = [];
   for (;;) {
     const { done, value } = await run.next();
@@ -60,6 +64,23 @@ describe("the actions of UMD", () => {
     const table = probed.events.find((event) => event.type === "table");
     expect(table?.type === "table" && table.table.rows).toHaveLength(4);
   });
+
+  it("shows what is in the making to who watches, and does the same work", async () => {
+    const train = { preset: "smoke", limit: 32, batch: 8, steps: 2, seed: 4 };
+    const [plain, watched] = [join(folder, "plain"), join(folder, "watched")];
+    const unseen = await perform("train", { ...train, out: plain });
+    const seen = await perform("train", { ...train, out: watched }, { previews: true });
+    const pictures = ({ events }: typeof seen) => events.filter((event) => event.type === "picture");
+    expect([pictures(unseen).length, pictures(seen).length]).toEqual([0, 1]);
+    expect(seen.result.metrics).toEqual(unseen.result.metrics);
+    const run = { model: join(plain, "model.safetensors"), count: 2, steps: 4, out: folder };
+    const [a, b] = [await perform("run", run), await perform("run", run, { previews: true })];
+    const previews = ({ events }: typeof a) => events.filter((event) => event.type === "preview");
+    expect(previews(a)).toHaveLength(0);
+    expect(previews(b).length).toBeGreaterThan(2);
+    const last = (events: readonly ActionEvent[]) => events.filter((e) => e.type === "picture").at(-1);
+    expect(last(b.events)).toEqual(last(a.events));
+  }, 60_000);
 
   it("reproduce writes tables of every method", async () => {
     const [out, work] = [join(folder, "results"), join(folder, "work")];

@@ -1,6 +1,8 @@
 /** What the actions share: models by name, data by folder, latents by autoencoder. */
 import { readdir } from "node:fs/promises";
+import { tensorToPictures } from "../../../data/index.ts";
 import { ArgumentError } from "../../../errors.ts";
+import type { Picture } from "../../../io/index.ts";
 import { AutoencoderKL, AutoencoderTiny } from "../../../networks/index.ts";
 import { loadModel } from "../../../pipelines/index.ts";
 import { modelPath } from "../../shipped.ts";
@@ -12,9 +14,10 @@ import {
   readFashion,
   readFolder,
   slicePictures,
+  tensorOf,
 } from "../data/pictures.ts";
 import { shapes10 } from "../data/shapes10.ts";
-import { type Autoencoder, encodeLatents } from "../latents.ts";
+import { type Autoencoder, decodeLatents, encodeLatents } from "../latents.ts";
 import { CHECKPOINTS } from "../options.ts";
 
 /** File of a model by name or path. Throws `ArgumentError` when there is none. */
@@ -24,6 +27,14 @@ export const openModel = async (name: string): Promise<LoadedUMD> => loadUMD(awa
 
 /** Numbers of shapes10 pictures that training and testing have. */
 const SHAPES = { train: { first: 0, count: 12_000 }, test: { first: 1_000_000, count: 2000 } };
+
+/** Samples as pictures. */
+export async function picturesOf(
+  samples: LabelledPictures,
+  autoencoder: Autoencoder | undefined,
+): Promise<Picture[]> {
+  return tensorToPictures(tensorOf(autoencoder ? await decodeLatents(autoencoder, samples) : samples));
+}
 
 export interface DataRequest {
   readonly folder: string | undefined;

@@ -6,21 +6,16 @@ import { encodePicture, type Picture, writeFileAtomic, writeSafetensors } from "
 import { grid } from "../../../report/index.ts";
 import { fromHost } from "../../../tensor/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { type LabelledPictures, tensorOf } from "../data/pictures.ts";
+import type { LabelledPictures } from "../data/pictures.ts";
 import { reconstruct, umdFeatures } from "../features.ts";
-import { type Autoencoder, decodeLatents } from "../latents.ts";
+import type { Autoencoder } from "../latents.ts";
 import type { UMD } from "../model.ts";
 import type { RunActionOptions } from "../options.ts";
 import { sampleUMD } from "../sample.ts";
-import { autoencoderFor, openInputs, openModel } from "./common.ts";
+import { autoencoderFor, openInputs, openModel, picturesOf } from "./common.ts";
 
-/** Samples as pictures. */
-async function picturesOf(
-  samples: LabelledPictures,
-  autoencoder: Autoencoder | undefined,
-): Promise<Picture[]> {
-  return tensorToPictures(tensorOf(autoencoder ? await decodeLatents(autoencoder, samples) : samples));
-}
+/** Pictures in the making, of a batch of samples. */
+const PREVIEWS = 20;
 
 async function* save(
   out: string,
@@ -39,7 +34,7 @@ async function* sampleMode(
   model: UMD,
   options: RunActionOptions,
   autoencoder: Autoencoder | undefined,
-  { signal }: ActionContext,
+  { signal, previews }: ActionContext,
 ): AsyncGenerator<ActionEvent, ActionResult> {
   const { count, steps, eta, guidance, label, predictX0, seed, threads, out } = options;
   const run = sampleUMD(model, {
@@ -56,8 +51,11 @@ async function* sampleMode(
   for (;;) {
     const { done, value } = await run.next();
     if (!done) {
-      const { step, steps: total, finished } = value;
+      const { step, steps: total, finished, denoised } = value;
       yield { type: "progress", stage: `sample from ${finished}`, done: step, total };
+      // Latents are left out: decoding them takes as long as many steps.
+      if (previews && !autoencoder && step % Math.ceil(total / PREVIEWS) === 0)
+        yield { type: "preview", picture: grid(await tensorToPictures(denoised)) };
       continue;
     }
     const pictures = await picturesOf(value, autoencoder);

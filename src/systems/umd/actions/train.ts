@@ -2,7 +2,8 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ArgumentError } from "../../../errors.ts";
-import { openHistory, writeRunReport } from "../../../report/index.ts";
+import type { Picture } from "../../../io/index.ts";
+import { grid, openHistory, writeRunReport } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { readWeights } from "../../weights.ts";
 import { loadUMD, saveUMD } from "../checkpoint.ts";
@@ -13,8 +14,9 @@ import { initUMD, type UMD } from "../model.ts";
 import type { Mixture } from "../objective.ts";
 import { withMAEEncoder } from "../official.ts";
 import type { TrainActionOptions } from "../options.ts";
+import { sampleUMD } from "../sample.ts";
 import { finetuning, pretraining, type TrainSettings, trainedModel, trainUMD, withLabels } from "../train.ts";
-import { openAutoencoder, openInputs } from "./common.ts";
+import { openAutoencoder, openInputs, picturesOf } from "./common.ts";
 
 function configOf(options: TrainActionOptions, autoencoder: Autoencoder | undefined): UMDConfig {
   const base: UMDConfig = PRESETS[options.preset];
@@ -60,10 +62,27 @@ async function startingModel(
   return initEncoder === undefined ? fresh : withMAEEncoder(fresh, (await readWeights(initEncoder)).weights);
 }
 
+/** What a model draws while it is trained: the same noise every time. */
+async function drawn(
+  model: UMD,
+  options: TrainActionOptions,
+  autoencoder: Autoencoder | undefined,
+): Promise<Picture> {
+  const { threads } = options;
+  const samples = sampleUMD(model, { count: 20, steps: 25, seed: 0, ...(threads && { threads }) });
+  for (;;) {
+    const { done, value } = await samples.next();
+    if (done) return grid(await picturesOf(value, autoencoder), { columns: 10 });
+  }
+}
+
+/** Steps between two looks at the samples of a training. */
+const lookEvery = (steps: number): number => Math.max(50, Math.ceil(steps / 20));
+
 /** Trains, and writes `model.safetensors` in the run folder. */
 export async function* trainAction(
   options: TrainActionOptions,
-  { signal }: ActionContext,
+  { signal, previews }: ActionContext,
 ): AsyncGenerator<ActionEvent, ActionResult> {
   const { data, limit, phase, method, out, seed, threads } = options;
   const autoencoder =
@@ -88,6 +107,10 @@ export async function* trainAction(
   yield { type: "message", text: `${title}: ${pictures.count} pictures` };
   const directory = join(out, phase);
   await mkdir(directory, { recursive: true });
+  let samples: Picture | undefined;
+  const see = async (trained: UMD): Promise<void> => {
+    samples = await drawn(trained, options, autoencoder);
+  };
   const training = trainUMD({
     model,
     pictures,
@@ -95,6 +118,7 @@ export async function* trainAction(
     directory,
     ...(threads && { threads }),
     ...(signal && { signal }),
+    ...(previews && method !== "mae" && { look: { every: lookEvery(settings.steps), see } }),
   });
   let history = await openHistory(directory);
   let loss = Number.NaN;
@@ -113,6 +137,8 @@ export async function* trainAction(
       history = await openHistory(directory, value.step);
       yield { type: "message", text: `goes on after step ${value.step}` };
     }
+    if (value.type === "validated" && samples)
+      yield { type: "picture", name: "samples of the training", picture: samples };
     if (value.type !== "step") continue;
     loss = value.loss;
     await history.append({ step: value.step, loss });
