@@ -1,11 +1,11 @@
 /** The two networks of the benchmark as plain functions over trees of tensors, layer for layer as in peers/torch_peer.py. */
 import {
-  attention,
   concat,
   conv,
   fillNormal,
   fromHost,
   groupNorm,
+  headsAttention,
   layerNorm,
   linear,
   ones,
@@ -68,23 +68,19 @@ interface Attention {
   readonly out: Affine;
 }
 
-/** [N, L, 3 C] to three of [N, heads, L, C / heads]. */
-function splitHeads(qkv: Tensor, heads: number): [Tensor, Tensor, Tensor] {
-  const [n, l, c3] = qkv.shape as [number, number, number];
-  const parts = qkv.reshape([n, l, 3, heads, c3 / 3 / heads]).transpose([2, 0, 3, 1, 4]);
-  return [0, 1, 2].map((i) => parts.select(0, i)) as [Tensor, Tensor, Tensor];
+/** Self attention from joined projections: [N, L, 3 C] gives [N, L, C]. */
+function selfAttention(qkv: Tensor, heads: number): Tensor {
+  const [q, k, v] = qkv.split(3, -1) as [Tensor, Tensor, Tensor];
+  return headsAttention(q, k, v, heads);
 }
-
-const mergeHeads = (o: Tensor): Tensor => o.transpose([0, 2, 1, 3]).flattenAxes(2, 3);
 
 function attend(p: Attention, x: Tensor, heads: number): Tensor {
   const [n, c, h, w] = x.shape as [number, number, number, number];
   const tokens = normed(x, p.norm)
     .reshape([n, c, h * w])
     .transpose([0, 2, 1]);
-  const [q, k, v] = splitHeads(dense(tokens, p.qkv), heads);
   return x.add(
-    dense(mergeHeads(attention(q, k, v)), p.out)
+    dense(selfAttention(dense(tokens, p.qkv), heads), p.out)
       .transpose([0, 2, 1])
       .reshape(x.shape),
   );
@@ -179,8 +175,7 @@ function ditBlock(p: ReturnType<typeof makeBlock>, x: Tensor, c: Tensor, heads: 
     Tensor,
   ];
   const h = layerNorm(x, undefined, undefined, 1e-6).mul(s1.add(1)).add(b1);
-  const [q, k, v] = splitHeads(dense(h, p.qkv), heads);
-  const y = x.add(g1.mul(dense(mergeHeads(attention(q, k, v)), p.out)));
+  const y = x.add(g1.mul(dense(selfAttention(dense(h, p.qkv), heads), p.out)));
   const m = layerNorm(y, undefined, undefined, 1e-6).mul(s2.add(1)).add(b2);
   return y.add(g2.mul(dense(dense(m, p.fc1).gelu("tanh"), p.fc2)));
 }

@@ -18,10 +18,9 @@ function* offsets(kernel: readonly number[]): Generator<number[]> {
 }
 
 /**
- * dw[k, c, o] = sum over n, p of dy[n, k, p] x[n, c, stride p + dilation o]: one matrix product per kernel offset o
- * with the input shifted by it. On large maps the products stay batched over n and are summed afterwards; on small ones
- * n joins p in the inner dimension, and all offsets share one product. Both stand at 60-75 % of the GEMM peak on two
- * cores, where one big im2col (k² copies of the input at once) reaches 30-45 % and a big-kernel Conv 20 %.
+ * dw[k, c, o] = sum over n, p of dy[n, k, p] x[n, c, stride p + dilation o]: matrix products with the input shifted by
+ * the kernel offset o. On large maps the products stay batched over n and are summed afterwards; on small ones n joins
+ * p in the inner dimension. One big im2col (k² copies of the input at once) is slower, and a big-kernel Conv much more.
  */
 export function lowerWeightGrad(
   g: GraphBuilder,
@@ -33,6 +32,13 @@ export function lowerWeightGrad(
 ): string {
   const { kernel, groups, padding } = attrs;
   const merged = groups === 1 && sizeOf(da.shape.slice(2)) < 256;
+  const [k, c] = [da.shape[1]!, xa.shape[1]! / groups];
+  const shape = [k, c, ...kernel];
+  const offsetsFirst = (products: string): string => {
+    const rows = g.reshape(products, [sizeOf(kernel), k * c]);
+    return g.reshape(transposeNarrow(g, rows, sizeOf(kernel), xa.dtype), shape);
+  };
+  if (shiftsSeparate(attrs, xa, da)) return offsetsFirst(separateShifts(g, x, dy, attrs, xa, da, merged));
   const padded = padding.flat().some((p) => p !== 0)
     ? g.op("Pad", [x, g.ints([0, 0, ...padding.map((p) => p[0]), 0, 0, ...padding.map((p) => p[1])])], {
         mode: "constant",
@@ -41,10 +47,8 @@ export function lowerWeightGrad(
   const out = da.shape.slice(2);
   const spatial = xa.shape.slice(2).map((d, i) => d + padding[i]![0] + padding[i]![1]);
   const views = { shifts: [...offsets(kernel)], spatial, out };
-  const [k, c] = [da.shape[1]!, xa.shape[1]! / groups];
-  if (merged) return g.reshape(mergedProduct(g, padded, dy, attrs, views, xa, da), [k, c, ...kernel]);
-  const perOffset = g.reshape(batchedProducts(g, padded, dy, attrs, views, xa, da), [sizeOf(kernel), k * c]);
-  return g.reshape(transposeNarrow(g, perOffset, sizeOf(kernel), xa.dtype), [k, c, ...kernel]);
+  if (merged) return g.reshape(mergedProduct(g, padded, dy, attrs, views, xa, da), shape);
+  return offsetsFirst(batchedProducts(g, padded, dy, attrs, views, xa, da));
 }
 
 /** [few, many] to [many, few]. As a product with the identity it runs at three times the speed of Transpose. */
@@ -103,36 +107,111 @@ function batchedProducts(
   const { groups } = attrs;
   const n = xa.shape[0]!;
   const [c, k] = [xa.shape[1]! / groups, da.shape[1]! / groups];
-  const halfShifts =
-    views.out.length === 2 && attrs.stride.every((s) => s === 1) && attrs.kernel.every((s) => s > 1);
+  const points = sizeOf(views.out);
   const sums = views.shifts.map((shift) => {
-    const [rows, columns, points] = halfShifts
-      ? shiftedHalves(g, x, dy, shift, attrs, views)
-      : [dy, shiftedView(g, x, shift, attrs, views), sizeOf(views.out)];
-    const [a, b] = [g.reshape(rows, [n, groups, k, points]), g.reshape(columns, [n, groups, c, points])];
+    const columns = shiftedView(g, x, shift, attrs, views);
+    const [a, b] = [g.reshape(dy, [n, groups, k, points]), g.reshape(columns, [n, groups, c, points])];
     return g.sum(timesTransposed(g, a, b, xa.dtype, 4), [0], true); // [1, G, K/G, C/G]
   });
   return sums.length === 1 ? sums[0]! : g.op("Concat", sums, { axis: 0 });
 }
 
+/** Whether `separateShifts` applies: two-dimensional, no stride, and each column of the kernel meets the input. */
+function shiftsSeparate({ kernel, stride, dilation, padding }: WeightGradAttrs, xa: Aval, da: Aval): boolean {
+  if (kernel.length !== 2 || kernel.some((d) => d === 1) || stride.some((d) => d !== 1)) return false;
+  const [width, outWidth, left] = [xa.shape[3]!, da.shape[3]!, padding[1]![0]];
+  return left <= outWidth && dilation[1]! * (kernel[1]! - 1) - left <= width;
+}
+
 /**
- * Both operands of one offset, with the work shared between offsets: the input is shifted along its columns only and
- * the cotangent, widened by zero rows, along its rows. Three and three copies for a 3x3 kernel instead of nine.
+ * Without a stride, an offset is a shift of the cotangent along its rows and one of the input along its columns. The
+ * row shifts stacked are the left operand [K R, ...] of one product per column shift: R + S copies instead of R S, and
+ * the runtime packs each right operand once for R times as many rows. Gives [R, S, K, C].
  */
-function shiftedHalves(
+function separateShifts(
   g: GraphBuilder,
   x: string,
   dy: string,
-  [row, column]: readonly number[],
-  { dilation }: ConvGeometry,
-  { spatial, out }: Views,
-): [rows: string, columns: string, points: number] {
-  const [height, width] = spatial as [number, number];
-  const [above, left] = [row! * dilation[0]!, column! * dilation[1]!];
-  const below = height - out[0]! - above;
-  const rows = g.op("Pad", [dy, g.ints([0, 0, above, 0, 0, 0, below, 0])], { mode: "constant" });
-  const columns = left === 0 && width === out[1] ? x : g.slice(x, [3], [left], [left + out[1]!], [1]);
-  return [rows, columns, height * out[1]!];
+  attrs: WeightGradAttrs,
+  xa: Aval,
+  da: Aval,
+  merged: boolean,
+): string {
+  const [rows, columns] = attrs.kernel as [number, number];
+  const [k, c] = [da.shape[1]!, xa.shape[1]! / attrs.groups];
+  const times = merged ? mergedShifts(g, x, dy, attrs, xa, da) : batchedShifts(g, x, dy, attrs, xa, da);
+  const products = Array.from({ length: columns }, (_, i) => g.reshape(times(i), [1, k, rows, c]));
+  return g.transpose(g.op("Concat", products, { axis: 0 }), [2, 0, 1, 3]);
+}
+
+/** Pads of the input's rows and columns that leave what meets the cotangent at one column of the kernel. */
+function columnPads(
+  { padding, dilation }: ConvGeometry,
+  column: number,
+  width: number,
+  outWidth: number,
+): { before: [number, number]; after: [number, number] } {
+  const [[above, below], [left]] = padding as [readonly [number, number], readonly [number, number]];
+  const start = column * dilation[1]! - left; // negative pads crop
+  return { before: [above, -start], after: [below, start + outWidth - width] };
+}
+
+/** Of a column of the kernel, the product [K R, C] summed over images. */
+type ColumnProduct = (column: number) => string;
+
+function batchedShifts(
+  g: GraphBuilder,
+  x: string,
+  dy: string,
+  attrs: WeightGradAttrs,
+  xa: Aval,
+  da: Aval,
+): ColumnProduct {
+  const { kernel, groups, dilation } = attrs;
+  const [n, channels, , width] = xa.shape as [number, number, number, number];
+  const [, k, outHeight, outWidth] = da.shape as [number, number, number, number];
+  const [rows, reach] = [kernel[0]!, dilation[0]! * (kernel[0]! - 1)];
+  const points = (outHeight + reach) * outWidth;
+  // Row r of the stack is the cotangent behind r rows of zeros: end to end, with equal gaps, they are one Concat.
+  const zeros = g.op("Expand", [g.scalar(xa.dtype, 0), g.ints([n, k, (reach + dilation[0]!) * outWidth])]);
+  const flat = g.reshape(dy, [n, k, outHeight * outWidth]);
+  const pieces = Array.from({ length: 2 * rows - 1 }, (_, i) => (i % 2 ? zeros : flat));
+  const stack = g.reshape(g.op("Concat", pieces, { axis: 2 }), [n, groups, (k / groups) * rows, points]);
+  return (column) => {
+    const { before, after } = columnPads(attrs, column, width, outWidth);
+    const shifted = g.op("Pad", [x, g.ints([0, 0, ...before, 0, 0, ...after])], { mode: "constant" });
+    const view = g.reshape(shifted, [n, groups, channels / groups, points]);
+    return g.sum(timesTransposed(g, stack, view, xa.dtype, 4), [0], true);
+  };
+}
+
+function mergedShifts(
+  g: GraphBuilder,
+  x: string,
+  dy: string,
+  attrs: WeightGradAttrs,
+  xa: Aval,
+  da: Aval,
+): ColumnProduct {
+  const { kernel, dilation } = attrs;
+  const [n, c, height, width] = xa.shape as [number, number, number, number];
+  const [, k, outHeight, outWidth] = da.shape as [number, number, number, number];
+  const reach = dilation[0]! * (kernel[0]! - 1);
+  const points = n * (outHeight + reach) * outWidth;
+  const swapped = g.transpose(dy, [1, 0, 2, 3]);
+  const stack = Array.from({ length: kernel[0]! }, (_, row) => {
+    const above = row * dilation[0]!;
+    const pads = g.ints([0, 0, above, 0, 0, 0, reach - above, 0]);
+    return g.reshape(g.op("Pad", [swapped, pads], { mode: "constant" }), [k, 1, points]);
+  });
+  const left = g.reshape(g.op("Concat", stack, { axis: 1 }), [k * kernel[0]!, points]);
+  const lastChannels = g.transpose(g.reshape(x, [n, c, height * width]), [0, 2, 1]); // their copies are long runs
+  const pixels = g.reshape(lastChannels, [n, height, width, c]);
+  return (column) => {
+    const { before, after } = columnPads(attrs, column, width, outWidth);
+    const shifted = g.op("Pad", [pixels, g.ints([0, ...before, 0, 0, ...after, 0])], { mode: "constant" });
+    return g.op("MatMul", [left, g.reshape(shifted, [points, c])]);
+  };
 }
 
 function mergedProduct(
