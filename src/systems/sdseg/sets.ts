@@ -16,6 +16,7 @@ import {
   subset,
 } from "../../data/index.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
+import type { Picture } from "../../io/index.ts";
 import { lesions, type Split } from "./lesions.ts";
 import { type LabelledPicture, type Sample, type SampleOptions, samplesOf } from "./samples.ts";
 
@@ -192,6 +193,34 @@ async function volumePairs(
   return stacks;
 }
 
+/** Voxels of any unit, such as Hounsfield's, as brightness in [0, 1] over the whole volume; whole numbers stay. */
+function asBrightness(slices: readonly Picture[]): readonly Picture[] {
+  if (!slices.every(({ data }) => data instanceof Float32Array)) return slices;
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const { data } of slices)
+    for (const v of data) {
+      low = Math.min(low, v);
+      high = Math.max(high, v);
+    }
+  const scale = high > low ? 1 / (high - low) : 0;
+  return slices.map((slice) => ({ ...slice, data: Float32Array.from(slice.data, (v) => (v - low) * scale) }));
+}
+
+/** Labels of the slices of a mask. @throws FormatError for values that are no labels, or more of them than declared */
+function volumeLabels(slices: readonly Picture[], classes: number, path: string): Int32Array[] {
+  const values = new Set<number>();
+  for (const { data } of slices) for (const v of data) values.add(v);
+  const found = [...values].sort((a, b) => a - b);
+  const wrong = found.find((v) => !Number.isInteger(v) || v < 0);
+  if (classes > 2 ? wrong !== undefined : found.length > 2)
+    throw new FormatError(
+      classes > 2
+        ? `${path}: ${wrong} is no class number`
+        : `${path}: ${found.length} values (${found.slice(0, 5).join(", ")}${found.length > 5 ? ", …" : ""}) where two labels are declared`,
+    );
+  return slices.map(({ data }) => Int32Array.from(data, (v) => (classes > 2 ? v : v > 0 ? 1 : 0)));
+}
+
 async function openVolumes(
   pairs: readonly (readonly [string, string, string])[],
   classes: number,
@@ -200,13 +229,14 @@ async function openVolumes(
   for (const [name, imagePath, maskPath] of pairs) {
     const read = /\.nii(\.gz)?$/i.test(name) ? readNifti : readTiffStack;
     const [image, mask] = [await read(imagePath), await read(maskPath)];
-    if (image.slices.length !== mask.slices.length)
-      throw new FormatError(
-        `${maskPath}: ${mask.slices.length} slices, its picture has ${image.slices.length}`,
-      );
-    image.slices.forEach((slice, z) => {
-      const labels = Int32Array.from(mask.slices[z]!.data, (v) => (classes > 2 ? v : v > 0 ? 1 : 0));
-      slices.push({ name: `${name} slice ${z}`, image: slice, labels, volume: name });
+    const sizes = [image, mask].map(
+      (volume) => `${volume.slices[0]!.width}x${volume.slices[0]!.height}x${volume.slices.length}`,
+    );
+    if (sizes[0] !== sizes[1])
+      throw new FormatError(`${maskPath}: is ${sizes[1]}, its picture is ${sizes[0]}`);
+    const labels = volumeLabels(mask.slices, classes, maskPath);
+    asBrightness(image.slices).forEach((slice, z) => {
+      slices.push({ name: `${name} slice ${z}`, image: slice, labels: labels[z]!, volume: name });
     });
   }
   return dataset(slices.length, (i) => slices[i]!);

@@ -1,9 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { levelOfAlphaBar } from "../../../src/diffusion/index.ts";
-import { blankRng, mapParameters, parameterCount } from "../../../src/nn/index.ts";
+import { ArgumentError } from "../../../src/errors.ts";
+import { blankRng, mapParameters, parameterCount, parameters } from "../../../src/nn/index.ts";
 import { PRESETS, totalStride } from "../../../src/systems/sdseg/config.ts";
 import { type DenoisingBatch, denoisingTerms } from "../../../src/systems/sdseg/loss.ts";
-import { createSDSeg, SDSeg, type SegmentationNetwork } from "../../../src/systems/sdseg/model.ts";
+import {
+  createSDSeg,
+  SDSeg,
+  type SegmentationNetwork,
+  withClasses,
+  withParts,
+} from "../../../src/systems/sdseg/model.ts";
 import { ALPHA_BARS, type Head, noiseOverSignal } from "../../../src/systems/sdseg/schedule.ts";
 import { fillNormal, fromHost, type Tensor } from "../../../src/tensor/index.ts";
 
@@ -82,4 +89,17 @@ describe("the latent loss", () => {
         .toArray();
     expect(await at(6, 10)).toEqual(await at(7, 900));
   });
+});
+
+it("a model of several classes begins with all weights and the scale of a binary one", async () => {
+  const binary = withParts(createSDSeg(PRESETS.smoke, 1), { scaleFactor: 0.4 });
+  const three = withClasses(binary, 3, 2);
+  expect([three.config.classes, three.scaleFactor]).toEqual([3, 0.4]);
+  const known = parameters(binary);
+  const added: string[] = [];
+  for (const [key, t] of parameters(three))
+    if (known.has(key)) expect(await t.data(), key).toEqual(await known.get(key)!.data());
+    else added.push(key);
+  expect(added).toEqual(["network.unet.label_emb.weight"]);
+  expect(() => withClasses(three, 4, 2)).toThrow(ArgumentError);
 });
