@@ -14,11 +14,19 @@ export interface Picture {
 /** What becomes of colours: `rgb` and `gray` convert; `as-is` keeps the file's channels and depth, for labels and depth. */
 export type ColourMode = "rgb" | "gray" | "rgba" | "as-is";
 
+/** Width and height in pixels. */
+export interface PictureSize {
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface DecodeOptions {
   /** Default `rgb`. */
   readonly colour?: ColourMode;
-  /** What lies behind transparent pixels when they are dropped, 0 to 255. Default white. */
-  readonly background?: readonly [r: number, g: number, b: number];
+  /** What lies behind transparent pixels when they are dropped, 0 to 255; `none`: they keep their own colours. Default white. */
+  readonly background?: readonly [r: number, g: number, b: number] | "none";
+  /** Scaled (Lanczos) and cut at the edges to this size; not with `as-is`. Default: as it is. */
+  readonly size?: PictureSize;
   /** Most pixels a picture may have before it is decoded. Default 100 million. */
   readonly maxPixels?: number;
   /** Page of a file with many (TIFF stacks). Default: a file with several pages is refused. */
@@ -29,9 +37,12 @@ export interface DecodeOptions {
 
 export const MAX_PIXELS = 100_000_000;
 
-function channelsOf(colour: ColourMode, image: Sharp, background: readonly number[]): Sharp {
-  const [r, g, b] = background as [number, number, number];
-  const opaque = (): Sharp => image.flatten({ background: { r, g, b } });
+function channelsOf(colour: ColourMode, image: Sharp, background: DecodeOptions["background"]): Sharp {
+  const opaque = (): Sharp => {
+    if (background === "none") return image.removeAlpha();
+    const [r, g, b] = background ?? [255, 255, 255];
+    return image.flatten({ background: { r, g, b } });
+  };
   if (colour === "rgb") return opaque().toColourspace("srgb");
   if (colour === "gray") return opaque().toColourspace("b-w");
   if (colour === "rgba") return image.toColourspace("srgb").ensureAlpha();
@@ -40,12 +51,13 @@ function channelsOf(colour: ColourMode, image: Sharp, background: readonly numbe
   );
 }
 
-async function metadataOf(bytes: Uint8Array, name: string): Promise<Metadata> {
+/** What a picture's header says. @throws FormatError when it is none */
+export async function pictureMetadata(bytes: Uint8Array, name: string): Promise<Metadata> {
   try {
     return await sharp(bytes, { limitInputPixels: false }).metadata();
   } catch (cause) {
     const hint = disguiseHint(bytes.subarray(0, MAGIC_BYTES));
-    throw new FormatError(`${name}: no picture that can be read (${(cause as Error).message})${hint}`, {
+    throw new FormatError(`${name}: not a picture that can be read (${(cause as Error).message})${hint}`, {
       cause,
     });
   }
@@ -57,7 +69,7 @@ export async function probePicture(
   options: DecodeOptions = {},
 ): Promise<{ width: number; height: number; pages: number; format: string }> {
   const { name = "picture", maxPixels = MAX_PIXELS } = options;
-  const meta = await metadataOf(bytes, name);
+  const meta = await pictureMetadata(bytes, name);
   const { width, height, pages = 1, pageHeight = height, format = "" } = meta;
   if (!(width > 0 && height > 0)) throw new FormatError(`${name}: a picture of ${width}x${height} pixels`);
   if (width * height > maxPixels)
@@ -72,7 +84,7 @@ export async function probePicture(
  * with `as-is`. @throws FormatError for what is truncated, mislabelled, animated, or beyond the limits.
  */
 export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = {}): Promise<Picture> {
-  const { colour = "rgb", background = [255, 255, 255], page, name = "picture" } = options;
+  const { colour = "rgb", background, size, page, name = "picture" } = options;
   const { pages, format } = await probePicture(bytes, options);
   if (pages > 1 && page === undefined)
     throw new FormatError(
@@ -83,10 +95,11 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = 
   try {
     const image = sharp(bytes, { limitInputPixels: false, failOn: "truncated", page: page ?? 0 });
     if (colour === "as-is") return await rawPixels(image);
-    const { data, info } = await channelsOf(colour, image.autoOrient(), background)
-      .raw({ depth: "uchar" })
-      .toBuffer({ resolveWithObject: true });
-    return { width: info.width, height: info.height, channels: info.channels, data: bytesOf(data) };
+    const converted = channelsOf(colour, image.autoOrient(), background);
+    const scaled = size ? converted.resize({ ...size, fit: "cover", kernel: "lanczos3" }) : converted;
+    const { data, info } = await scaled.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+    const { width, height, channels } = info;
+    return { width, height, channels, data: bytesOf(data) };
   } catch (cause) {
     throw new FormatError(`${name}: the ${format} picture is damaged (${(cause as Error).message})`, {
       cause,

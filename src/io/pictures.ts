@@ -1,59 +1,34 @@
 /** Pictures as tensors: any format that sharp reads comes in, 8-bit PNG goes out. */
 import { readFile } from "node:fs/promises";
 import sharp from "sharp";
-import { FormatError, ShapeError } from "../errors.ts";
+import { ShapeError } from "../errors.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";
-import { disguiseHint, MAGIC_BYTES } from "./disguise.ts";
-
-/** Width and height in pixels. */
-export interface PictureSize {
-  readonly width: number;
-  readonly height: number;
-}
+import { decodePicture, type PictureSize, pictureMetadata } from "./picture-codec.ts";
 
 export interface ReadPictureOptions {
   /** Scaled (Lanczos) and cut at the edges to this size. Default: as it is. */
   readonly size?: PictureSize;
 }
 
-interface Pixels extends PictureSize {
-  readonly rgb: Uint8Array; // [H, W, 3]
-}
-
-function unreadable(path: string, bytes: Uint8Array, cause: unknown): FormatError {
-  const hint = disguiseHint(bytes.subarray(0, MAGIC_BYTES));
-  return new FormatError(`${path}: not a picture that can be read (${(cause as Error).message})${hint}`, {
-    cause,
-  });
-}
+/** Most pixels of a picture that is read as a tensor: sharp's own limit. */
+const MAX_TENSOR_PIXELS = 0x3fff ** 2;
 
 /** Width and height of a picture the way it is looked at. @throws {FormatError} when it is none */
 export async function pictureSize(path: string): Promise<PictureSize> {
-  const bytes = await readFile(path);
-  try {
-    const { width, height } = (await sharp(bytes).metadata()).autoOrient;
-    return { width, height };
-  } catch (error) {
-    throw unreadable(path, bytes, error);
-  }
+  const { width, height } = (await pictureMetadata(await readFile(path), path)).autoOrient;
+  return { width, height };
 }
 
-async function readPixels(path: string, { size }: ReadPictureOptions): Promise<Pixels> {
-  const bytes = await readFile(path);
-  try {
-    const upright = sharp(bytes).autoOrient().removeAlpha().toColourspace("srgb");
-    const scaled = size ? upright.resize({ ...size, fit: "cover", kernel: "lanczos3" }) : upright;
-    const { data, info } = await scaled.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
-    const { width, height, channels } = info;
-    if (channels === 3) return { width, height, rgb: data };
-    const rgb = Uint8Array.from(
-      { length: width * height * 3 },
-      (_, i) => data[Math.floor(i / 3) * channels]!,
-    );
-    return { width, height, rgb };
-  } catch (error) {
-    throw unreadable(path, bytes, error);
-  }
+/** Bytes of a picture in colours, [H, W, 3]; of a file with several pages the first. */
+async function readPixels(path: string, { size }: ReadPictureOptions) {
+  const rules = { background: "none", page: 0, maxPixels: MAX_TENSOR_PIXELS, name: path } as const;
+  const { width, height, channels, data } = await decodePicture(await readFile(path), {
+    ...rules,
+    ...(size && { size }),
+  });
+  if (channels === 3) return { width, height, rgb: data };
+  const rgb = Uint8Array.from({ length: width * height * 3 }, (_, i) => data[Math.floor(i / 3) * channels]!);
+  return { width, height, rgb };
 }
 
 /** A picture as [1, 3, H, W] with values in [-1, 1]; transparency is left out. @throws {FormatError} when it is none */

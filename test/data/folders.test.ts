@@ -88,7 +88,7 @@ describe("one picture", () => {
     await expect(read("page.png", Buffer.from("<!doctype html><p>404"))).rejects.toThrow(
       /page.png: .*web page/,
     );
-    await expect(read("empty.png", new Uint8Array(0))).rejects.toThrow(/empty.png: no picture.*empty/);
+    await expect(read("empty.png", new Uint8Array(0))).rejects.toThrow(/empty.png: not a picture.*empty/);
     const frames = await sharp(noise, { raw: { width: 64, height: 64, channels: 3, pageHeight: 32 } })
       .gif()
       .toBuffer();
