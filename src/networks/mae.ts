@@ -72,6 +72,7 @@ export interface MAEOutput {
 
 /** Encoder of the seen patches, and a small decoder that predicts the pixels of the others. */
 export class MaskedAutoencoder extends Module {
+  static override readonly fixed = ["posEmbed", "decoderPosEmbed"];
   readonly clsToken: Tensor; // [1, 1, D]
   readonly posEmbed: Tensor; // [1, 1 + L, D], fixed
   readonly patchEmbed: PatchEmbed;

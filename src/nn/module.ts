@@ -12,6 +12,7 @@ import {
   formatBytes,
   registerTreeClass,
   Tensor,
+  treeEntries,
   treeLeaves,
   zeros,
 } from "../tensor/index.ts";
@@ -24,6 +25,11 @@ import {
 export abstract class Module {
   /** Checkpoint names of properties where snake_case is not it, such as `{ linear1: "linear_1" }`. */
   static readonly keyNames: Readonly<Record<string, string>> = {};
+  /**
+   * Fields that are not trained: running statistics, fixed frequencies or positions. They are saved and loaded like the
+   * others; optimisers, clipping and averages leave them alone.
+   */
+  static readonly fixed: readonly string[] = [];
 
   static {
     registerTreeClass(Module);
@@ -59,9 +65,25 @@ export function parameters(module: object): Map<string, Tensor> {
   return found;
 }
 
-/** Number of values in all tensors of a module. */
-export const parameterCount = (module: object): number =>
-  treeLeaves(module).reduce((total, leaf) => total + leaf.size, 0);
+/** Number of values in all tensors of a module, or with `trained` in those that are trained. */
+export function parameterCount(module: object, { trained = false } = {}): number {
+  const fixed = trained ? fixedPaths(module) : new Set();
+  return treeEntries(module).reduce((total, [path, leaf]) => total + (fixed.has(path) ? 0 : leaf.size), 0);
+}
+
+/** Property paths of the leaves below fields that their modules declare as fixed. */
+export function fixedPaths(tree: unknown): ReadonlySet<string> {
+  const found = new Set<string>();
+  const visit = (value: unknown, path: string, inFixed: boolean): void => {
+    if (value instanceof Tensor && inFixed) found.add(path);
+    if (value instanceof Tensor || treeLeaves(value).length === 0) return;
+    const fixed = value instanceof Module ? (value.constructor as typeof Module).fixed : [];
+    for (const [name, child] of Object.entries(value as object))
+      visit(child, path ? `${path}.${name}` : name, inFixed || fixed.includes(name));
+  };
+  visit(tree, "", false);
+  return found;
+}
 
 const grouped = (n: number): string => n.toLocaleString("en-US");
 

@@ -20,7 +20,7 @@ import {
 } from "../tensor/index.ts";
 import { type EmaDecay, updateEma } from "./optim/ema.ts";
 import { accumulatedValueAndGrad, clipByGlobalNorm, globalNorm } from "./optim/gradients.ts";
-import type { Optimizer, OptimizerState } from "./optim/optimizer.ts";
+import { type Optimizer, type OptimizerState, trainedPaths } from "./optim/optimizer.ts";
 
 /** Everything that a step changes. A tree: saved, resumed and donated as a whole. */
 export interface TrainState<M> {
@@ -45,6 +45,8 @@ export interface TrainOptions<M, Batch> {
   /** Largest global norm of the gradient. Default: no clipping. */
   readonly clipNorm?: number;
   readonly ema?: EmaDecay;
+  /** Parameters that stay as they are; nothing is computed or kept for them. `path` is the property path. */
+  readonly frozen?: (path: string, parameter: Tensor) => boolean;
   /** Slices of the batch whose gradients are averaged in one step. Default 1. */
   readonly accumulate?: number;
   /** Where to keep checkpoints; without it nothing is written. An existing run is resumed. */
@@ -89,32 +91,65 @@ async function ownCopy<T>(tree: T): Promise<T> {
   return treeMap((t) => copies.get(t)!, tree);
 }
 
+type Frozen = TrainOptions<unknown, unknown>["frozen"];
+
+/** What is trained of a model: all of it as it is, or without the frozen (and fixed) leaves a record by path. */
+function trainedPart<M>(model: M, frozen: Frozen): M | Record<string, Tensor> {
+  if (!frozen) return model;
+  const trained = trainedPaths(model);
+  const kept = treeEntries(model).filter(([path, t]) => trained.has(path) && !frozen(path, t));
+  if (kept.length === 0) throw new ArgumentError("train: all parameters are frozen");
+  return Object.fromEntries(kept);
+}
+
+/** The model with another trained part. */
+function withPart<M>(model: M, part: M | Record<string, Tensor>, frozen: Frozen): M {
+  return frozen ? treeMap((t, path) => (part as Record<string, Tensor>)[path] ?? t, model) : (part as M);
+}
+
 /** One compiled step: loss, gradient, clipping, update, average, as a single run. */
 export function makeTrainStep<M, Batch>(
-  options: Pick<TrainOptions<M, Batch>, "loss" | "optimizer" | "clipNorm" | "ema" | "accumulate" | "jit">,
+  options: Pick<
+    TrainOptions<M, Batch>,
+    "loss" | "optimizer" | "clipNorm" | "ema" | "frozen" | "accumulate" | "jit"
+  >,
 ) {
-  const { loss, optimizer, clipNorm, ema, accumulate = 1 } = options;
-  const differentiate = accumulate > 1 ? accumulatedValueAndGrad(loss, accumulate) : valueAndGrad(loss);
+  const { loss, optimizer, clipNorm, ema, frozen, accumulate = 1 } = options;
   return jit(
     (state: TrainState<M>, batch: Batch) => {
-      const [value, gradients] = differentiate(state.model, batch);
+      const part = trainedPart(state.model, frozen);
+      const partLoss = (p: typeof part, b: Batch): Tensor => loss(withPart(state.model, p, frozen), b);
+      const differentiate =
+        accumulate > 1 ? accumulatedValueAndGrad(partLoss, accumulate) : valueAndGrad(partLoss);
+      const [value, gradients] = differentiate(part, batch);
       const { clipped, norm } =
         clipNorm === undefined
           ? { clipped: gradients, norm: globalNorm(gradients) }
           : clipByGlobalNorm(gradients, clipNorm);
-      const { parameters, state: moments } = optimizer.update(state.model, clipped, state.optimizer);
-      const average =
-        ema && state.ema ? updateEma(state.ema, parameters, ema(state.optimizer.step)) : undefined;
-      const next: TrainState<M> = { model: parameters, optimizer: moments, ...(average && { ema: average }) };
+      const { parameters, state: moments } = optimizer.update(part, clipped, state.optimizer);
+      const model = withPart(state.model, parameters, frozen);
+      const averaged = (average: M, decay: EmaDecay): M =>
+        withPart(
+          model,
+          updateEma(trainedPart(average, frozen), parameters, decay(state.optimizer.step)),
+          frozen,
+        );
+      const average = ema && state.ema ? averaged(state.ema, ema) : undefined;
+      const next: TrainState<M> = { model, optimizer: moments, ...(average && { ema: average }) };
       return { state: next, loss: value as Tensor, norm };
     },
     { ...options.jit, donate: [0] },
   );
 }
 
-/** State before the first step. */
-export function initialState<M>(model: M, optimizer: Optimizer, ema?: EmaDecay): TrainState<M> {
-  return { model, optimizer: optimizer.init(model), ...(ema && { ema: model }) };
+/** State before the first step, of the same `ema` and `frozen` as the step. */
+export function initialState<M>(
+  model: M,
+  optimizer: Optimizer,
+  ema?: EmaDecay,
+  frozen?: Frozen,
+): TrainState<M> {
+  return { model, optimizer: optimizer.init(trainedPart(model, frozen)), ...(ema && { ema: model }) };
 }
 
 /**
@@ -134,7 +169,7 @@ export async function* train<M, Batch>(
   const run = options.directory ? await openRun(options.directory, keep) : undefined;
   const step = makeTrainStep(options);
   try {
-    let state = await ownCopy(initialState(options.model, options.optimizer, options.ema));
+    let state = await ownCopy(initialState(options.model, options.optimizer, options.ema, options.frozen));
     let done = 0;
     const resumed = run && (await restore(run, state, options.settings));
     if (resumed) {

@@ -3,14 +3,20 @@ import {
   accumulatedValueAndGrad,
   adam,
   adamW,
+  BatchNorm,
   clipByGlobalNorm,
   clipByValue,
   constantDecay,
   cosineDecay,
+  createRng,
+  fixedPaths,
+  GaussianFourierFeatures,
   globalNorm,
   lars,
+  Module,
   normsByPath,
   type Optimizer,
+  parameterCount,
   piecewiseConstant,
   polynomialDecay,
   powerDecay,
@@ -19,7 +25,7 @@ import {
   warmup,
   warmupDecay,
 } from "../../src/nn/index.ts";
-import { jit, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
+import { jit, type Tensor, tensor, treeMap, valueAndGrad } from "../../src/tensor/index.ts";
 
 type Params = { a: Tensor; b: Tensor };
 const start = (): Params => ({ a: tensor([1, -2, 3]), b: tensor([[0.5], [-0.25]]) });
@@ -206,5 +212,44 @@ describe("exponential moving averages", () => {
     expect(await warmupDecay(0.999)(tensor(0)).item()).toBeCloseTo(0.1, 6);
     expect(await powerDecay(2 / 3)(tensor(7)).item()).toBeCloseTo(0.75, 6);
     expect(await powerDecay(2 / 3, 1, 0.5)(tensor(7)).item()).toBeCloseTo(0.5, 6);
+  });
+});
+
+describe("what a module declares as fixed", () => {
+  const model = () => ({
+    norm: new BatchNorm(2),
+    waves: new GaussianFourierFeatures(3, {}, createRng(0)),
+    w: tensor([1, 2]),
+  });
+  const ones = <T>(tree: T): T => treeMap((t) => t.mul(0).add(1), tree);
+
+  it("is neither updated nor decayed", async () => {
+    const before = model();
+    const optimizer = adamW({ learningRate: 0.1, weightDecay: 0.5 });
+    const { parameters: after } = optimizer.update(before, ones(before), optimizer.init(before));
+    for (const leaf of ["runningMean", "runningVar"] as const)
+      expect(await after.norm[leaf].toArray()).toEqual(await before.norm[leaf].toArray());
+    expect(await after.waves.weight.toArray()).toEqual(await before.waves.weight.toArray());
+    expect(await after.norm.weight.toArray()).not.toEqual(await before.norm.weight.toArray());
+    expect(await after.w.toArray()).not.toEqual([1, 2]);
+  });
+  it("does not count in the norm of the gradient", async () => {
+    expect(await globalNorm(ones(model())).item()).toBeCloseTo(Math.sqrt(6), 6); // weight, bias and w of 2 each
+  });
+  it("is taken as it is by an average, also deep inside a field", async () => {
+    class Statistics extends Module {
+      static override readonly fixed = ["seen"];
+      readonly seen = [{ mean: tensor([8]) }];
+      readonly scale = tensor([8]);
+    }
+    const start = treeMap((t) => t.mul(0), new Statistics());
+    const average = updateEma(start, new Statistics(), constantDecay(0.75)(tensor(0)));
+    expect(await average.seen[0]!.mean.item()).toBe(8);
+    expect(await average.scale.item()).toBe(2);
+    expect([...fixedPaths({ a: [start] })]).toEqual(["a.0.seen.0.mean"]);
+  });
+  it("is counted among all values and not among the trained ones", () => {
+    expect(parameterCount(model())).toBe(2 * 4 + 3 + 2);
+    expect(parameterCount(model(), { trained: true })).toBe(6);
   });
 });

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { latestCheckpoint } from "../../src/io/run-directory.ts";
 import { readSafetensors } from "../../src/io/safetensors-file.ts";
-import { type TrainEvent, train } from "../../src/nn/index.ts";
-import { type Tensor, tensor } from "../../src/tensor/index.ts";
+import { adamW, type TrainEvent, train } from "../../src/nn/index.ts";
+import { type Tensor, tensor, treeEntries } from "../../src/tensor/index.ts";
 import { makeTraining, type Regression } from "./regression.ts";
 
 const root = await mkdtemp(join(tmpdir(), "tweedie-train-"));
@@ -136,6 +136,38 @@ describe("training", () => {
     const whole = losses(await collect(makeTraining({ steps: 10 })));
     const sliced = losses(await collect(makeTraining({ steps: 10, accumulate: 4 })));
     for (const [i, loss] of sliced.entries()) expect(loss).toBeCloseTo(whole[i]!, 5);
+  });
+});
+
+describe("a frozen part of the model", () => {
+  const frozen = (path: string): boolean => path === "w";
+
+  it("keeps its values, and the rest learns as with its gradient alone", async () => {
+    const options = makeTraining({ frozen, steps: 20, clipNorm: 1e9 });
+    const events = await collect(options);
+    const { model, ema, optimizer } = finalState(events);
+    expect(await model.w.toArray()).toEqual(await options.model.w.toArray());
+    expect(await ema!.w.toArray()).toEqual(await options.model.w.toArray());
+    expect(treeEntries(optimizer).map(([path]) => path)).toEqual(["step", "slots.first.v", "slots.second.v"]);
+    const rate = { match: frozen, rateScale: 0 };
+    const whole = await collect(
+      makeTraining({ steps: 20, clipNorm: 1e9, optimizer: adamW({ learningRate: 0.03, groups: [rate] }) }),
+    );
+    expect(await model.v.toArray()).toEqual(await finalState(whole).model.v.toArray());
+    expect(losses(events)).toEqual(losses(whole));
+  });
+
+  it("is resumed bit-exactly", async () => {
+    const [straight, resumed] = [folder(), folder()];
+    await collect(makeTraining({ frozen, steps: 8, directory: straight }));
+    await collect(makeTraining({ frozen, steps: 5, directory: resumed }));
+    await collect(makeTraining({ frozen, steps: 8, directory: resumed }));
+    expect(await savedBits(resumed)).toEqual(await savedBits(straight));
+  });
+
+  it("is not all of it", async () => {
+    const all = makeTraining({ frozen: () => true, steps: 2 });
+    await expect(collect(all)).rejects.toThrow(/all parameters are frozen/);
   });
 });
 

@@ -121,6 +121,7 @@ export interface FourierOptions {
 
 /** Sines and cosines of random, fixed frequencies (Tancik et al. 2020), as for the noise level in score models. */
 export class GaussianFourierFeatures extends Module {
+  static override readonly fixed = ["weight"];
   readonly weight: Tensor; // [half]
   readonly log: boolean;
   readonly flipSinToCos: boolean;

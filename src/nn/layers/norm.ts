@@ -91,6 +91,7 @@ export class RMSNorm extends Module {
  * flows; training replaces the layer by `updated(x)`. PyTorch's `num_batches_tracked` is not kept.
  */
 export class BatchNorm extends Module {
+  static override readonly fixed = ["runningMean", "runningVar"];
   readonly weight: Tensor; // [C]
   readonly bias: Tensor; // [C]
   readonly runningMean: Tensor; // [C]

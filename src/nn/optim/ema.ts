@@ -1,5 +1,6 @@
 /** Exponential moving averages of parameters. */
 import { asTensor, minimum, type Tensor, treeMap } from "../../tensor/index.ts";
+import { trainedPaths } from "./optimizer.ts";
 
 /** Decay at a step (f32 scalar, 0 at the first update). */
 export type EmaDecay = (step: Tensor) => Tensor;
@@ -30,11 +31,15 @@ export const powerDecay =
         .add(1),
     );
 
-/** The average after one more set of parameters: average + (1 - decay) (parameters - average). */
+/**
+ * The average after one more set of parameters: average + (1 - decay) (parameters - average). What is not trained
+ * (integers, running statistics) is taken as it is.
+ */
 export function updateEma<P>(average: P, parameters: P, decay: Tensor): P {
   const weight = decay.neg().add(1);
+  const trained = trainedPaths(average);
   return treeMap(
-    (a, _, p) => (a.dtype.startsWith("f") ? a.add(p!.sub(a).mul(weight.cast(a.dtype))) : p!),
+    (a, path, p) => (trained.has(path) ? a.add(p!.sub(a).mul(weight.cast(a.dtype))) : p!),
     average,
     parameters,
   );

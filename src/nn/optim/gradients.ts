@@ -9,9 +9,13 @@ import {
   treeMap,
   valueAndGrad,
 } from "../../tensor/index.ts";
-import { packed } from "./optimizer.ts";
+import { packed, trainedPaths } from "./optimizer.ts";
 
-const floats = (tree: unknown): Tensor[] => treeLeaves(tree).filter((t) => t.dtype.startsWith("f"));
+/** The trained leaves. */
+function trainedLeaves(tree: unknown): Tensor[] {
+  const trained = trainedPaths(tree);
+  return treeEntries(tree).flatMap(([path, t]) => (trained.has(path) ? [t] : []));
+}
 
 /** Sum of squares as a product of a row with itself: one pass, no temporary. */
 function sumOfSquares(t: Tensor): Tensor {
@@ -21,9 +25,9 @@ function sumOfSquares(t: Tensor): Tensor {
     .reshape([]);
 }
 
-/** Euclidean norm of all float leaves together. */
+/** Euclidean norm of all trained leaves (floats that no module declares as fixed) together. */
 export function globalNorm(tree: unknown): Tensor {
-  const leaves = floats(tree);
+  const leaves = trainedLeaves(tree);
   if (leaves.length === 0) throw new ArgumentError("globalNorm: the tree holds no float tensors");
   const small = leaves.filter((t) => t.size <= 8192 && t.dtype === leaves[0]!.dtype);
   const large = leaves.filter((t) => !small.includes(t));

@@ -9,6 +9,7 @@ import {
   treeMap,
   zerosLike,
 } from "../../tensor/index.ts";
+import { fixedPaths } from "../module.ts";
 
 /** Learning rate: a number, or a function of the step number (a float scalar, 0 at the first update). */
 export type LearningRate = number | ((step: Tensor) => Tensor);
@@ -58,8 +59,12 @@ export interface OptimizerOptions {
   readonly groups?: readonly ParameterGroup[];
 }
 
-/** Float leaves are trained; integer leaves (indices, counters) pass through. */
-const trained = (t: Tensor): boolean => t.dtype.startsWith("f");
+/** Float leaves are trained; integer leaves (indices, counters) and what a module declares as fixed pass through. */
+export function trainedPaths(tree: unknown): ReadonlySet<string> {
+  const fixed = fixedPaths(tree);
+  const trained = treeEntries(tree).filter(([path, t]) => t.dtype.startsWith("f") && !fixed.has(path));
+  return new Set(trained.map(([path]) => path));
+}
 
 /** Leaves up to this size share one update: for a bias of 64 numbers a dozen operations are nothing but their overhead. */
 const SMALL = 8192;
@@ -71,7 +76,7 @@ interface Bundle {
   readonly weightDecay: number;
 }
 
-/** Sorts the trained leaves into bundles: one for each large leaf, one for all small leaves of equal settings. */
+/** Sorts trained leaves into bundles: one for each large leaf, one for all small leaves of equal settings. */
 function bundle(
   leaves: ReadonlyMap<string, Tensor>,
   groups: readonly ParameterGroup[],
@@ -82,7 +87,7 @@ function bundle(
   for (const [path, p] of leaves) {
     const group = groups.find((candidate) => candidate.match(path, p));
     const [rateScale, weightDecay] = [group?.rateScale ?? 1, group?.weightDecay ?? decay];
-    if (!trained(p) || rateScale === 0) continue;
+    if (rateScale === 0) continue;
     const key = p.size <= SMALL && !whole ? `${p.dtype} ${rateScale} ${weightDecay}` : path;
     const found = bundles.get(key);
     if (found) found.paths.push(path);
@@ -137,8 +142,9 @@ export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Opti
       assertSamePaths([...before.keys()], [...slopes.keys()]);
       const slots = new Map(rule.slots.map((slot) => [slot, new Map(treeEntries(state.slots[slot]))]));
       const after = new Map(before);
+      const trained = trainedPaths(parameters);
       for (const { paths, rateScale, weightDecay: decay } of bundle(
-        before,
+        new Map([...before].filter(([path]) => trained.has(path))),
         groups,
         weightDecay,
         rule.whole ?? false,
