@@ -36,8 +36,8 @@ type Role = "field" | "picture" | "checkpoint" | "folder" | "output" | "hidden";
 
 /** Options for the machine or for folders of pictures, which the page does not send. */
 const NOT_IN_FORMS: ReadonlySet<string> = new Set(["threads", "shard", "force", "maxPixels"]);
-/** Measures of work over a folder, which say nothing of one picture. */
-const OF_FOLDERS: ReadonlySet<string> = new Set(["pictures", "kept", "broken"]);
+/** Measures of work over a folder, which say nothing of one picture; the time is with the job. */
+const OF_FOLDERS: ReadonlySet<string> = new Set(["pictures", "kept", "broken", "seconds"]);
 
 function roleOf({ path, name, description, default: standard }: OptionSchema, system: System): Role {
   if (path === undefined) return NOT_IN_FORMS.has(name) ? "hidden" : "field";

@@ -2,8 +2,9 @@
  * The studio in a real browser: what people do with it, from the first picture to a killed server. Pictures of the page
  * go to the folder that TWEEDIE_SCREENSHOTS names, when it does.
  */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { unzipSync } from "fflate";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import sharp from "sharp";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -37,7 +38,8 @@ async function shoot(page: Page, name: string): Promise<void> {
 }
 
 /** What the browser itself logs when a picture is refused, or a server has stopped. */
-const EXPECTED = /status of 422|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET/;
+const EXPECTED =
+  /status of 4(?:22|04)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET/;
 
 /** A tiny segmentation model with fresh weights. */
 const MODEL = createSDSeg(PRESETS.smoke, 5);
@@ -108,6 +110,13 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
       page.getByRole("link", { name: "Download" }).click(),
     ]);
     expect(download.suggestedFilename()).toMatch(/^demo-.*negative\.png$/);
+    const [archive] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByRole("link", { name: "All as ZIP" }).click(),
+    ]);
+    const files = unzipSync(new Uint8Array(await readFile(await archive.path())));
+    expect(Object.keys(files)).toEqual(expect.arrayContaining(["01-negative.png", "settings.json"]));
+    expect(await page.title()).toBe("Negatives and roots · Tweedie studio");
   }, 60_000);
 
   it("segments a sample and lays the result over it", async () => {
@@ -196,9 +205,16 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
       mimeType: "image/png",
       buffer: Buffer.from("no picture"),
     });
-    await page.getByRole("alert").getByText("no picture that can be read").waitFor();
+    await page.getByRole("alert").getByText("picture that can be read").waitFor();
     await page.getByRole("button", { name: "Run", exact: true }).click();
     await page.getByRole("alert").getByText("a picture is needed").waitFor();
+    for (const [hash, words] of [
+      ["#/system/nothing", "There is no such system"],
+      ["#/job/nothing", "This job is not there any more"],
+    ]) {
+      await page.goto(`${s.studio.url}${hash}`);
+      await page.getByRole("heading", { name: words }).waitFor();
+    }
   }, 30_000);
 
   it("compares two runs from the history", async () => {
@@ -212,7 +228,26 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     await page.getByRole("heading", { name: "Two runs" }).waitFor();
     await page.locator(".u-over").first().waitFor();
     expect(await page.locator("tr.differs", { hasText: "Rate" }).count()).toBe(1);
+    expect(await page.locator("tr", { hasText: "System" }).count()).toBe(0); // the same in both
+    await page.getByLabel("also those that are the same").check();
+    expect(await page.locator("tr", { hasText: "System" }).count()).toBe(1);
     await shoot(page, "compare");
+
+    const { hash } = await s.sample("shapes");
+    const ids: string[] = [];
+    for (const strength of [0.2, 1]) {
+      const job = await s.add({ tool: "demo", task: "run", inputs: { image: hash }, options: { strength } });
+      ids.push((await s.settled(job.id)).id);
+    }
+    await page.goto(`${s.studio.url}#/compare/${ids.join("/")}`);
+    await page.getByRole("button", { name: "Slider" }).click();
+    const sources = await page
+      .locator(".frame img")
+      .evaluateAll((all) => all.map((img) => (img as HTMLImageElement).src));
+    expect(sources.map((src) => ids.findIndex((id) => src.includes(id)))).toEqual([0, 1]);
+    await page.getByRole("button", { name: "Zoom in" }).click();
+    await page.getByRole("application").press("Escape");
+    expect(await page.getByRole("button", { name: "Whole picture" }).textContent()).toBe("100 %");
   }, 60_000);
 
   it("is reached and used with the keyboard alone", async () => {
@@ -226,11 +261,41 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
       await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "Negatives and roots", exact: true }).waitFor();
+    await page.waitForFunction(() => document.activeElement?.id === "content"); // one goes on in the new view
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate(() => document.activeElement?.closest("main") !== null)).toBe(true);
     const outline = await page.evaluate(() => {
       (document.querySelector("nav[aria-label=Tasks] a") as HTMLElement).focus();
       return getComputedStyle(document.activeElement!).outlineStyle;
     });
     expect(outline).toBe("solid");
+    // Everything that can be pressed can be reached, in the order in which it is read.
+    const order = await page.evaluate(
+      () =>
+        [
+          ...document.querySelectorAll<HTMLElement>(
+            "a[href], button, input, select, textarea, summary, [tabindex]",
+          ),
+        ].filter((e) => e.tabIndex > 0 || (e.tabIndex < 0 && e.id !== "content")).length,
+    );
+    expect(order).toBe(0);
+  }, 30_000);
+
+  it("keeps still for those who want no motion", async () => {
+    const wide = page;
+    page = await open({ reducedMotion: "reduce" });
+    await page.goto(s.studio.url);
+    await page.getByRole("heading", { name: "Systems" }).waitFor();
+    const moving = await page.evaluate(
+      () =>
+        [...document.querySelectorAll("*")].filter((element) => {
+          const { transitionDuration, animationName } = getComputedStyle(element);
+          return Number.parseFloat(transitionDuration) > 0 || animationName !== "none";
+        }).length,
+    );
+    expect(moving).toBe(0);
+    await context.close();
+    page = wide;
   }, 30_000);
 
   it("fits a phone, in light and dark", async () => {

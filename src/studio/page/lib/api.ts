@@ -47,6 +47,7 @@ export const upload = async (file: Blob): Promise<UploadInfo> =>
 
 export const uploadUrl = (hash: string): string => `/api/uploads/${hash}`;
 export const previewUrl = ({ id, preview }: JobRecord): string => `/api/jobs/${id}/preview?v=${preview}`;
+export const archiveUrl = (id: string): string => `/api/jobs/${id}/archive`;
 /** `version` only keeps the browser from showing an earlier one. */
 export const resultUrl = (id: string, index: number, version = 0): string =>
   `/api/jobs/${id}/results/${index}?v=${version}`;

@@ -55,9 +55,9 @@ export function fieldsOf(form: FormSchema): Field[] {
   });
 }
 
-/** Ranges that a slider can show. */
-export const hasSlider = ({ kind, min, max }: Field): boolean =>
-  kind === "number" && min !== undefined && max !== undefined && max - min <= 1000;
+/** Ranges that a slider can show, where there is a value to begin with. */
+export const hasSlider = ({ kind, min, max, initial }: Field): boolean =>
+  kind === "number" && initial !== undefined && min !== undefined && max !== undefined && max - min <= 1000;
 
 /** What is sent: empty fields are left out, so that the system's own default holds. */
 export function valuesOf(

@@ -15,6 +15,13 @@ export const fileSize = (bytes: number): string =>
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 export const when = (time: number): string => DAY.format(time);
 
+/** "SDSeg: segmentation by …" as a name and what it is. */
+export function named(text: string): { name: string; about: string } {
+  const at = text.indexOf(": ");
+  if (at < 0) return { name: text, about: "" };
+  return { name: text.slice(0, at), about: text.charAt(at + 2).toUpperCase() + text.slice(at + 3) };
+}
+
 /** Options by their labels: `maxSteps` and `max-steps` become "max steps". */
 export const words = (name: string): string =>
   name
