@@ -88,6 +88,17 @@ const groupNormOp: Op<GroupNormAttrs> = {
     const size = sizeOf(xa!.shape.slice(1)) / groups;
     const rows = g.reshape(x!, [n, groups, size]);
     const [normal, mean, inv] = normalizeRows(g, rows, xa!.dtype, size, eps);
+    // One channel per group and constant weights (no training): one kernel writes once where the steps below write thrice.
+    if (
+      groups === c &&
+      spatial.length > 0 &&
+      xa!.dtype === "f32" &&
+      g.isConstant(weight!) &&
+      g.isConstant(bias!)
+    ) {
+      const attributes = { epsilon: { float: eps } };
+      return [g.op("InstanceNormalization", [x!, weight!, bias!], attributes), mean!, inv!];
+    }
     const channels = [c, ...spatial.map(() => 1)];
     const scaled = g.op("Mul", [g.reshape(normal!, xa!.shape), g.reshape(weight!, channels)]);
     return [g.op("Add", [scaled, g.reshape(bias!, channels)]), mean!, inv!];
