@@ -30,7 +30,7 @@ export function stepsChart(set: string, { scores }: SetResults): string {
   const curve = (variant: string, spacing: string) => {
     const steps = CURVE_STEPS.filter((s) => scores[`${variant} ddim-${s} ${spacing}`]);
     return {
-      name: `${variant}, ${spacing}`,
+      name: `${variant.replace("lambda-", "λ ")}, ${spacing}`,
       x: [1, ...steps],
       y: [
         scores[`${variant} direct`]!.dice,
@@ -42,6 +42,7 @@ export function stepsChart(set: string, { scores }: SetResults): string {
   const series = measured.flatMap((v) => ["leading", "trailing"].map((s) => curve(v, s)));
   return lineChart(series, {
     title: set,
+    width: 720,
     xLabel: "steps (1: direct)",
     yLabel: "Dice",
     logX: true,
