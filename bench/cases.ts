@@ -59,6 +59,8 @@ const convStep = (c: number, size: number): Case => ({
 
 const UNET = { channels: [64, 96, 128], inChannels: 3, batch: 16, size: 32 };
 const DIT = { dim: 384, depth: 6, heads: 6, batch: 16, tokens: 64, patch: 48 };
+/** As in the small trainings of the systems. */
+const SMALL_DIT = { dim: 96, depth: 8, heads: 4, batch: 128, tokens: 36, patch: 48 };
 
 function unetCase(kind: "step" | "forward"): Case {
   const { channels, inChannels, batch, size } = UNET;
@@ -81,10 +83,10 @@ function unetCase(kind: "step" | "forward"): Case {
   };
 }
 
-function ditCase(kind: "step" | "forward"): Case {
-  const { dim, depth, heads, batch, tokens, patch } = DIT;
+function ditCase(name: string, sizes: typeof DIT, kind: "step" | "forward"): Case {
+  const { dim, depth, heads, batch, tokens, patch } = sizes;
   return {
-    name: kind === "step" ? "dit 16M 64 tokens batch 16 step" : "dit 16M 64 tokens batch 16 forward",
+    name: `${name} ${kind}`,
     peer: { kind: "dit", args: [kind, dim, depth, heads, batch, tokens, patch] },
     async build() {
       const shape = [batch, tokens, patch];
@@ -170,6 +172,7 @@ export const CASES: readonly Case[] = [
   },
   unetCase("forward"),
   unetCase("step"),
-  ditCase("forward"),
-  ditCase("step"),
+  ditCase("dit 16M 64 tokens batch 16", DIT, "forward"),
+  ditCase("dit 16M 64 tokens batch 16", DIT, "step"),
+  ditCase("dit 1.4M 36 tokens batch 128", SMALL_DIT, "step"),
 ];

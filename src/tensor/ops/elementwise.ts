@@ -123,8 +123,8 @@ const geluOp: Op<{ approximate: "none" | "tanh" }> = {
     return [x!];
   },
   lower: (g, [x], { approximate }) => [g.op("Gelu", [x!], { approximate })],
-  vjp: ([ct], [x], _, { approximate }) => [
-    ct?.mul(approximate === "tanh" ? geluTanhSlope(x!) : geluErfSlope(x!)),
+  vjp: ([ct], [x], [y], { approximate }) => [
+    ct?.mul(approximate === "tanh" ? geluTanhSlope(x!, y!) : geluErfSlope(x!)),
   ],
 };
 
@@ -141,16 +141,15 @@ function geluErfSlope(x: Tensor): Tensor {
   );
 }
 
-/** Derivative of 0.5 x (1 + tanh(c (x + 0.044715 x^3))), c = sqrt(2 / pi). */
-function geluTanhSlope(x: Tensor): Tensor {
-  const c = Math.sqrt(2 / Math.PI);
-  const x2 = x.square();
-  const t = tanh(x.mul(x2.mul(0.044715 * c).add(c)));
-  const inner = x2
-    .mul(3 * 0.044715 * c)
-    .add(c)
-    .mul(x);
-  return t.add(1).add(t.square().neg().add(1).mul(inner)).mul(0.5);
+/**
+ * Derivative of y = 0.5 x (1 + tanh(z / 2)) = x s(z), z = x (k x^2 + m), m = sqrt(8 / pi), k = 0.044715 m, with the
+ * sigmoid s: s + y (1 - s) z'. Eleven passes over the tensor instead of fifteen.
+ */
+function geluTanhSlope(x: Tensor, y: Tensor): Tensor {
+  const m = Math.sqrt(8 / Math.PI);
+  const square = x.square().mul(0.044715 * m); // k x^2
+  const s = sigmoid(x.mul(square.add(m)));
+  return s.add(y.sub(y.mul(s)).mul(square.mul(3).add(m)));
 }
 
 const clipOp: Op<{ min: number; max: number }> = {
