@@ -1,4 +1,4 @@
-/** The studio's server under crowds, slow and rude clients: `npx tsx bench/studio.ts`. The table is bench/results/studio.md. */
+/** The studio's server under crowds, slow and rude clients: `npm run bench:studio`. The table is bench/results/studio.md. */
 import { rm, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
@@ -42,8 +42,8 @@ await rm(data, { recursive: true, force: true });
 
 const text = `# The studio's server under load
 
-\`npx tsx bench/studio.ts\`: ${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}; clients on the same machine, which
-is busy otherwise. A job runs all the time in its own process. The first of ${ROUNDS} rounds, in milliseconds:
+\`npm run bench:studio\`: ${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}; clients on the same machine. A job runs all the
+time in its own process. The first of ${ROUNDS} rounds, in milliseconds:
 
 ${tableMarkdown({ columns: ["what", "answers", "median", "95 %", "slowest"], rows: trials.map(row) })}
 

@@ -99,14 +99,14 @@ async function bare(target: Target, text: string, wait = 3000): Promise<Answer> 
   return { status, milliseconds: performance.now() - started };
 }
 
-/** `count` readers of the events, closed after a moment. */
-async function listeners(target: Target, count: number): Promise<Trial> {
+/** `count` clients that ask for something and read nothing of it; closed after a moment. */
+async function idlers(target: Target, path: string, count: number, name: string): Promise<Trial> {
   const open: (() => void)[] = [];
   const agent = new Agent({ maxSockets: Number.POSITIVE_INFINITY });
   const answers = times(count, () => {
     const started = performance.now();
     return new Promise<Answer>((resolve) => {
-      const r = request({ host: "127.0.0.1", port: target.port, path: "/api/events", agent }, (response) => {
+      const r = request({ host: "127.0.0.1", port: target.port, path, agent }, (response) => {
         response.on("error", () => {});
         response.pause(); // a browser that does not read
         resolve({ status: String(response.statusCode), milliseconds: performance.now() - started });
@@ -116,7 +116,7 @@ async function listeners(target: Target, count: number): Promise<Trial> {
       open.push(() => r.destroy());
     });
   });
-  const result = await trial(`${count} listen to events and read nothing`, answers);
+  const result = await trial(name, answers);
   for (const close of open) close();
   return result;
 }
@@ -182,7 +182,9 @@ export async function* loadTrials(target: Target, count = 200): AsyncGenerator<T
     "50 headers of 64 KiB",
     times(50, () => bare(target, `GET / HTTP/1.1\r\nHost: ${host}\r\nX: ${"x".repeat(65_536)}\r\n\r\n`)),
   );
-  yield listeners(target, count + 20);
+  yield idlers(target, "/api/events", count + 20, `${count + 20} listen to events and read nothing`);
+  const runtime = "/ort/ort-wasm-simd-threaded.wasm";
+  yield idlers(target, runtime, count, `${count} ask for onnxruntime's 14 MB and read nothing`);
   await leavers(target, count);
   yield trial(`${count} at once, after as many went away in the middle`, get("/api/status"));
   yield slow(target, agent);

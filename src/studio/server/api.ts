@@ -204,7 +204,8 @@ function pictureRoutes({ tools, uploads, limits }: ApiParts): Route[] {
       handle: async ({ params }) => {
         const view = await uploads.view(params.hash);
         if (!view) throw new HttpError(404, "no uploaded picture has this hash");
-        return bytes(view.bytes, view.type, FOREVER);
+        if ("bytes" in view) return bytes(view.bytes, view.type, FOREVER);
+        return fileStream(view.path, { "content-type": view.type, "cache-control": FOREVER });
       },
     }),
     route({
@@ -261,11 +262,10 @@ function toolRoutes({ tools, queue, events, browserModels }: ApiParts): Route[] 
       produces: "application/octet-stream",
       problems: { 404: "This system does not run in the page" },
       handle: async ({ params, query }) =>
-        bytes(
-          await browserModels({ ...params, checkpoint: query.checkpoint }),
-          "application/octet-stream",
-          "no-cache",
-        ),
+        fileStream(await browserModels({ ...params, checkpoint: query.checkpoint }), {
+          "content-type": "application/octet-stream",
+          "cache-control": "no-cache",
+        }),
     }),
     route({
       method: "get",

@@ -1,5 +1,5 @@
 /** Models for the page: made by a process of their own, kept by tool, checkpoint and size. */
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
 import type { CatalogSettings, Tool } from "../tool.ts";
@@ -16,7 +16,8 @@ export interface BrowserModelRequest {
   readonly size: number;
 }
 
-export type BrowserModels = (request: BrowserModelRequest) => Promise<Uint8Array<ArrayBuffer>>;
+/** Where the model lies, once it is made. */
+export type BrowserModels = (request: BrowserModelRequest) => Promise<string>;
 
 /** Longest time that making a model may take, in milliseconds. */
 const TIME_LIMIT = 120_000;
@@ -66,6 +67,6 @@ export function openBrowserModels(
       building.set(path, job);
       await job.finally(() => building.delete(path));
     }
-    return new Uint8Array(await readFile(path));
+    return path;
   };
 }

@@ -7,6 +7,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, extname, join, relative, sep } from "node:path";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { DeviceError } from "../../errors.ts";
 
@@ -91,12 +92,23 @@ export async function openSite(): Promise<Site> {
   return site;
 }
 
-/** Reads a file of onnxruntime-web; undefined for names that are none. */
+const runtimeFiles = new Map<string, Promise<SiteFile>>();
+
+/** A file of onnxruntime-web, read once for all who ask; undefined for names that are none. */
 export async function runtimeFile(name: string): Promise<SiteFile | undefined> {
   const known = RUNTIME.find((file) => file === name);
   if (!known) return undefined;
   const folder = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
-  return readSiteFile(join(folder, known), false);
+  const file = runtimeFiles.get(known) ?? readSiteFile(join(folder, known), false);
+  runtimeFiles.set(known, file);
+  return file;
+}
+
+const CHUNK = 2 ** 16;
+
+/** Bytes that all answers share, piece by piece as each client reads: a response of its own would copy them. */
+function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += CHUNK) yield bytes.subarray(at, at + CHUNK);
 }
 
 /** Answers with a file, or says that the browser has it already. */
@@ -104,5 +116,6 @@ export function fileResponse({ bytes, type, etag, immutable }: SiteFile, request
   const caching = immutable ? "public, max-age=31536000, immutable" : "no-cache";
   const headers = { "content-type": type, etag, "cache-control": caching };
   if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers });
-  return new Response(bytes, { headers });
+  const body = Readable.toWeb(Readable.from(pieces(bytes), { objectMode: false })) as ReadableStream;
+  return new Response(body, { headers: { ...headers, "content-length": String(bytes.length) } });
 }

@@ -27,6 +27,8 @@ const TAKEN: ReadonlySet<string> = new Set(["png", "jpeg", "webp", "gif", "tiff"
 /** Pictures that are decoded at once: each may take hundreds of megabytes. */
 const DECODERS = 2;
 
+const MOST_FORMATS = 10_000;
+
 /** What browsers show; anything else they get as PNG. */
 const SHOWN: Readonly<Record<string, string>> = {
   png: "image/png",
@@ -45,7 +47,10 @@ export interface Uploads {
   hold(hash: string): Promise<boolean>;
   /** Removes pictures that no job needs, by age and size. It happens by itself when much is uploaded. */
   sweep(): void;
-  view(hash: string): Promise<{ bytes: Uint8Array; type: string } | undefined>;
+  /** What a browser shows of it: the file itself, or a PNG of it. */
+  view(
+    hash: string,
+  ): Promise<{ path: string; type: string } | { bytes: Uint8Array; type: string } | undefined>;
 }
 
 /** Opens the pictures below a folder. `needed`: hashes that jobs refer to. */
@@ -71,6 +76,7 @@ export async function openUploads(
   };
 
   const decode = openGate(DECODERS);
+  const formats = new Map<string, string>(); // media types by hash
 
   async function hold(hash: string): Promise<boolean> {
     const file = await path(hash);
@@ -127,10 +133,13 @@ export async function openUploads(
     async view(hash) {
       const file = await path(hash);
       if (file === undefined) return undefined;
+      const known = formats.get(hash);
+      if (known !== undefined) return { path: file, type: known };
       const bytes = await readFile(file);
-      const { format } = await describe(bytes, hash);
-      const type = SHOWN[format];
-      if (type) return { bytes, type };
+      const type = SHOWN[(await describe(bytes, hash)).format];
+      if (formats.size > MOST_FORMATS) formats.clear();
+      if (type) formats.set(hash, type);
+      if (type) return { path: file, type };
       const png = await decode(async () => encodePicture(await decodePicture(bytes)));
       return { bytes: png, type: "image/png" };
     },

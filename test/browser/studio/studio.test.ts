@@ -150,12 +150,12 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
 
   it("shows a running training after a reload, pauses and resumes it", async () => {
     await page.goto(`${s.studio.url}#/system/demo/train`);
-    await page.getByLabel("Steps", { exact: true }).fill("150");
+    await page.getByLabel("Steps", { exact: true }).fill("100");
     await page.getByLabel("Pause", { exact: true }).fill("40");
     await page.getByRole("button", { name: "Train", exact: true }).click();
-    await page.getByText(/^\d+ of 150/).waitFor();
+    await page.getByText(/^\d+ of 100/).waitFor();
     await page.reload();
-    await page.getByText(/^\d+ of 150/).waitFor();
+    await page.getByText(/^\d+ of 100/).waitFor();
     await page.locator(".u-over").first().waitFor(); // a curve
     await shoot(page, "training");
     await page.getByRole("button", { name: "Pause", exact: true }).click();
