@@ -1,16 +1,19 @@
 /** `tweedie train`, `run` and `evaluate q-dit`. */
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { tensorToPictures } from "../../../data/index.ts";
 import { ArgumentError } from "../../../errors.ts";
 import { writeGrid } from "../../../io/index.ts";
 import { describeMeasurement, labelAgreement } from "../../../metrics/index.ts";
 import type { DiTTransformer2DModel } from "../../../networks/index.ts";
+import { grid } from "../../../report/index.ts";
 import { fromHost } from "../../../tensor/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
+import { watched } from "../../watched.ts";
 import { saveDiT } from "../checkpoint.ts";
 import { readPictures } from "../data.ts";
 import type { EvaluateActionOptions, RunActionOptions, TrainActionOptions } from "../options.ts";
-import { draw } from "../sample.ts";
+import { type Drawn, draw } from "../sample.ts";
 import { distanceToReal, drawnFeatures } from "../study.ts";
 import { trainMiniature } from "../train.ts";
 import { openModel, openReal } from "./common.ts";
@@ -57,17 +60,20 @@ export async function* trainAction(
   return { summary: `Trained for ${steps} steps of ${batch} pictures.`, metrics: { loss } };
 }
 
+/** Pictures in the making, of a batch. */
+const PREVIEWS = 20;
+
 /** Draws pictures into one file. */
 export async function* runAction(
   options: RunActionOptions,
-  { signal }: ActionContext,
+  { signal, previews }: ActionContext,
 ): AsyncGenerator<ActionEvent, ActionResult> {
   const { model } = await openModel(options.model);
   const { label, count, steps, guidance, seed, threads, out } = options;
   const { classes, sampleSize: size, inChannels: channels } = model.config;
   if (label !== undefined && label >= classes)
     throw new ArgumentError(`label: expected 0 to ${classes - 1}, got ${label}`);
-  const drawn = await draw(model, {
+  const drawOptions = {
     count,
     steps,
     guidance,
@@ -75,10 +81,16 @@ export async function* runAction(
     ...(label !== undefined && { label: () => label }),
     ...(threads && { threads }),
     ...(signal && { signal }),
-  });
-  yield { type: "progress", stage: "draw", done: count, total: count };
-  await mkdir(dirname(out), { recursive: true });
+  };
   const columns = Math.min(count, 10);
+  const drawn = yield* watched<ActionEvent, Drawn>((tell) =>
+    draw(model, drawOptions, async ({ step, first, x }) => {
+      tell({ type: "progress", stage: `draw from ${first}`, done: step + 1, total: steps });
+      if (previews && step % Math.ceil(steps / PREVIEWS) === 0)
+        tell({ type: "preview", picture: grid(await tensorToPictures(x), { columns }) });
+    }),
+  );
+  await mkdir(dirname(out), { recursive: true });
   await writeGrid(out, fromHost("f32", [count, channels, size, size], drawn.values), { columns, scale: 2 });
   yield { type: "file", path: out, about: `${count} pictures` };
   const { stepMilliseconds } = drawn;
