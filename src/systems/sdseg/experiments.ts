@@ -9,7 +9,7 @@ import { createSDSeg, type SDSeg, withClasses, withParts } from "./model.ts";
 import { type Sample, samplesOf } from "./samples.ts";
 import type { Head } from "./schedule.ts";
 import { knownSet, openSplit } from "./sets.ts";
-import { SHAPE_CLASSES, shapes } from "./shapes.ts";
+import { SHAPE_CLASSES, SHAPE_SIZE, shapes } from "./shapes.ts";
 import {
   TRAINING,
   type TrainInputs,
@@ -35,9 +35,6 @@ export const VARIANTS = [
   { name: "raw-head", head: "raw", lambda: 1 },
   { name: "frozen-vision", head: "vskip", lambda: 1, trainVision: false },
 ] as const satisfies readonly Variant[];
-
-/** Learning rate of the second part of the multi-class recipe over the first part's. */
-const CLASSES_RATE = 0.3;
 
 /** How the reproduction is run. */
 export interface ExperimentOptions {
@@ -247,9 +244,9 @@ export async function* trainedClasses(
     scaleFactor: base.scaleFactor,
   });
   const first = yield* training("binary", fresh, { data: binary(train), validation: binary(validation) });
-  const learningRate = CLASSES_RATE * denoiser.learningRate;
+  // What class a shape is of shows in the whole of it.
   const model = yield* training("classes", withClasses(first, classes, seed), {
-    settings: { ...settings, denoiser: { ...settings.denoiser, learningRate } },
+    settings: { ...settings, crop: SHAPE_SIZE },
   });
   const text = `procedural ${SHAPE_CLASSES.join(", ")}, twice ${steps} steps of ${denoiser.batch}`;
   await saveSDSeg(path, model, originOf("shapes", text, options), "f32");

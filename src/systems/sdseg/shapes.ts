@@ -84,8 +84,11 @@ export function shapePicture(index: number, seed: Seed = 0): LabelledPicture {
   };
 }
 
-/** A split of the shapes: 1000, 100 and 200 pictures. */
+/**
+ * A split of the shapes: 1000, 100 and 200 pictures. They count as slices of one volume, so that a class that is not in
+ * a picture does not decide its Dice there.
+ */
 export function shapes(split: Split, count: number = SPLITS[split].count): Dataset<LabelledPicture> {
   const { first } = SPLITS[split];
-  return dataset(count, (i) => shapePicture(first + i));
+  return dataset(count, (i) => ({ ...shapePicture(first + i), volume: `shapes ${split}` }));
 }
