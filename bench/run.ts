@@ -4,6 +4,7 @@
  * path), taking turns so that both see the same machine. Writes bench/results/SUITE.md, and rows for programs with
  * --json.
  */
+import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { writeFileAtomic } from "../src/io/atomic.ts";
 import { coreSuite } from "./core.ts";
@@ -19,6 +20,14 @@ export interface SuiteOptions {
   readonly seconds: number;
   /** Turns that both sides take. */
   readonly rounds: number;
+}
+
+/** What was measured elsewhere or before stays at the end of the page. */
+const EARLIER = "\n## Earlier\n";
+
+async function writePage(file: string, page: string): Promise<void> {
+  const [, earlier] = (await readFile(file, "utf8").catch(() => "")).split(EARLIER);
+  await writeFileAtomic(file, Buffer.from(earlier ? `${page}${EARLIER}${earlier}` : page));
 }
 
 /** Rows for programs, and the page for people. */
@@ -54,5 +63,5 @@ const { rows, page } = await suite({
   seconds: Number(values.seconds),
   rounds: Number(values.rounds),
 });
-if (!values.filter) await writeFileAtomic(path(`results/${name}.md`), Buffer.from(page));
+if (!values.filter) await writePage(path(`results/${name}.md`), page);
 if (values.json) await writeFileAtomic(values.json, Buffer.from(`${JSON.stringify(rows, null, 2)}\n`));
