@@ -40,7 +40,12 @@ function tryDevice(name: Device): Promise<DeviceReport> {
 
 /** All devices; the default one is what the self-test runs on anyway. */
 export async function* deviceReports(): AsyncGenerator<DeviceReport> {
-  const [standard, ...others] = await listDevices();
+  const devices = await listDevices().catch((error: Error) => error);
+  if (devices instanceof Error) {
+    yield { name: "cpu", works: false, detail: brief(devices.message) };
+    return;
+  }
+  const [standard, ...others] = devices;
   yield { name: standard!, works: true, detail: "the default, tested below" };
   for (const name of others) yield await tryDevice(name);
 }

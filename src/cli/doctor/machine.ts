@@ -11,6 +11,20 @@ import { shippedRoot } from "../../systems/shipped.ts";
 
 const require = createRequire(import.meta.url);
 
+/** The version in the package.json above a package's entry: not every package exports that file. */
+function installedVersion(name: string): string | undefined {
+  try {
+    const entry = require.resolve(name);
+    const folder = entry.slice(
+      0,
+      entry.lastIndexOf(join("node_modules", name)) + join("node_modules", name).length,
+    );
+    return require(join(folder, "package.json")).version;
+  } catch {
+    return undefined;
+  }
+}
+
 export interface Machine {
   readonly versions: Readonly<Record<"tweedie" | "node" | "onnxruntime" | "system", string>>;
   readonly processor: string;
@@ -31,7 +45,7 @@ export const machine = (): Machine => ({
   versions: {
     tweedie: manifest.version,
     node: process.version,
-    onnxruntime: require("onnxruntime-node/package.json").version,
+    onnxruntime: installedVersion("onnxruntime-node") ?? "not installed",
     system: `${process.platform} ${release()} ${arch()}`,
   },
   processor: cpus()[0]?.model.trim() ?? "unknown",
@@ -75,20 +89,6 @@ export interface Peer {
 }
 
 const PEERS = { "@huggingface/hub": "downloads of models by name, with --hub" } as const;
-
-/** The version in the package.json above a package's entry: not every package exports that file. */
-function installedVersion(name: string): string | undefined {
-  try {
-    const entry = require.resolve(name);
-    const folder = entry.slice(
-      0,
-      entry.lastIndexOf(join("node_modules", name)) + join("node_modules", name).length,
-    );
-    return require(join(folder, "package.json")).version;
-  } catch {
-    return undefined;
-  }
-}
 
 export const peers = (): Peer[] =>
   Object.entries(PEERS).map(([name, about]) => {
