@@ -72,7 +72,7 @@ describe("training UMD", () => {
     const test = shapes10({ seed: 1, count: 64, size: 16, first: 1000 });
     const { error, meanColourError, filled, hidden } = await reconstruct(trained, test);
     expect(error).toBeLessThan(meanColourError);
-    const visible = hidden.findIndex((h) => h === 0);
+    const visible = hidden.indexOf(0);
     expect(filled[visible]).toBe(test.values[visible]);
     await expect(reconstruct(trained, test, { ratio: 0 })).rejects.toThrow(/hides none/);
   });
