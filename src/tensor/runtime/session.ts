@@ -36,7 +36,7 @@ export async function openSession(
     const hint =
       device === "cpu" || device === "wasm"
         ? ""
-        : ' (there may be no such hardware or driver here; "cpu" or "wasm" always works)';
+        : " (there may be no such hardware or driver here; the default device always works)";
     throw translate(error, `compiling a graph for "${device}"${hint}`);
   }
   let closed = false;
