@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { formatBytes } from "../src/tensor/index.ts";
 import { CASES, type Case } from "./cases.ts";
 import { better, type Measured, runOurs, runPython, THREADS } from "./peer.ts";
-import type { SuiteOptions, SuiteResult } from "./run.ts";
+import type { SuiteOptions, SuiteResult } from "./suite.ts";
 
 interface Row {
   readonly name: string;

@@ -18,7 +18,7 @@ import { adamW, initialState, makeTrainStep } from "../src/nn/index.ts";
 import { createNoise, fromHost, type Tensor } from "../src/tensor/index.ts";
 import type { AugmentedSample } from "./data-source.ts";
 import { makeUNet, unet } from "./models.ts";
-import type { SuiteOptions, SuiteResult } from "./run.ts";
+import type { SuiteOptions, SuiteResult } from "./suite.ts";
 
 interface DataRow {
   readonly name: string;

@@ -13,7 +13,7 @@ import {
 } from "./diffusion-cases.ts";
 import type { MeasureRequest } from "./diffusion-measure.ts";
 import { better, type Measured, runOurs, runPython, THREADS } from "./peer.ts";
-import type { SuiteOptions, SuiteResult } from "./run.ts";
+import type { SuiteOptions, SuiteResult } from "./suite.ts";
 
 /** Largest difference of the two results, relative to the largest value, at which they are the same. */
 const SAME = 1e-3;

@@ -10,7 +10,7 @@ import { writeFileAtomic } from "../src/io/atomic.ts";
 import { adamW, initialState, makeTrainStep } from "../src/nn/index.ts";
 import { cachedSessions, conv, formatBytes, groupNorm, type Tensor } from "../src/tensor/index.ts";
 import { random } from "./models.ts";
-import type { SuiteResult } from "./run.ts";
+import type { SuiteResult } from "./suite.ts";
 
 const STEPS = 2000;
 const MARKS = [100, 500, 1000, 1500, 2000];

@@ -11,16 +11,7 @@ import { coreSuite } from "./core.ts";
 import { dataSuite } from "./data.ts";
 import { diffusionSuite } from "./diffusion.ts";
 import { findTorch, path } from "./peer.ts";
-
-export interface SuiteOptions {
-  readonly python: string | undefined;
-  /** Runs the cases whose name contains it. */
-  readonly filter: string | undefined;
-  /** Seconds of measuring per case and side. */
-  readonly seconds: number;
-  /** Turns that both sides take. */
-  readonly rounds: number;
-}
+import type { SuiteOptions, SuiteResult } from "./suite.ts";
 
 /** What was measured elsewhere or before stays at the end of the page. */
 const EARLIER = "\n## Earlier\n";
@@ -28,12 +19,6 @@ const EARLIER = "\n## Earlier\n";
 async function writePage(file: string, page: string): Promise<void> {
   const [, earlier] = (await readFile(file, "utf8").catch(() => "")).split(EARLIER);
   await writeFileAtomic(file, Buffer.from(earlier ? `${page}${EARLIER}${earlier}` : page));
-}
-
-/** Rows for programs, and the page for people. */
-export interface SuiteResult {
-  readonly rows: readonly object[];
-  readonly page: string;
 }
 
 const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {

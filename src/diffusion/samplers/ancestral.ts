@@ -4,7 +4,6 @@ import type { Tensor } from "../../tensor/index.ts";
 import { floatsOf, linear, mapElements, scaleNoise } from "../linear.ts";
 import { epsilonPrediction, noiseWeights, type Parameterization, toPrediction } from "../parameterization.ts";
 import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
-import type { AncestralOptions } from "./euler.ts";
 
 /**
  * Splits a step to `next` into a deterministic one to `down` and noise of deviation `up`. With eta 1 this is the
@@ -15,6 +14,13 @@ export function ancestralSplit(sigma: number, next: number, eta: number): { down
   if (next > sigma) return { down: next, up: 0 };
   const up = Math.min(next, eta * next * Math.sqrt(1 - (next / sigma) ** 2));
   return { down: Math.sqrt(Math.max(0, next ** 2 - up ** 2)), up };
+}
+
+export interface AncestralOptions extends SampleOptions {
+  /** 1: as much new noise as the posterior has; 0: none. */
+  readonly eta?: number;
+  /** Deviation of the new noise. Default 1. */
+  readonly noiseScale?: number;
 }
 
 export interface DDIMOptions extends AncestralOptions {

@@ -6,7 +6,7 @@
 import type { Tensor } from "../../tensor/index.ts";
 import { linear, noiseTerms, scaleNoise } from "../linear.ts";
 import { runSampler, type SampleOptions, type Sampler, type Step, type StepResult } from "../sample.ts";
-import { ancestralSplit } from "./ancestral.ts";
+import { type AncestralOptions, ancestralSplit } from "./ancestral.ts";
 
 /** Noise added before each step, as in algorithm 2 of Karras et al. 2022. Off by default. */
 export interface ChurnOptions extends SampleOptions {
@@ -66,13 +66,6 @@ async function midpoint({ x, sigma, denoise }: Step, target: number): Promise<St
 /** DPM-Solver-2. Second order, two evaluations a step. */
 export const dpm2: Sampler = (denoise, x, sigmas, options) =>
   runSampler(denoise, x, sigmas, options, (step) => midpoint(step, step.next));
-
-export interface AncestralOptions extends SampleOptions {
-  /** 1: as much new noise as the posterior has; 0: none. */
-  readonly eta?: number;
-  /** Deviation of the new noise. Default 1. */
-  readonly noiseScale?: number;
-}
 
 /** DPM-Solver-2 to a lower level, and noise up to the next. */
 export const dpm2Ancestral: Sampler<AncestralOptions> = (denoise, x, sigmas, options = {}) =>

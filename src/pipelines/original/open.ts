@@ -7,18 +7,10 @@ import { controlNetConfig, FAMILIES, type Family } from "../original-configs.ts"
 import { renamed, type WeightSource } from "../weights.ts";
 import { openDit, originalDit } from "./dit.ts";
 import { openGuided } from "./guided.ts";
+import type { Original } from "./original.ts";
 import { openTaesd, originalTaesd } from "./taesd.ts";
 import { vaeConfigOf } from "./vae.ts";
 import { openMae, openVit } from "./vision.ts";
-
-/** A network of a file under the names that it has here. Closing the weights leaves the file open. */
-export interface Original {
-  readonly className: string;
-  readonly config: Config;
-  readonly weights: WeightSource;
-  /** Names of the file that belong nowhere. */
-  readonly unknown: readonly string[];
-}
 
 export interface OriginalOptions {
   readonly family?: Family;
