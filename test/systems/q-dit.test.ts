@@ -231,6 +231,7 @@ describe("the study", () => {
     model: "one",
     pictures: 4,
     steps: 2,
+    stepPictures: 2,
     seeds: [1],
     calibrationSamples: 32,
     trajectory: 4,

@@ -14,6 +14,12 @@ import {
 } from "./grid.ts";
 
 export interface GptqOptions {
+  /**
+   * Columns in their order, with ranges from what the weights have become when their group begins, as released; or first
+   * those of the largest inputs, whose errors all others can then make up for, with ranges from the original weights.
+   * Default "largest-first".
+   */
+  readonly order?: "columns" | "largest-first";
   /** Share of the mean of the diagonal that is added to it. Default 0.01. */
   readonly damping?: number;
   /** How often the damping is multiplied by 10 when the factorisation fails. Default 3. */
@@ -77,6 +83,23 @@ function inverseFactor(hessian: Float64Array, n: number, options: GptqOptions, w
   );
 }
 
+/** The order in which columns are rounded. */
+function columnOrder(
+  hessian: Float64Array,
+  n: number,
+  order: GptqOptions["order"] = "largest-first",
+): number[] {
+  const columns = Array.from({ length: n }, (_, i) => i);
+  const size = (i: number): number => hessian[i * n + i]!;
+  return order === "columns" ? columns : columns.sort((a, b) => size(b) - size(a) || a - b);
+}
+
+const permuted = (matrix: Float64Array, order: readonly number[]): Float64Array =>
+  matrix.map((_, at) => {
+    const n = order.length;
+    return matrix[order[Math.floor(at / n)]! * n + order[at % n]!]!;
+  });
+
 /**
  * Rounds a matrix [rows, columns] for inputs whose second moments are `hessian` [columns, columns] (of any scale). Inputs
  * that are always 0 get weight 0. Throws `CalibrationError` when the Hessian cannot be factorised, `ShapeError` when it
@@ -99,25 +122,32 @@ export function gptq(
   const h = hessian.slice();
   const dead = Array.from({ length: columns }, (_, i) => h[i * columns + i] === 0);
   for (const [i, isDead] of dead.entries()) if (isDead) h[i * columns + i] = 1;
-  const upper = inverseFactor(h, columns, options, what);
+  const order = columnOrder(h, columns, options.order);
+  const upper = inverseFactor(permuted(h, order), columns, options, what);
   const shared = grid.granularity === "tensor" ? fitStep(values, grid) : undefined;
-  const groups = columns / out.group;
+  const { group } = out;
+  const groups = columns / group;
+  const inOrder = options.order === "columns";
 
   for (let r = 0; r < rows; r++) {
-    const row = Float64Array.from(values.subarray(r * columns, (r + 1) * columns), (w, i) =>
+    const original = Float64Array.from(values.subarray(r * columns, (r + 1) * columns), (w, i) =>
       dead[i] ? 0 : w,
     );
-    let step = shared as Step;
-    for (let i = 0; i < columns; i++) {
-      if (i % out.group === 0) {
-        step = shared ?? fitStep(row.subarray(i, i + out.group), grid);
-        out.scales[r * groups + i / out.group] = step.scale;
-        out.zeros[r * groups + i / out.group] = step.zero;
+    const row = Float64Array.from(order, (i) => original[i]!);
+    const steps: Step[] = [];
+    for (const [at, i] of order.entries()) {
+      const g = Math.floor(i / group);
+      if (!steps[g]) {
+        const seen = inOrder ? row.subarray(at, at + group) : original.subarray(g * group, (g + 1) * group);
+        const { scale, zero } = (steps[g] = shared ?? fitStep(seen, grid));
+        out.scales[r * groups + g] = scale;
+        out.zeros[r * groups + g] = zero;
       }
-      const code = encode(row[i]!, step, grid.bits);
+      const step = steps[g]!;
+      const code = encode(row[at]!, step, grid.bits);
       out.codes[r * columns + i] = code;
-      const error = (row[i]! - decode(code, step)) / upper[i * columns + i]!;
-      for (let j = i + 1; j < columns; j++) row[j]! -= error * upper[i * columns + j]!;
+      const error = (row[at]! - decode(code, step)) / upper[at * columns + at]!;
+      for (let j = at + 1; j < columns; j++) row[j]! -= error * upper[at * columns + j]!;
     }
   }
   return out;

@@ -75,6 +75,8 @@ export interface StudySettings {
   /** Pictures of each seed, and DDIM steps, of the final measure. */
   readonly pictures: number;
   readonly steps: number;
+  /** Pictures of each seed where more steps are compared. */
+  readonly stepPictures: number;
   readonly seeds: readonly number[];
   readonly calibrationSamples: number;
   /** Samples of the trajectory on which single predictions are compared. */
@@ -96,8 +98,8 @@ interface Prepared {
   readonly model: DiTTransformer2DModel;
   readonly batches: readonly NoisyBatch[];
   readonly trajectory: Trajectory;
-  /** Its pictures in so many DDIM steps. */
-  reference(steps: number): Promise<readonly Drawn[]>;
+  /** So many of its pictures of each seed, in so many DDIM steps. */
+  reference(pictures: number, steps: number): Promise<readonly Drawn[]>;
 }
 
 /** A study of one full-precision model. Results are kept as JSON in `folder`. */
@@ -115,8 +117,8 @@ export class Study {
     this.settings = settings;
   }
 
-  private drawSeeds(model: DiTTransformer2DModel, steps: number): Promise<Drawn[]> {
-    const { pictures: count, seeds, threads } = this.settings;
+  private drawSeeds(model: DiTTransformer2DModel, count: number, steps: number): Promise<Drawn[]> {
+    const { seeds, threads } = this.settings;
     return inTurn(seeds, (seed) => draw(model, { count, steps, seed, ...(threads && { threads }) }));
   }
 
@@ -137,10 +139,11 @@ export class Study {
         ...more,
       });
       const trajectory = await recordTrajectory(model, { count, steps: 15, seed: 2000, ...more });
-      const drawn = new Map<number, Promise<readonly Drawn[]>>();
-      const reference = (steps: number): Promise<readonly Drawn[]> => {
-        const known = drawn.get(steps) ?? this.drawSeeds(model, steps);
-        drawn.set(steps, known);
+      const drawn = new Map<string, Promise<readonly Drawn[]>>();
+      const reference = (pictures: number, steps: number): Promise<readonly Drawn[]> => {
+        const key = `${pictures} ${steps}`;
+        const known = drawn.get(key) ?? this.drawSeeds(model, pictures, steps);
+        drawn.set(key, known);
         return known;
       };
       return { model, batches, trajectory, reference };
@@ -172,9 +175,17 @@ export class Study {
     return groups === "searched" ? found.groups : found.random;
   }
 
-  private cellSettings({ steps = this.settings.steps }: Cell): CellSettings {
-    const { model, pictures, seeds, calibrationSamples, trajectory } = this.settings;
-    return { model, pictures, steps, seeds: seeds.length, calibrationSamples, trajectory };
+  private cellSettings({ steps }: Cell): CellSettings {
+    const { model, pictures, stepPictures, seeds, calibrationSamples, trajectory, ...standard } =
+      this.settings;
+    return {
+      model,
+      pictures: steps === undefined ? pictures : stepPictures,
+      steps: steps ?? standard.steps,
+      seeds: seeds.length,
+      calibrationSamples,
+      trajectory,
+    };
   }
 
   /** What was measured of a cell before, on this model with these settings. */
@@ -184,10 +195,15 @@ export class Study {
     return found.quality || !cell.pictures ? found : undefined;
   }
 
-  /** The search's result on this model, when there is one. */
+  private searchSettings(): SearchResult["settings"] {
+    const { model, search } = this.settings;
+    return { model, ...search, space: [...search.space] };
+  }
+
+  /** What the search found on this model with these settings, when it was run. */
   async searched(): Promise<SearchResult | undefined> {
     const found = await this.stored<SearchResult>("search");
-    return found?.settings.model === this.settings.model ? found : undefined;
+    return found && isDeepStrictEqual(found.settings, this.searchSettings()) ? found : undefined;
   }
 
   /** Measures a cell, or reads what was measured. */
@@ -207,8 +223,9 @@ export class Study {
     const ratio = errors.reduce((a, b) => a + b, 0) / errors.length;
     let quality: CellResult["quality"];
     if (cell.pictures) {
-      const plain = await reference(settings.steps);
-      const drawn = method === "fp32" ? plain : await this.drawSeeds(quantized, settings.steps);
+      const { pictures, steps } = settings;
+      const plain = await reference(pictures, steps);
+      const drawn = method === "fp32" ? plain : await this.drawSeeds(quantized, pictures, steps);
       const found = await measureQuality(this.real, drawn, plain);
       quality = { ...found, ratio: Number.isFinite(found.ratio) ? found.ratio : null };
     }
@@ -270,7 +287,7 @@ export class Study {
             evaluated,
           })),
           bits,
-          settings: { model: this.settings.model, ...this.settings.search, space: [...space] },
+          settings: this.searchSettings(),
           date: new Date().toISOString(),
         };
         await this.store("search", result);
@@ -355,7 +372,19 @@ export const CORE_CELLS: readonly Cell[] = [
   ...cells("natural", true, [8, 8], [["q-dit", 64]]),
   ...cells("natural", true, [6, 8], [["q-dit", 64]]),
   ...(["natural", "stress"] as const).flatMap((condition) =>
-    cells(condition, false, [4, 8], [...BASELINES, ...GROUPED, ["q-dit", 32]]),
+    cells(
+      condition,
+      false,
+      [4, 8],
+      [
+        ...BASELINES,
+        ...GROUPED,
+        ["q-dit", 32],
+        ["gptq-static-in-order", "none"],
+        ["q-dit-in-order", 64],
+        ["q-dit-in-order", 32],
+      ],
+    ),
   ),
 ];
 
@@ -376,7 +405,7 @@ export const FURTHER_CELLS: readonly Cell[] = [
 ];
 
 /** Whether more steps help or hurt: errors add up, but each is smaller. */
-export const STEP_CELLS: readonly Cell[] = [20, 50, 100].flatMap((steps) =>
+export const STEP_CELLS: readonly Cell[] = [10, 20, 50, 100].flatMap((steps) =>
   [
     fp32("natural"),
     ...cells(
@@ -394,6 +423,14 @@ export const STEP_CELLS: readonly Cell[] = [20, 50, 100].flatMap((steps) =>
 
 /** What is measured with the sizes that the search found. */
 export const SEARCHED_CELLS: readonly Cell[] = [
-  ...cells("natural", true, [4, 8], [["q-dit", "searched"]]),
+  ...cells(
+    "natural",
+    true,
+    [4, 8],
+    [
+      ["q-dit", "searched"],
+      ["group-dynamic", "searched"],
+    ],
+  ),
   ...cells("natural", false, [4, 8], [["q-dit", "random"]]),
 ];

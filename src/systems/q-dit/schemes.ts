@@ -62,6 +62,17 @@ const activationGrid = (
   range,
 });
 
+const gptqStatic: Method["scheme"] = ({ weights: w, activations: a }) => ({
+  weight: weightGrid(w, "row"),
+  activation: activationGrid(a, "tensor", "static"),
+  rounding: "gptq",
+});
+const gptqGroups: Method["scheme"] = ({ weights: w, activations: a }, group) => ({
+  weight: weightGrid(w, group),
+  activation: activationGrid(a, group, "dynamic"),
+  rounding: "gptq",
+});
+
 /** Methods by name: naive ones first, then published ones, then Q-DiT built up from its ingredients. */
 export const METHODS = {
   "tensor-static": {
@@ -109,11 +120,12 @@ export const METHODS = {
   "gptq-static": {
     about: "GPTQ with one scale for each output channel, one static scale for the inputs",
     needs: "stages",
-    scheme: ({ weights: w, activations: a }) => ({
-      weight: weightGrid(w, "row"),
-      activation: activationGrid(a, "tensor", "static"),
-      rounding: "gptq",
-    }),
+    scheme: gptqStatic,
+  },
+  "gptq-static-in-order": {
+    about: "the same with columns rounded in their order, as released",
+    needs: "stages",
+    scheme: (bits, group) => ({ ...gptqStatic(bits, group), gptq: { order: "columns" } }),
   },
   "group-static": {
     about: "groups of input channels for weights and inputs, static ranges",
@@ -135,11 +147,12 @@ export const METHODS = {
     about:
       "Q-DiT: groups, dynamic ranges, GPTQ; with group sizes that were searched for where they are given",
     needs: "stages",
-    scheme: ({ weights: w, activations: a }, group) => ({
-      weight: weightGrid(w, group),
-      activation: activationGrid(a, group, "dynamic"),
-      rounding: "gptq",
-    }),
+    scheme: gptqGroups,
+  },
+  "q-dit-in-order": {
+    about: "Q-DiT with columns rounded in their order, as released",
+    needs: "stages",
+    scheme: (bits, group) => ({ ...gptqGroups(bits, group), gptq: { order: "columns" } }),
   },
 } as const satisfies Readonly<Record<string, Method>>;
 export type MethodName = keyof typeof METHODS;

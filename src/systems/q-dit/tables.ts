@@ -73,10 +73,10 @@ export function qualityTable(results: readonly CellResult[], condition: Conditio
 
 /** Quality of pictures against the number of DDIM steps: a row for each method. */
 export function stepsTable(results: readonly CellResult[]): Table {
-  const own = results.filter((r) => r.condition === "natural" && r.quality);
+  const own = results.filter((r) => r.condition === "natural" && r.quality && r.steps !== undefined);
   const counts = [...new Set(own.map((r) => r.settings.steps))].sort((a, b) => a - b);
   const key = (r: CellResult): string => `${r.method}|${bitsOf(r)}|${groupsOf(r)}`;
-  const rows = [...new Set(own.filter((r) => r.steps !== undefined).map(key))];
+  const rows = [...new Set(own.map(key))];
   const at = (row: string, steps: number) => own.find((r) => key(r) === row && r.settings.steps === steps);
   return {
     columns: ["method", "bits", "group", ...counts.map((n) => `${n} steps: FD, label agreement, PSNR / dB`)],
@@ -192,17 +192,22 @@ export function verdicts(results: readonly CellResult[], search: SearchResult | 
         holds: ratios.every((r, i) => i === 0 || r >= ratios[i - 1]! - TIE),
       });
     }
-    const [gptq, ours] = [
-      named.get(`${condition}-gptq-static-w4a8-gnone`),
-      named.get(`${condition}-q-dit-w4a8-g32`),
-    ];
     const gap = condition === "natural" ? 3 : 8;
-    if (gptq && ours)
+    for (const [order, about] of [
+      ["", ""],
+      ["-in-order", ", columns in their order, as released"],
+    ] as const) {
+      const [gptq, ours] = [
+        named.get(`${condition}-gptq-static${order}-w4a8-gnone`),
+        named.get(`${condition}-q-dit${order}-w4a8-g32`),
+      ];
+      if (!gptq || !ours) continue;
       found.push({
-        statement: `${condition}, W4A8: GPTQ with groups of 32, dynamic, at least ${gap} dB over GPTQ by channel, static`,
+        statement: `${condition}, W4A8: GPTQ with groups of 32, dynamic, at least ${gap} dB over GPTQ by channel, static${about}`,
         measured: `${fixed(ours.predictionRatio)} and ${fixed(gptq.predictionRatio)}`,
         holds: (ours.predictionRatio ?? 0) >= (gptq.predictionRatio ?? 0) + gap,
       });
+    }
     for (const bits of ["w4a8", "w3a8"]) {
       const [nearest, adapted] = [
         named.get(`${condition}-group-dynamic-${bits}-g64`),
@@ -216,17 +221,21 @@ export function verdicts(results: readonly CellResult[], search: SearchResult | 
         });
     }
   }
-  const [searched, uniform] = [
-    named.get("natural-q-dit-w4a8-gsearched"),
-    named.get("natural-q-dit-w4a8-g64"),
-  ];
-  if (search && searched?.quality && uniform?.quality)
+  for (const [method, rounding] of [
+    ["group-dynamic", "rounding to nearest, as in the search"],
+    ["q-dit", "GPTQ"],
+  ] as const) {
+    const [searched, uniform] = [
+      named.get(`natural-${method}-w4a8-gsearched`),
+      named.get(`natural-${method}-w4a8-g64`),
+    ];
+    if (!search || !searched?.quality || !uniform?.quality) continue;
     found.push({
-      statement:
-        "searched group sizes at most the distance of uniform ones at equal bit operations, on other seeds",
+      statement: `searched group sizes at most the distance of uniform ones at equal bit operations, on other seeds, ${rounding}`,
       measured: `${fixed(searched.quality.mean)} and ${fixed(uniform.quality.mean)} (in the search ${fixed(search.fitness)} and ${fixed(search.uniformFitness)})`,
       holds: searched.quality.mean <= uniform.quality.mean,
     });
+  }
   return found;
 }
 

@@ -108,8 +108,10 @@ describe("GPTQ", () => {
     (bits, granularity) => {
       const grid = { bits, granularity, symmetric: false };
       const nearest = outputError(dequantizeMatrix(quantizeMatrix(weight, ROWS, COLUMNS, grid)));
-      const adapted = outputError(dequantizeMatrix(gptq(weight, ROWS, COLUMNS, hessian, grid)));
-      expect(adapted).toBeLessThan(0.5 * nearest);
+      for (const order of ["columns", "largest-first"] as const) {
+        const adapted = gptq(weight, ROWS, COLUMNS, hessian, grid, { order });
+        expect(outputError(dequantizeMatrix(adapted))).toBeLessThan(0.5 * nearest);
+      }
     },
   );
 
@@ -118,6 +120,18 @@ describe("GPTQ", () => {
     const grid = { bits: 4, granularity: 16, symmetric: false };
     const q = gptq(weight, ROWS, COLUMNS, identity, grid);
     expect(q.codes).toEqual(quantizeMatrix(weight, ROWS, COLUMNS, grid).codes);
+  });
+
+  test("a few large inputs with small weights: rounding their columns first more than halves the error", () => {
+    const factor = (i: number): number => ([11, 30, 58].includes(i % COLUMNS) ? 24 : 1);
+    const large = x.map((v, i) => v * factor(i));
+    const small = weight.map((w, i) => w / factor(i));
+    const grid = { bits: 4, granularity: 16, symmetric: false };
+    const error = (order: "columns" | "largest-first"): number => {
+      const q = gptq(small, ROWS, COLUMNS, hessianOf(large, COLUMNS), grid, { order });
+      return relativeError(exact, product(large, dequantizeMatrix(q), COLUMNS));
+    };
+    expect(error("largest-first")).toBeLessThan(0.5 * error("columns"));
   });
 
   test("inputs that are always 0 get weight 0, and do not disturb the others", () => {

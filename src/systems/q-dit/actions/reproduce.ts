@@ -39,13 +39,14 @@ export const settingsOf = (options: ReproduceActionOptions, model: string): Stud
   model,
   pictures: options.pictures,
   steps: options.steps,
+  stepPictures: options.stepPictures,
   seeds: [1, 2, 3],
   calibrationSamples: 128,
   trajectory: 48,
   search: {
     population: options.population,
     generations: options.generations,
-    top: 3,
+    top: 4,
     pictures: options.searchPictures,
     steps: options.searchSteps,
     space: [16, 32, 64, 128],
@@ -212,7 +213,7 @@ export async function* reproduceAction(
     section(
       "Pictures in more steps, natural model",
       stepsTable(measured),
-      `Simulated. ${counts.replace(` DDIM in ${steps} steps,`, "")}`,
+      `Simulated. ${counts.replace(` DDIM in ${steps} steps,`, "").replace(String(pictures), String(settings.stepPictures))}`,
     ),
     ...(search ? [searchSection(search)] : []),
     section(
