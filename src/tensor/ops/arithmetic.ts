@@ -1,7 +1,9 @@
 /** Elementwise functions of two or three tensors, with broadcasting. */
 import { DTypeError } from "../../errors.ts";
 import { isFloat, isInteger } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Aval, Tensor, type TensorLike } from "../tensor.ts";
+import { blockedSum, elementwise, unblocked, withChannels } from "./blocked.ts";
 import { cast } from "./control.ts";
 import { asTensor, zerosLike } from "./create.ts";
 import { apply1, broadcastShapes, type Cotangent, needSameDType, type Op } from "./op.ts";
@@ -37,7 +39,11 @@ function binary(
       const [a, b] = inputs as [Aval, Aval];
       return [{ shape: broadcastShapes(a.shape, b.shape), dtype: result === "bool" ? "bool" : a.dtype }];
     },
-    lower: (g, inputs) => [g.op(onnx, inputs, attributes)],
+    lower: (g, inputs, _, { inputs: avals }) => [
+      result === "bool"
+        ? g.op(onnx, inputs, attributes)
+        : elementwise(g, inputs, avals, (v) => g.op(onnx, v, attributes)),
+    ],
     vjp: ([ct], [a, b], [y]) => {
       if (!ct || !derivative) return [];
       const [da, db] = derivative(ct, a!, b!, y!);
@@ -46,14 +52,52 @@ function binary(
   };
 }
 
-const addOp = binary("add", "Add", numbers, "same", (ct) => [ct, ct]);
+const addOp: BinaryOp = {
+  ...binary("add", "Add", numbers, "same", (ct) => [ct, ct]),
+  lower: (g, inputs, _, { inputs: avals }) => [
+    byChannel(g, "Add", inputs, avals) ?? lowerAdd(g, inputs, avals),
+  ],
+};
 const subOp = binary("sub", "Sub", numbers, "same", (ct) => [ct, ct.neg()]);
-const mulOp = binary("mul", "Mul", numbers, "same", (ct, a, b) => [ct.mul(b), ct.mul(a)]);
+const mulOp: BinaryOp = {
+  ...binary("mul", "Mul", numbers, "same", (ct, a, b) => [ct.mul(b), ct.mul(a)]),
+  lower: (g, inputs, _, { inputs: avals }) => [
+    byChannel(g, "Mul", inputs, avals) ?? elementwise(g, inputs, avals, (v) => g.op("Mul", v)),
+  ],
+};
 const divOp = binary("div", "Div", numbers, "same", (ct, _, b, y) => [ct.div(b), ct.mul(y).div(b).neg()]);
 const powOp = binary("pow", "Pow", numbers, "same", (ct, a, b, y) => [
   ct.mul(b).mul(a.pow(b.sub(1))),
   ct.mul(y).mul(where(a.greater(0), a, onesWhere(a)).log()),
 ]);
+/** Blocked maps are summed as such, by the kernel of a convolution where one of them comes from it. */
+const lowerAdd = (g: GraphBuilder, inputs: readonly string[], avals: readonly Aval[]): string =>
+  elementwise(g, inputs, avals, (v) =>
+    v[0] === inputs[0] || v[1] === inputs[1] ? g.op("Add", v) : blockedSum(g, v as [string, string]),
+  );
+
+/** A blocked map with one value for each channel, or undefined for other operands. */
+function byChannel(
+  g: GraphBuilder,
+  op: "Mul" | "Add",
+  inputs: readonly string[],
+  avals: readonly Aval[],
+): string | undefined {
+  for (const [map, channels] of [
+    [0, 1],
+    [1, 0],
+  ] as const) {
+    const blocked = g.blocked.get(inputs[map]!);
+    const [{ shape }, { shape: values }] = [avals[map]!, avals[channels]!];
+    if (blocked === undefined || !isPerChannel(values, shape)) continue;
+    return unblocked(g, withChannels(g, op, blocked, shape, inputs[channels]!, values), shape[1]!);
+  }
+  return undefined;
+}
+
+const isPerChannel = ([n, c, h, w]: readonly number[], [pictures, channels]: readonly number[]): boolean =>
+  (n === pictures || n === 1) && c === channels && c !== 1 && h === 1 && w === 1;
+
 /** 1 of the tensor's dtype: log(1) = 0 stands in where the base is not positive. */
 const onesWhere = (a: Tensor): Tensor => asTensor(1, a.dtype);
 

@@ -1,23 +1,13 @@
 /**
- * Two-dimensional convolutions in the channel-blocked layout of ONNX Runtime's CPU kernels (NCHWc: blocks of 8 or 16
- * channels innermost), which run at 400 GFLOP/s where the plain ones reach 150-350 on the same two cores. The runtime
- * changes to that layout by itself only when weights are constants; in training they are not, so the lowering does it,
- * with the weights reordered inside the graph. Which block size the machine's kernels use is probed once
+ * Two-dimensional convolutions in the channel-blocked layout (blocked.ts), whose kernels run at 400 GFLOP/s where the plain
+ * ones reach 150-350 on the same two cores. Weights are reordered inside the graph: by the runtime, once, where they are
+ * constants; at every step in training. Which block size the machine's kernels use is probed once
  * (runtime/blocked-layout.ts).
  */
-import { type DType, hostArray } from "../dtype.ts";
+import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval } from "../tensor.ts";
-
-const NCHWC = "com.microsoft.nchwc";
-
-export interface BlockedConv {
-  readonly kernel: readonly number[];
-  readonly strides: readonly number[];
-  readonly dilations: readonly number[];
-  readonly pads: readonly number[];
-  readonly groups: number;
-}
+import { blockedForm, type ConvAttributes, convolve, plainForm, unblocked } from "./blocked.ts";
 
 /** The block size to use, or undefined where the plain convolution is the right one. */
 export function blockFor(
@@ -42,13 +32,55 @@ export function blockedConv(
   weight: string,
   bias: string | undefined,
   outChannels: number,
-  conv: BlockedConv,
+  attributes: ConvAttributes,
 ): string {
-  const { kernel, strides, dilations, pads, groups } = conv;
-  const input = g.node("ReorderInput", [x], { channels_last: 0 }, 1, NCHWC)[0]!;
-  const attributes = { kernel_shape: kernel, strides, dilations, pads, group: groups };
-  const blocked = g.node("Conv", bias ? [input, weight, bias] : [input, weight], attributes, 1, NCHWC)[0]!;
-  return g.node("ReorderOutput", [blocked], { channels: outChannels, channels_last: 0 }, 1, NCHWC)[0]!;
+  const input = blockedForm(g, x);
+  return plainForm(g, convolve(g, bias ? [input, weight, bias] : [input, weight], attributes), outChannels);
+}
+
+/** The weight [K, C, h, w] of a convolution of plain maps of fewer channels than a block: [K / b, C, h, w, b]. */
+function widenedWeight(g: GraphBuilder, weight: string, shape: readonly number[], block: number): string {
+  const rows = g.reshape(weight, [shape[0]! / block, block, sizeOf(shape.slice(1))]);
+  return g.reshape(g.transpose(rows, [0, 2, 1]), shape);
+}
+
+/** A constant with zeros behind its rows. */
+const withRows = (g: GraphBuilder, x: string, more: number, rank: number): string =>
+  more === 0
+    ? x
+    : g.op("Pad", [
+        x,
+        g.ints([...new Array<number>(rank).fill(0), more, ...new Array<number>(rank - 1).fill(0)]),
+      ]);
+
+/**
+ * A convolution by constant weights that reads or leaves a blocked map; undefined where the plain one is the right one, to
+ * be blocked by the runtime or not. Maps of fewer channels than a block are read in plain layout.
+ */
+export function constantConv(
+  g: GraphBuilder,
+  [x, weight, bias]: readonly [string, string, string?],
+  [xa, wa]: readonly [Aval, Aval],
+  attributes: ConvAttributes,
+): string | undefined {
+  const block = g.capabilities.channelBlock;
+  if (block === undefined || xa.dtype !== "f32" || xa.shape.length !== 4 || attributes.group !== 1)
+    return undefined;
+  if (sizeOf(xa.shape) === 0) return undefined;
+  if (!g.isConstant(weight) || (bias !== undefined && !g.isConstant(bias))) return undefined;
+  const [out, channels, ...kernel] = wa.shape as [number, number, number, number];
+  if (channels >= block && channels % block !== 0) return undefined;
+  const more = (block - (out % block)) % block;
+  if (more > 0 && !g.blocked.has(x)) return undefined;
+  const shape = [out + more, channels, ...kernel];
+  const whole = withRows(g, weight, more, 4);
+  const inputs =
+    channels < block
+      ? [x, widenedWeight(g, whole, shape, block)]
+      : [blockedForm(g, x), blockWeight(g, whole, shape, block)];
+  if (bias !== undefined) inputs.push(withRows(g, bias, more, 1));
+  const result = convolve(g, inputs, attributes);
+  return more > 0 ? plainForm(g, result, out) : unblocked(g, result, out);
 }
 
 /** Weight [K, C, h, w] in the order [K / b, C / b, h w, b of C, b of K], by two transpositions with long inner runs. */

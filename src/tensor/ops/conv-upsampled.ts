@@ -6,7 +6,9 @@
 import { hostArray } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval } from "../tensor.ts";
+import { blockedDoubled, convolve, interleave, unblocked } from "./blocked.ts";
 import type { ConvGeometry } from "./conv.ts";
+import { blockWeight } from "./conv-blocked.ts";
 
 /** Which of the three taps each of the two sums adds, for the first and the second of two neighbouring points. */
 const TAPS = [
@@ -27,6 +29,8 @@ function tapSums(row: 0 | 1, column: 0 | 1): number[] {
 
 /** What a value is the doubling of, when it is one: the result of `upsample` by 2 in both directions. */
 function doubled(g: GraphBuilder, name: string): string | undefined {
+  const blocked = g.blocked.get(name);
+  if (blocked !== undefined) return blockedDoubled(g, blocked);
   const node = g.producerOf(name);
   if (node?.op !== "Resize" || node.attributes.mode !== "nearest") return undefined;
   const scales = g.initializers.find((init) => init.name === node.inputs[2])?.data;
@@ -51,7 +55,7 @@ const PLACES = [
 export function lowerUpsampledConv(
   g: GraphBuilder,
   [x, weight, bias]: readonly [string, string, string?],
-  wa: Aval,
+  [xa, wa]: readonly [Aval, Aval],
   geometry: ConvGeometry,
 ): string | undefined {
   if (!g.contrib || wa.dtype !== "f32" || !g.isConstant(weight) || !keepsSize(wa, geometry)) return undefined;
@@ -62,8 +66,27 @@ export function lowerUpsampledConv(
   const points = PLACES.map(([row, column]) => {
     const sums = g.constant("f32", [9, 4], hostArray("f32", tapSums(row, column)));
     const kernel = g.reshape(g.op("MatMul", [taps, sums]), [out, channels, 2, 2]);
-    const attributes = { kernel_shape: [2, 2], pads: [1 - row, 1 - column, row, column] };
-    return g.op("Conv", bias ? [small, kernel, bias] : [small, kernel], attributes);
+    return { kernel, pads: [1 - row, 1 - column, row, column] };
   });
-  return g.op("DepthToSpace", [g.op("Concat", points, { axis: 1 })], { blocksize: 2, mode: "DCR" });
+  const [n, , h, w] = xa.shape as [number, number, number, number];
+  const block = g.capabilities.channelBlock;
+  if (g.blocked.has(x) && block !== undefined && out % block === 0) {
+    const maps = points.map(({ kernel, pads }) => {
+      const ordered = blockWeight(g, kernel, [out, channels, 2, 2], block);
+      const inputs = bias ? [small, ordered, bias] : [small, ordered];
+      return convolve(g, inputs, {
+        kernel_shape: [2, 2],
+        strides: [1, 1],
+        dilations: [1, 1],
+        pads,
+        group: 1,
+      });
+    });
+    return unblocked(g, interleave(g, maps, [n, out, h / 2, w / 2]), out);
+  }
+  const input = g.blocked.has(x) ? unblocked(g, small, channels) : small;
+  const maps = points.map(({ kernel, pads }) =>
+    g.op("Conv", bias ? [input, kernel, bias] : [input, kernel], { kernel_shape: [2, 2], pads }),
+  );
+  return g.op("DepthToSpace", [g.op("Concat", maps, { axis: 1 })], { blocksize: 2, mode: "DCR" });
 }

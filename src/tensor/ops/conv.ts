@@ -6,7 +6,7 @@ import { ArgumentError, ShapeError } from "../../errors.ts";
 import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
-import { blockAdjointWeight, blockedConv, blockFor, blockWeight } from "./conv-blocked.ts";
+import { blockAdjointWeight, blockedConv, blockFor, blockWeight, constantConv } from "./conv-blocked.ts";
 import { lowerUpsampledConv } from "./conv-upsampled.ts";
 import { lowerWeightGrad } from "./conv-weight-grad.ts";
 import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
@@ -67,22 +67,16 @@ const convOp: Op<ConvGeometry> = {
   lower: (g, [x, w, b], geometry, { inputs: [xa, wa] }) => {
     const [outChannels, inChannels, ...kernel] = wa!.shape as [number, number, ...number[]];
     const { stride: strides, dilation: dilations, groups } = geometry;
-    const upsampled = lowerUpsampledConv(g, [x!, w!, b], wa!, geometry);
+    const upsampled = lowerUpsampledConv(g, [x!, w!, b], [xa!, wa!], geometry);
     if (upsampled) return [upsampled];
+    const attributes = { kernel_shape: kernel, strides, dilations, pads: onnxPads(geometry), group: groups };
     const block = blockFor(g, xa!, w!, inChannels, outChannels, groups);
     if (block) {
       const weight = blockWeight(g, w!, wa!.shape, block);
-      return [
-        blockedConv(g, x!, weight, b, outChannels, {
-          kernel,
-          strides,
-          dilations,
-          pads: onnxPads(geometry),
-          groups,
-        }),
-      ];
+      return [blockedConv(g, x!, weight, b, outChannels, attributes)];
     }
-    const attributes = { kernel_shape: kernel, strides, dilations, pads: onnxPads(geometry), group: groups };
+    const blocked = constantConv(g, [x!, w!, b], [xa!, wa!], attributes);
+    if (blocked !== undefined) return [blocked];
     return [g.op("Conv", b ? [x!, w!, b] : [x!, w!], attributes)];
   },
   vjp: ([ct], [x, w, b], _, geometry) => {
@@ -148,11 +142,11 @@ function lowerTransposed(
       const weight = blockAdjointWeight(g, w, wa.shape, block, wa.dtype);
       const around = onnxPads({ ...attrs, padding: pads });
       return blockedConv(g, y, weight, undefined, c, {
-        kernel,
+        kernel_shape: kernel,
         strides: stride,
         dilations: dilation,
         pads: around,
-        groups,
+        group: groups,
       });
     }
     const flipped = kernel.some((size) => size > 1) ? flipSpatial(g, w, wa) : w;

@@ -4,6 +4,7 @@ import type { DType } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
 import { logicalAnd, maximum, minimum, where } from "./arithmetic.ts";
+import { elementwise as throughBlocks } from "./blocked.ts";
 import { cast } from "./control.ts";
 import { zerosLike } from "./create.ts";
 import { apply1, type Cotangent, needFloat, notDifferentiable, type Op } from "./op.ts";
@@ -24,7 +25,7 @@ function unary(
       check(x!);
       return [x!];
     },
-    lower: (g, [x]) => [g.op(onnx, [x!])],
+    lower: (g, [x], _, { inputs }) => [throughBlocks(g, [x!], inputs, ([v]) => g.op(onnx, [v!]))],
     vjp: ([ct], [x], [y]) => [ct && derivative?.(ct, x!, y!)],
   };
 }
@@ -106,7 +107,9 @@ const swishOp: Op<{ alpha: number }> = {
     needFloat(x!);
     return [x!];
   },
-  lower: (g, [x], { alpha }, { outputs: [y] }) => [lowerSwish(g, x!, y!.dtype, alpha)],
+  lower: (g, [x], { alpha }, { inputs }) => [
+    throughBlocks(g, [x!], inputs, ([v]) => lowerSwish(g, v!, inputs[0]!.dtype, alpha)),
+  ],
   // d/dx x s(ax) = s + a y (1 - s) = s (1 + a (x - y)), with y the output: four passes instead of five.
   vjp: ([ct], [x], [y], { alpha }) => {
     if (!ct) return [];
@@ -122,7 +125,9 @@ const geluOp: Op<{ approximate: "none" | "tanh" }> = {
     needFloat(x!);
     return [x!];
   },
-  lower: (g, [x], { approximate }) => [g.op("Gelu", [x!], { approximate })],
+  lower: (g, [x], { approximate }, { inputs }) => [
+    throughBlocks(g, [x!], inputs, ([v]) => g.op("Gelu", [v!], { approximate })),
+  ],
   vjp: ([ct], [x], [y], { approximate }) => [
     ct?.mul(approximate === "tanh" ? geluTanhSlope(x!, y!) : geluErfSlope(x!)),
   ],

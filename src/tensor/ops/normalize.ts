@@ -3,6 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
+import { channelAffine, groupMeans, unblocked } from "./blocked.ts";
 import { ones, zeros } from "./create.ts";
 import { apply, type Cotangent, needFloat, needSameDType, type Op } from "./op.ts";
 import { reshape } from "./shape.ts";
@@ -57,6 +58,25 @@ function normalizeRows(g: GraphBuilder, x: string, dtype: DType, size: number, e
   return [y!, ...rows.map((r) => (dtype === "f32" ? r : g.op("Cast", [r], { to: DTYPES[dtype].onnx })))];
 }
 
+/** Group norm of a blocked map by its channels' means and mean squares: [plain result, means, reciprocal deviations]. */
+function normalizeBlocked(
+  g: GraphBuilder,
+  x: string,
+  [weight, bias]: readonly [string, string],
+  shape: readonly number[],
+  { groups, eps }: GroupNormAttrs,
+): string[] {
+  const c = shape[1]!;
+  const mean = groupMeans(g, x, shape, groups); // [N, G, 1]
+  const squares = groupMeans(g, g.op("Mul", [x, x]), shape, groups);
+  const variance = g.op("Relu", [g.op("Sub", [squares, g.op("Mul", [mean, mean])])]);
+  const inv = g.op("Pow", [g.op("Add", [variance, g.scalar("f32", eps)]), g.scalar("f32", -0.5)]);
+  const ofGroups = (v: string): string => g.reshape(v, [groups, c / groups]);
+  const scale = g.op("Mul", [inv, ofGroups(weight)]); // [N, G, C / G]
+  const shift = g.op("Sub", [ofGroups(bias), g.op("Mul", [mean, scale])]);
+  return [unblocked(g, channelAffine(g, x, shape, scale, shift), c), mean, inv];
+}
+
 export interface GroupNormAttrs {
   readonly groups: number;
   readonly eps: number;
@@ -86,6 +106,9 @@ const groupNormOp: Op<GroupNormAttrs> = {
   lower: (g, [x, weight, bias], { groups, eps }, { inputs: [xa] }) => {
     const [n, c, ...spatial] = xa!.shape as [number, number, ...number[]];
     const size = sizeOf(xa!.shape.slice(1)) / groups;
+    const blocked = g.blocked.get(x!);
+    if (blocked !== undefined && g.isConstant(weight!) && g.isConstant(bias!))
+      return normalizeBlocked(g, blocked, [weight!, bias!], xa!.shape, { groups, eps });
     const rows = g.reshape(x!, [n, groups, size]);
     const [normal, mean, inv] = normalizeRows(g, rows, xa!.dtype, size, eps);
     // One channel per group and constant weights (no training): one kernel writes once where the steps below write thrice.

@@ -2,7 +2,9 @@
 import { ShapeError } from "../../errors.ts";
 import { vjp } from "../autodiff.ts";
 import { hostArray, sizeOf } from "../dtype.ts";
+import type { Attributes, GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
+import { blockedPool, blockedUpsample, unblocked } from "./blocked.ts";
 import { convTranspose } from "./conv.ts";
 import { full } from "./create.ts";
 import { apply1, type Op } from "./op.ts";
@@ -32,10 +34,25 @@ const poolAttributes = ({ kernel, stride, padding }: PoolAttrs) => ({
   pads: [...padding, ...padding],
 });
 
+function lowerPool(
+  g: GraphBuilder,
+  op: "AveragePool" | "MaxPool",
+  x: string,
+  { shape }: Aval,
+  attributes: Attributes,
+): string {
+  const blocked = g.blocked.get(x);
+  return blocked === undefined
+    ? g.op(op, [x], attributes)
+    : unblocked(g, blockedPool(g, op, blocked, attributes), shape[1]!);
+}
+
 const avgPoolOp: Op<PoolAttrs> = {
   name: "avgPool",
   infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
-  lower: (g, [x], attrs) => [g.op("AveragePool", [x!], { ...poolAttributes(attrs), count_include_pad: 1 })],
+  lower: (g, [x], attrs, { inputs }) => [
+    lowerPool(g, "AveragePool", x!, inputs[0]!, { ...poolAttributes(attrs), count_include_pad: 1 }),
+  ],
   // The adjoint spreads each cotangent evenly over its window: an upsampling when windows tile the input, in general a
   // transposed convolution per channel.
   vjp: ([ct], [x], _, { kernel, stride, padding }) => {
@@ -59,7 +76,9 @@ const upsampleOp: Op<{ factors: readonly number[] }> = {
     }
     return [{ shape: x!.shape.map((d, i) => (i < 2 ? d : d * factors[i - 2]!)), dtype: x!.dtype }];
   },
-  lower: (g, [x], { factors }) => {
+  lower: (g, [x], { factors }, { inputs: [a] }) => {
+    const blocked = g.blocked.get(x!);
+    if (blocked !== undefined) return [unblocked(g, blockedUpsample(g, blocked, factors), a!.shape[1]!)];
     const scales = g.constant("f32", [factors.length + 2], hostArray("f32", [1, 1, ...factors]));
     const attributes = {
       mode: "nearest",
@@ -74,7 +93,7 @@ const upsampleOp: Op<{ factors: readonly number[] }> = {
 const maxPoolOp: Op<PoolAttrs> = {
   name: "maxPool",
   infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
-  lower: (g, [x], attrs) => [g.op("MaxPool", [x!], poolAttributes(attrs))],
+  lower: (g, [x], attrs, { inputs }) => [lowerPool(g, "MaxPool", x!, inputs[0]!, poolAttributes(attrs))],
   vjp: ([ct], [x], _, attrs) => [ct && vjp((input: Tensor) => maxOfViews(input, attrs), x!)[1](ct)[0]],
 };
 

@@ -2,6 +2,7 @@
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { sizeOf } from "../dtype.ts";
 import type { Tensor } from "../tensor.ts";
+import { blockedConcat, unblocked } from "./blocked.ts";
 import { zerosLike } from "./create.ts";
 import { apply, apply1, broadcastShapes, needSameDType, normalizeAxis, type Op } from "./op.ts";
 import { unslice } from "./pad.ts";
@@ -72,7 +73,10 @@ const concatOp: Op<{ axis: number }> = {
     const total = inputs.reduce((n, x) => n + x.shape[axis]!, 0);
     return [{ shape: first!.shape.map((d, i) => (i === axis ? total : d)), dtype: first!.dtype }];
   },
-  lower: (g, inputs, { axis }) => [g.op("Concat", inputs, { axis })],
+  lower: (g, inputs, { axis }, { outputs: [y] }) => {
+    const blocked = axis === 1 ? blockedConcat(g, inputs) : undefined;
+    return [blocked === undefined ? g.op("Concat", inputs, { axis }) : unblocked(g, blocked, y!.shape[1]!)];
+  },
   vjp: ([ct], inputs, _, { axis }) => {
     let start = 0;
     return inputs.map((x) => {

@@ -8,13 +8,12 @@ import type { Runtime, Session } from "./runtime.ts";
 
 const CHANNELS = 32;
 const SHAPES = { x: [1, CHANNELS, 3, 3], w: [CHANNELS, CHANNELS, 3, 3] };
-const CONV = { kernel: [3, 3], strides: [1, 1], dilations: [1, 1], pads: [1, 1, 1, 1], groups: 1 };
+const CONV = { kernel_shape: [3, 3], strides: [1, 1], dilations: [1, 1], pads: [1, 1, 1, 1], group: 1 };
 
 /** A session that computes one small convolution both ways. */
 function probe(block: number, open: (model: Uint8Array) => Promise<Session>): Promise<Session> {
   const g = new GraphBuilder(CPU_CAPABILITIES);
-  const { kernel, groups, ...rest } = CONV;
-  const plain = g.op("Conv", ["x", "w"], { kernel_shape: kernel, group: groups, ...rest });
+  const plain = g.op("Conv", ["x", "w"], CONV);
   const blocked = blockedConv(g, "x", blockWeight(g, "w", SHAPES.w, block), undefined, CHANNELS, CONV);
   const names = (list: readonly string[], shape: readonly number[]) =>
     list.map((name) => ({ name, shape, dtype: "f32" as const }));

@@ -1,0 +1,180 @@
+import { describe, expect, it, test } from "vitest";
+import {
+  avgPool,
+  concat,
+  conv,
+  exportOnnx,
+  fillNormal,
+  fillUniform,
+  fromHost,
+  grad,
+  groupNorm,
+  jit,
+  maxPool,
+  type Tensor,
+  upsample,
+} from "../../src/tensor/index.ts";
+import { CPU_CAPABILITIES } from "../../src/tensor/onnx/builder.ts";
+
+const random = (shape: readonly number[], sample: number, scale = 1): Tensor => {
+  const data = fillNormal(new Float32Array(shape.reduce((a, b) => a * b, 1)), { seed: 8, sample });
+  return fromHost(
+    "f32",
+    shape,
+    data.map((v) => v * scale),
+  );
+};
+
+type Network = (x: Tensor, weights: readonly Tensor[]) => Tensor;
+
+/** Compiled with weights as constants, where chains stay blocked, and as arguments, where they do not. */
+async function bothWays(
+  network: Network,
+  x: Tensor,
+  weights: readonly Tensor[],
+): Promise<[number[], number[]]> {
+  const constant = jit((input: Tensor) => network(input, weights));
+  const plain = jit((input: Tensor, w: readonly Tensor[]) => network(input, w));
+  const values = [await (await constant(x)).toArray(), await (await plain(x, weights)).toArray()];
+  await Promise.all([constant.close(), plain.close()]);
+  return values as [number[], number[]];
+}
+
+function expectSame([got, want]: readonly [number[], number[]]): void {
+  expect(got.length).toBe(want.length);
+  const size = Math.sqrt(want.reduce((sum, v) => sum + v * v, 0) / want.length);
+  for (const [i, v] of want.entries()) expect(Math.abs(got[i]! - v)).toBeLessThan(1e-4 * Math.max(size, 1));
+}
+
+/** Reorderings between the layouts in the graph that the CPU gets, for blocks of 16 channels. */
+async function reorders(network: Network, x: Tensor, weights: readonly Tensor[]): Promise<number> {
+  const capabilities = { ...CPU_CAPABILITIES, channelBlock: 16 };
+  const model = await exportOnnx((input: Tensor) => network(input, weights), [x], { capabilities });
+  const text = new TextDecoder("latin1").decode(model);
+  return text.split("ReorderInput").length + text.split("ReorderOutput").length - 2;
+}
+
+const same = { padding: 1 } as const;
+
+/** Norm, activation, convolution, twice, with scale and shift for each channel, beside a shortcut. */
+const block: Network = (x, [w1, b1, w2, b2, s, t, wn, bn]) => {
+  const h = conv(groupNorm(x, 4, wn!, bn!).silu(), w1!, b1!, same);
+  const modulated = groupNorm(h, 4, wn!, bn!).mul(s!.add(1)).add(t!);
+  return x.add(conv(modulated.silu(), w2!, b2!, same));
+};
+const blockWeights = (c: number, n: number): Tensor[] => [
+  random([c, c, 3, 3], 1, 0.1),
+  random([c], 2),
+  random([c, c, 3, 3], 3, 0.1),
+  random([c], 4),
+  random([n, c, 1, 1], 5),
+  random([n, c, 1, 1], 6),
+  random([c], 7),
+  random([c], 8),
+];
+const stem: Network = (x, [w, ...rest]) => block(conv(x, w!, undefined, same), rest);
+
+describe("a chain of convolutions by constant weights", () => {
+  it.each([
+    [1, 16, 1],
+    [3, 32, 3],
+    [2, 48, 1],
+    [2, 24, 2],
+    [2, 8, 2],
+  ])(
+    "of %i pictures and %i channels, conditions of %i, gives the same as a plain one",
+    async (n, c, each) => {
+      const weights = [random([c, 3, 3, 3], 0, 0.3), ...blockWeights(c, each)];
+      expectSame(await bothWays(stem, random([n, 3, 7, 10], 9), weights));
+    },
+  );
+
+  it("of whole blocks changes its layout once for each norm's statistics and for the result", async () => {
+    const weights = [random([32, 3, 3, 3], 0, 0.3), ...blockWeights(32, 1)];
+    expect(await reorders(stem, random([1, 3, 8, 8], 9), weights)).toBe(2 * 2 + 1);
+  });
+
+  it("doubles, pools, joins and ends in few channels", async () => {
+    const network: Network = (x, [w, b, ws, bs, wj, bj, we]) => {
+      const h = conv(x, w!, b!, same);
+      const small = conv(h, ws!, bs!, { padding: 1, stride: 2 }).relu();
+      const grown = conv(upsample(small, 2), ws!, bs!, same);
+      const joined = conv(concat(grown, [h, upsample(avgPool(h, 2), 2)], 1), wj!, bj!, same);
+      return conv(maxPool(joined.sigmoid(), 2).div(2).sub(0.25), we!);
+    };
+    const weights = [
+      random([16, 5, 3, 3], 0, 0.2),
+      random([16], 1),
+      random([16, 16, 3, 3], 2, 0.1),
+      random([16], 3),
+      random([32, 48, 3, 3], 4, 0.1),
+      random([32], 5),
+      random([3, 32, 1, 1], 6, 0.3),
+    ];
+    for (const n of [1, 2]) expectSame(await bothWays(network, random([n, 5, 12, 6], 7), weights));
+  });
+
+  it("keeps plain values that something else reads too, and convolutions whose sum is read twice", async () => {
+    const network: Network = (x, [w, b]) => {
+      const h = conv(x, w!, b!, same);
+      const g = conv(h, w!, b!, same);
+      return h
+        .add(g)
+        .mul(g)
+        .add(g.transpose([0, 1, 3, 2]))
+        .add(h.mean([2, 3], true))
+        .add(h.exp().sum(1, true));
+    };
+    const weights = [random([16, 16, 3, 3], 0, 0.05), random([16], 1, 0.1)];
+    expectSame(await bothWays(network, random([2, 16, 6, 6], 2), weights));
+  });
+
+  it("takes up scales and shifts that follow a sum, and sums that follow scales and shifts", async () => {
+    for (const n of [1, 2]) {
+      const network: Network = (x, [w, b, s, t, wn, bn]) => {
+        const h = conv(x, w!, b!, same);
+        return groupNorm(h, 4, wn!, bn!)
+          .mul(s!)
+          .add(h.silu())
+          .mul(t!)
+          .add(s!)
+          .add(conv(h.add(t!), w!, b!, same))
+          .mul(s!);
+      };
+      const weights = [
+        random([16, 16, 3, 3], 0, 0.1),
+        random([16], 1),
+        random([n, 16, 1, 1], 2),
+        random([1, 16, 1, 1], 3),
+        random([16], 5),
+        random([16], 6),
+      ];
+      expectSame(await bothWays(network, random([n, 16, 5, 7], 4), weights));
+    }
+  });
+
+  it("has the same gradient for its input", async () => {
+    const weights = [random([16, 3, 3, 3], 0, 0.3), ...blockWeights(16, 1)];
+    const slope: Network = (x, w) => grad((input: Tensor) => stem(input, w).square().mean())(x);
+    expectSame(await bothWays(slope, random([2, 3, 8, 8], 9), weights));
+  });
+
+  it("of no pictures gives no pictures", async () => {
+    const network: Network = (x, [w, b]) => conv(conv(x, w!, b!, same).silu(), w!, b!, same);
+    const weights = [random([16, 16, 3, 3], 0), random([16], 1)];
+    const empty = fromHost("f32", [0, 16, 8, 8], new Float32Array(0));
+    expect(await bothWays(network, empty, weights)).toEqual([[], []]);
+  });
+});
+
+test("group norm of a map far from zero is as exact in blocks as in plain layout", async () => {
+  const far: Network = (x, [w, b]) => groupNorm(conv(x, w!, b!), 2, b!.mul(0).add(1), b!.mul(0));
+  const one = Float32Array.from({ length: 256 }, (_, i) => (i % 17 === 0 ? 1 : 0));
+  const weights = [
+    fromHost("f32", [16, 16, 1, 1], one),
+    fromHost("f32", [16], new Float32Array(16).fill(30)),
+  ];
+  const x = fromHost("f32", [1, 16, 64, 64], fillUniform(new Float32Array(16 * 4096), { seed: 1 }));
+  const [got, want] = await bothWays(far, x, weights);
+  for (const [i, v] of want.entries()) expect(Math.abs(got[i]! - v)).toBeLessThan(2e-3);
+});
