@@ -13,6 +13,9 @@ import {
   unet2DCondition,
 } from "../src/networks/index.ts";
 import { blankRng, loadParameters, parameterCount, parameters, withFields } from "../src/nn/index.ts";
+import { PRESETS, type SDSegConfig } from "../src/systems/sdseg/config.ts";
+import { SDSeg } from "../src/systems/sdseg/model.ts";
+import { ALPHA_BARS, TRAINED } from "../src/systems/sdseg/schedule.ts";
 import {
   concat,
   convertHost,
@@ -227,6 +230,41 @@ const decode: DiffusionCase = {
   },
 };
 
+/** SDSeg's miniature, and the same with channels that fill the kernels' blocks of 16. */
+const SDSEG_WIDTHS = {
+  "8 to 48": PRESETS.mini,
+  "16 to 96": {
+    ...PRESETS.mini,
+    autoencoder: { ...PRESETS.mini.autoencoder, channels: [16, 32, 64] },
+    vision: { ...PRESETS.mini.vision, channels: [16, 32, 64] },
+    unet: { ...PRESETS.mini.unet, channels: 48 },
+  },
+} satisfies Record<string, SDSegConfig>;
+
+const sdseg = (widths: keyof typeof SDSEG_WIDTHS): DiffusionCase => {
+  const config = SDSEG_WIDTHS[widths];
+  const last = ALPHA_BARS[TRAINED - 1]!;
+  return {
+    name: `SDSeg of ${widths} channels, a picture of 256x256, one step`,
+    unit: "picture",
+    peer: {
+      kind: "sdseg",
+      groups: config.unet.groups,
+      alpha: Math.sqrt(last),
+      sigma: Math.sqrt(1 - last),
+      t: TRAINED - 1,
+    },
+    storage: "f32",
+    build: () => new SDSeg(config, blankRng),
+    inputs: () => ({ image: input("image", [1, 1, 256, 256]), noise: input("noise", [1, 4, 64, 64]) }),
+    open(weights, { image, noise }) {
+      const model = load(new SDSeg(config, blankRng), weights);
+      const forward = jit((x: Tensor, z: Tensor) => model.probability(model.directLatent(x, z)));
+      return () => forward(image!, noise!);
+    },
+  };
+};
+
 /**
  * Half-precision weights as arguments stay halves in memory and are widened where they are used; as constants they are
  * widened once and rearranged for the kernels, which is faster and larger.
@@ -252,6 +290,8 @@ export const DIFFUSION_CASES: readonly DiffusionCase[] = [
   ddim,
   dit,
   decode,
+  sdseg("8 to 48"),
+  sdseg("16 to 96"),
   sd15("arguments"),
   sd15("constants"),
 ];

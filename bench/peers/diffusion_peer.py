@@ -3,6 +3,7 @@
 import json, resource, sys, time
 import torch
 from diffusion_nets import AutoencoderDecoder, DiT, UNet2DCondition
+from sdseg_net import SDSeg
 from safefile import load, save
 
 def build(make, config, weights):
@@ -37,7 +38,11 @@ def decode(case, weights, inputs):
     model = build(AutoencoderDecoder, case["config"], weights)
     return lambda: model(inputs["latents"])
 
-CASES = {f.__name__: f for f in (ddim, dit, decode)}
+def sdseg(case, weights, inputs):
+    model = SDSeg(weights, case["groups"])
+    return lambda: model(inputs["image"], inputs["noise"], *(case[name] for name in ("alpha", "sigma", "t")))
+
+CASES = {f.__name__: f for f in (ddim, dit, decode, sdseg)}
 
 def main():
     request = json.load(sys.stdin)

@@ -129,6 +129,21 @@ export class GraphBuilder {
     return name;
   }
 
+  /** The values of a constant in memory, or undefined for values that are computed or lie in a file. */
+  valuesOf(name: string): HostArray | undefined {
+    const data = this.initializers.find((init) => init.name === name)?.data;
+    return data && !("path" in data) ? data : undefined;
+  }
+
+  /** A value that is made once for a key. */
+  once(key: string, make: () => string): string {
+    const seen = this.known.get(key);
+    if (seen) return seen[0]!;
+    const name = make();
+    this.known.set(key, [name]);
+    return name;
+  }
+
   /** A constant that stays in its file. Ask `externalWeights` first. */
   constantInFile(dtype: DType, shape: readonly number[], file: FileSlice): string {
     return this.addInitializer(dtype, shape, file);

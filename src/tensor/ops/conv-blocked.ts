@@ -55,7 +55,8 @@ const withRows = (g: GraphBuilder, x: string, more: number, rank: number): strin
 
 /**
  * A convolution by constant weights that reads or leaves a blocked map; undefined where the plain one is the right one, to
- * be blocked by the runtime or not. Maps of fewer channels than a block are read in plain layout.
+ * be blocked by the runtime or not: weights that the runtime maps from their file stay there. Maps of fewer channels than a
+ * block are read in plain layout.
  */
 export function constantConv(
   g: GraphBuilder,
@@ -66,24 +67,38 @@ export function constantConv(
   const block = g.capabilities.channelBlock;
   if (block === undefined || xa.dtype !== "f32" || xa.shape.length !== 4 || attributes.group !== 1)
     return undefined;
-  if (sizeOf(xa.shape) === 0) return undefined;
-  if (!g.isConstant(weight) || (bias !== undefined && !g.isConstant(bias))) return undefined;
+  if (!g.valuesOf(weight) || (bias !== undefined && !g.isConstant(bias))) return undefined;
   const [out, channels, ...kernel] = wa.shape as [number, number, number, number];
-  if (channels >= block && channels % block !== 0) return undefined;
+  if (sizeOf(xa.shape) === 0 || (channels >= block && channels % block !== 0)) return undefined;
   const more = (block - (out % block)) % block;
   if (more > 0 && !g.blocked.has(x)) return undefined;
   const shape = [out + more, channels, ...kernel];
-  const whole = withRows(g, weight, more, 4);
   const inputs =
     channels < block
-      ? [x, widenedWeight(g, whole, shape, block)]
-      : [blockedForm(g, x), blockWeight(g, whole, shape, block)];
+      ? [x, widenedWeight(g, withRows(g, weight, more, 4), shape, block)]
+      : [blockedForm(g, x), blockWeight(g, weight, shape, block)];
   if (bias !== undefined) inputs.push(withRows(g, bias, more, 1));
   const result = convolve(g, inputs, attributes);
   return more > 0 ? plainForm(g, result, out) : unblocked(g, result, out);
 }
 
-/** Weight [K, C, h, w] in the order [K / b, C / b, h w, b of C, b of K], by two transpositions with long inner runs. */
+/** Rearranges values [K, C, h w] to [K / b, C / b, h w, b of C, b of K]; what is behind the last row is 0. */
+function rearranged(values: Float32Array, shape: readonly number[], block: number): Float32Array {
+  const [k, c, h, w] = shape as [number, number, number, number];
+  const [taps, out] = [h * w, new Float32Array(k * c * h * w)];
+  let at = 0;
+  for (let row = 0; row < k; row += block)
+    for (let column = 0; column < c; column += block)
+      for (let tap = 0; tap < taps; tap++)
+        for (let i = column; i < column + block; i++)
+          for (let o = row; o < row + block; o++) out[at++] = values[(o * c + i) * taps + tap] ?? 0;
+  return out;
+}
+
+/**
+ * Weight [K, C, h, w] in the order [K / b, C / b, h w, b of C, b of K]: values that are at hand are rearranged here, so
+ * that the graph holds them once; others by two transpositions with long inner runs.
+ */
 export function blockWeight(
   g: GraphBuilder,
   weight: string,
@@ -91,6 +106,11 @@ export function blockWeight(
   block: number,
 ): string {
   const [k, c, h, w] = shape as [number, number, number, number];
+  const values = g.valuesOf(weight);
+  if (values instanceof Float32Array)
+    return g.once(`${weight} in blocks of ${block}`, () =>
+      g.constant("f32", shape, rearranged(values, shape, block)),
+    );
   const outer = g.transpose(g.reshape(weight, [k / block, block, c * h * w]), [0, 2, 1]); // [K/b, C h w, b]
   const inner = g.transpose(g.reshape(outer, [(k * c) / block / block, block, h * w, block]), [0, 2, 1, 3]);
   return g.reshape(inner, shape);
