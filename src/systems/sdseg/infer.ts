@@ -114,6 +114,13 @@ function decide(scores: readonly Float32Array[], classes: readonly number[]) {
   return { mask, probability };
 }
 
+/** 1 where the foreground is likelier than not. A loop: `Uint8Array.from` takes an eighth of the time of a whole picture. */
+function foreground(probability: Float32Array): Uint8Array {
+  const mask = new Uint8Array(probability.length);
+  for (let i = 0; i < mask.length; i++) mask[i] = probability[i]! > 0.5 ? 1 : 0;
+  return mask;
+}
+
 /** A model made ready to segment; its weights are compiled in. Close it when done. */
 export function openSegmenter(model: SDSeg, settings: { readonly threads?: number } = {}): Segmenter {
   const binary = model.config.classes === 2;
@@ -185,7 +192,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     }
     if (binary) {
       const { map, latent, calls } = await ensembleMap(image, undefined, options);
-      return { mask: Uint8Array.from(map, (p) => (p > 0.5 ? 1 : 0)), probability: map, latent, calls };
+      return { mask: foreground(map), probability: map, latent, calls };
     }
     const { classes = Array.from({ length: model.config.classes }, (_, k) => k) } = options;
     const maps: Float32Array[] = [];
@@ -237,7 +244,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     const map = yield* mapTiles(run, whole, { input: stride, output: stride }, units);
     const [h, w] = [whole.shape[2]!, whole.shape[3]!];
     const probability = cropPlanes((await map.data()) as Float32Array, [h, w], [height, width]);
-    return { mask: Uint8Array.from(probability, (p) => (p > 0.5 ? 1 : 0)), probability, latent, calls };
+    return { mask: foreground(probability), probability, latent, calls };
   }
 
   const close = async (): Promise<void> => {
