@@ -10,10 +10,11 @@ import {
   signalToNoiseDecibels,
   withQuantized,
 } from "../../src/nn/index.ts";
+import type { Cell } from "../../src/systems/q-dit/cells.ts";
 import { loadDiT, saveDiT } from "../../src/systems/q-dit/checkpoint.ts";
 import { batchIndices, gather } from "../../src/systems/q-dit/data.ts";
 import { measureDeployed, packDiT, timingBatch } from "../../src/systems/q-dit/deploy.ts";
-import { type Cell, Study, type StudySettings } from "../../src/systems/q-dit/experiment.ts";
+import { Study, type StudySettings } from "../../src/systems/q-dit/experiment.ts";
 import { MINIATURE } from "../../src/systems/q-dit/model.ts";
 import { bitBudget, quantizeDiT, statisticsOn } from "../../src/systems/q-dit/quantize.ts";
 import { calibrationBatches, draw, type NoisyBatch } from "../../src/systems/q-dit/sample.ts";

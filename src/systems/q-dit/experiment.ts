@@ -8,9 +8,10 @@ import { isDeepStrictEqual } from "node:util";
 import { writeFileAtomic } from "../../io/index.ts";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
 import { weightBytes, withQuantized } from "../../nn/index.ts";
+import { type Cell, type Condition, cellName } from "./cells.ts";
 import { bitBudget, quantizeDiT } from "./quantize.ts";
 import { calibrationBatches, type Drawn, draw, type NoisyBatch } from "./sample.ts";
-import type { Groups, MethodName } from "./schemes.ts";
+import type { Groups } from "./schemes.ts";
 import { type Generation, searchGroups } from "./search.ts";
 import { stressed } from "./stress.ts";
 import {
@@ -23,29 +24,6 @@ import {
   recordTrajectory,
   type Trajectory,
 } from "./study.ts";
-
-export type Condition = "natural" | "stress";
-
-export interface Cell {
-  readonly condition: Condition;
-  readonly method: MethodName | "fp32";
-  readonly weights: number;
-  readonly activations: number;
-  /** One size, those that the search found, or none. */
-  readonly groups: number | "searched" | "random" | "none";
-  /** Whether pictures are drawn; else only single predictions are compared. */
-  readonly pictures: boolean;
-  /** DDIM steps of the pictures. Default: those of the study. */
-  readonly steps?: number;
-}
-
-export const cellName = ({ condition, method, weights, activations, groups, steps }: Cell): string =>
-  [
-    condition,
-    method,
-    ...(method === "fp32" ? [] : [`w${weights}a${activations}`, `g${groups}`]),
-    ...(steps === undefined ? [] : [`s${steps}`]),
-  ].join("-");
 
 export interface CellResult extends Cell {
   /** Mean over the steps of the predictions' signal-to-noise ratio, in decibels. */
@@ -323,114 +301,3 @@ async function inTurn<T, R>(items: readonly T[], f: (item: T) => Promise<R>): Pr
   for (const item of items) results.push(await f(item));
   return results;
 }
-
-const cells = (
-  condition: Condition,
-  pictures: boolean,
-  [weights, activations]: readonly [number, number],
-  entries: readonly (readonly [MethodName, Cell["groups"]])[],
-): Cell[] =>
-  entries.map(([method, groups]) => ({ condition, method, weights, activations, groups, pictures }));
-
-const fp32 = (condition: Condition): Cell => ({
-  condition,
-  method: "fp32",
-  weights: 32,
-  activations: 32,
-  groups: "none",
-  pictures: true,
-});
-
-const BASELINES = [
-  ["tensor-static", "none"],
-  ["channel-static", "none"],
-  ["channel-token", "none"],
-  ["repq", "none"],
-  ["smooth", "none"],
-  ["gptq-static", "none"],
-] as const;
-const GROUPED = [
-  ["group-static", 64],
-  ["group-dynamic", 64],
-  ["q-dit", 64],
-] as const;
-
-/** What decides the claim, the most important first. */
-export const CORE_CELLS: readonly Cell[] = [
-  fp32("natural"),
-  ...cells("natural", true, [4, 8], [["tensor-static", "none"], ...GROUPED]),
-  fp32("stress"),
-  ...cells(
-    "stress",
-    true,
-    [4, 8],
-    [
-      ["tensor-static", "none"],
-      ["q-dit", 64],
-    ],
-  ),
-  ...cells("natural", true, [8, 8], [["q-dit", 64]]),
-  ...cells("natural", true, [6, 8], [["q-dit", 64]]),
-  ...(["natural", "stress"] as const).flatMap((condition) =>
-    cells(
-      condition,
-      false,
-      [4, 8],
-      [
-        ...BASELINES,
-        ...GROUPED,
-        ["q-dit", 32],
-        ["gptq-static-in-order", "none"],
-        ["q-dit-in-order", 64],
-        ["q-dit-in-order", 32],
-      ],
-    ),
-  ),
-];
-
-/** The rest: other bits, more baselines with pictures. */
-export const FURTHER_CELLS: readonly Cell[] = [
-  ...cells("natural", true, [4, 8], [["gptq-static", "none"]]),
-  ...cells("stress", true, [4, 8], [["gptq-static", "none"]]),
-  ...cells("natural", true, [8, 8], [["tensor-static", "none"]]),
-  ...cells("natural", true, [6, 8], [["tensor-static", "none"]]),
-  ...(["natural", "stress"] as const).flatMap((condition) =>
-    ([8, 6, 3] as const).flatMap((bits) =>
-      cells(condition, false, [bits, 8], [...BASELINES, ...GROUPED, ["q-dit", 32]]),
-    ),
-  ),
-  ...(["natural", "stress"] as const).flatMap((condition) =>
-    cells(condition, false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
-  ),
-];
-
-/** Whether more steps help or hurt: errors add up, but each is smaller. */
-export const STEP_CELLS: readonly Cell[] = [10, 20, 50, 100].flatMap((steps) =>
-  [
-    fp32("natural"),
-    ...cells(
-      "natural",
-      true,
-      [4, 8],
-      [
-        ["tensor-static", "none"],
-        ["q-dit", 64],
-      ],
-    ),
-    ...cells("natural", true, [8, 8], [["q-dit", 64]]),
-  ].map((cell) => ({ ...cell, steps })),
-);
-
-/** What is measured with the sizes that the search found. */
-export const SEARCHED_CELLS: readonly Cell[] = [
-  ...cells(
-    "natural",
-    true,
-    [4, 8],
-    [
-      ["q-dit", "searched"],
-      ["group-dynamic", "searched"],
-    ],
-  ),
-  ...cells("natural", false, [4, 8], [["q-dit", "random"]]),
-];

@@ -1,7 +1,8 @@
 /** Tables of a study, and what they say of the claim. */
 import type { Table } from "../../report/index.ts";
+import { type Condition, cellName } from "./cells.ts";
 import type { Deployed } from "./deploy.ts";
-import { type CellResult, type Condition, cellName, type SearchResult } from "./experiment.ts";
+import type { CellResult, SearchResult } from "./experiment.ts";
 import type { LayerTime } from "./layer-speed.ts";
 
 const fixed = (x: number | null | undefined, digits = 2): string =>

@@ -6,19 +6,9 @@ import { AbortError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
+import { type Cell, CORE_CELLS, cellName, FURTHER_CELLS, SEARCHED_CELLS, STEP_CELLS } from "../cells.ts";
 import { type Deployed, measureDeployed, packDiT, savePacked, timingBatch } from "../deploy.ts";
-import {
-  type Cell,
-  type CellResult,
-  CORE_CELLS,
-  cellName,
-  FURTHER_CELLS,
-  SEARCHED_CELLS,
-  type SearchResult,
-  STEP_CELLS,
-  Study,
-  type StudySettings,
-} from "../experiment.ts";
+import { type CellResult, type SearchResult, Study, type StudySettings } from "../experiment.ts";
 import { type LayerTime, timeLayers } from "../layer-speed.ts";
 import type { ReproduceActionOptions } from "../options.ts";
 import { calibrationBatches } from "../sample.ts";
