@@ -73,6 +73,9 @@ export const runFolder = (standard: string) =>
 export const workFolder = (standard: string, about = "runs and models; what is there is not redone") =>
   outFolder(standard, about);
 
+/** Names in a list with commas. */
+export const listed = (text: string): string[] => [...new Set(text.split(",").map((name) => name.trim()))];
+
 const toFile = <T extends z.ZodType>(type: T, about: string): T =>
   hinted(type.describe(about), { group: OUTPUT, hint: "FILE", path: "output" });
 

@@ -124,6 +124,11 @@ export const reproduceOptions = z.object({
   test: data(z.int().min(100).default(2000), "test pictures", "N"),
   size: data(z.int().min(8).default(24), "side of the pictures", "PX"),
   preset: model(z.enum(["mini", "micro", "smoke"]).default("mini"), "size of the transformer"),
+  variants: model(
+    z.string().default("UMD,DiT,MaskDiT,MAE,MAE-adaLN"),
+    "what is compared, with commas between; UMD and DiT are always there",
+    "NAMES",
+  ),
   seeds: count(3, "seeds"),
   steps: count(10_000, "pre-training steps"),
   tuneSteps: how(z.int().min(0).default(1000), "fine-tuning steps; 0: no generation", "N"),

@@ -102,9 +102,13 @@ describe("the actions of UMD", () => {
     };
     const { result } = await perform("reproduce", options);
     expect(result.metrics!.criteria).toBe(8);
+    await expect(perform("reproduce", { ...options, variants: "umd,vae" })).rejects.toThrow(
+      /unknown variant "vae"; known are UMD, DiT/,
+    );
     const text = await readFile(join(out, "equal-images.md"), "utf8");
     for (const { name } of VARIANTS) expect(text).toContain(`| ${name} |`);
     expect(text).toContain("| raw pixels |");
+    expect(text).toContain("--variants UMD,DiT,MaskDiT,MAE,MAE-adaLN --seeds 1 --steps 2 --tune-steps 2");
     const { runs } = JSON.parse(await readFile(join(out, "equal-images.json"), "utf8"));
     expect(runs).toHaveLength(5);
   }, 300_000);

@@ -5,6 +5,7 @@ import { type Dataset, fromArray, mapDataset, readAll, subset } from "../../../d
 import { ArgumentError } from "../../../errors.ts";
 import { encodePicture, writeFileAtomic } from "../../../io/index.ts";
 import type { Section } from "../../../report/index.ts";
+import { listed } from "../../options.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { diffusionPredictor, plainPredictor } from "../baselines.ts";
 import { saveSDSeg } from "../checkpoint.ts";
@@ -75,8 +76,6 @@ async function* shown<R>(
       };
   }
 }
-
-const listed = (text: string): string[] => [...new Set(text.split(",").map((name) => name.trim()))];
 
 /** The sets to work on. @throws ArgumentError for unknown names */
 async function setsOf({

@@ -4,11 +4,18 @@ import { join } from "node:path";
 import { ArgumentError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
+import { listed } from "../../options.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { PRESETS } from "../config.ts";
 import type { LabelledPictures } from "../data/pictures.ts";
 import { shapes10 } from "../data/shapes10.ts";
-import { type ExperimentOptions, type ExperimentResult, runExperiment, VARIANTS } from "../experiment.ts";
+import {
+  type ExperimentOptions,
+  type ExperimentResult,
+  runExperiment,
+  VARIANTS,
+  type Variant,
+} from "../experiment.ts";
 import type { ReproduceActionOptions } from "../options.ts";
 import { type Labelled, labelled, pixelAccuracies } from "../probe.ts";
 import { stepTimes } from "../speed.ts";
@@ -51,6 +58,39 @@ function checkSizes(train: Labelled, test: LabelledPictures, options: ReproduceA
     );
 }
 
+/** What is compared. Throws `ArgumentError` for unknown names. */
+function variantsOf({ variants }: ReproduceActionOptions): Variant[] {
+  const names = listed(variants).map((name) => name.toLowerCase());
+  const known = VARIANTS.map(({ name }) => name.toLowerCase());
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new ArgumentError(
+      `UMD: unknown variant "${unknown}"; known are ${VARIANTS.map((v) => v.name).join(", ")}`,
+    );
+  return VARIANTS.filter(({ name }) => ["umd", "dit", ...names].includes(name.toLowerCase()));
+}
+
+/** The command that gives the same again, and when it was run. */
+function commandOf(options: ReproduceActionOptions, variants: readonly Variant[], equal: string): string {
+  const { data, train, test, size, preset, seeds, steps, tuneSteps, batch, samples, sampleSteps } = options;
+  const flags = [
+    ...(data === undefined ? [] : ["--data DIR"]),
+    `--train ${train}`,
+    `--test ${test}`,
+    `--size ${size}`,
+    `--preset ${preset}`,
+    `--variants ${variants.map((v) => v.name).join(",")}`,
+    `--seeds ${seeds}`,
+    `--steps ${steps}`,
+    `--tune-steps ${tuneSteps}`,
+    `--batch ${batch}`,
+    ...(tuneSteps > 0 ? [`--samples ${samples}`, `--sample-steps ${sampleSteps}`] : []),
+    `--classifier-steps ${options.classifierSteps}`,
+    `--equal ${equal}`,
+  ];
+  return `Command: \`tweedie reproduce umd ${flags.join(" ")}\`; ${new Date().toISOString().slice(0, 10)}, seeds 0 to ${seeds - 1}.`;
+}
+
 /** Trains, probes and samples all methods; tables go to the output folder, with the numbers behind them as JSON. */
 export async function* reproduceAction(
   options: ReproduceActionOptions,
@@ -62,10 +102,16 @@ export async function* reproduceAction(
   checkSizes(train, test, options);
   await mkdir(out, { recursive: true });
   const base = PRESETS[options.preset];
-  const save = async function* (name: string, heading: string, table: Table): AsyncGenerator<ActionEvent> {
+  const variants = variantsOf(options);
+  const save = async function* (
+    name: string,
+    heading: string,
+    table: Table,
+    note: string,
+  ): AsyncGenerator<ActionEvent> {
     yield { type: "table", title: heading, table };
     const path = join(out, `${name}.md`);
-    await writeFileAtomic(path, Buffer.from(`# ${heading}\n\n${tableMarkdown(table)}\n`));
+    await writeFileAtomic(path, Buffer.from(`# ${heading}\n\n${tableMarkdown(table)}\n\n${note}\n`));
     yield { type: "file", path, about: heading };
   };
 
@@ -75,6 +121,7 @@ export async function* reproduceAction(
     "step-time",
     `Time of a training step against the mask ratio, ${batch} pictures`,
     speedTable(times),
+    "In turn, the fastest of five rounds. GFLOP are counted from the sizes.",
   );
 
   const pixels = pixelAccuracies(train, test, { shots: [10, 100], seed: 0 });
@@ -82,7 +129,7 @@ export async function* reproduceAction(
     train,
     test,
     base,
-    variants: VARIANTS,
+    variants,
     seeds: Array.from({ length: seeds }, (_, i) => i),
     steps,
     batch,
@@ -111,9 +158,10 @@ export async function* reproduceAction(
       const path = join(out, `equal-${equal}.json`);
       await writeFileAtomic(path, Buffer.from(`${JSON.stringify(value, null, 1)}\n`));
       const about = `${title}, equal ${equal}, ${seeds} seeds, ${steps} steps of ${batch}`;
-      yield* save(`equal-${equal}`, about, claimTable(value, pixels));
-      yield* save(`equal-${equal}-readings`, `${about}: every reading`, readingsTable(value));
-      yield* save(`equal-${equal}-rule`, `${about}: the pass rule`, verdictTable(value));
+      const command = commandOf(options, variants, equal);
+      yield* save(`equal-${equal}`, about, claimTable(value, pixels), command);
+      yield* save(`equal-${equal}-readings`, `${about}: every reading`, readingsTable(value), command);
+      yield* save(`equal-${equal}-rule`, `${about}: the pass rule`, verdictTable(value), command);
       break;
     }
   }
