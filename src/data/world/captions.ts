@@ -3,8 +3,9 @@ import { ArgumentError } from "../../errors.ts";
 import type { Seed } from "../../tensor/index.ts";
 import { createDraw } from "../draw.ts";
 import { COLOUR_NAMES } from "./materials.ts";
+import { OBJECT_CLASSES, type SceneObject } from "./objects.ts";
 import type { PathKind } from "./paths.ts";
-import { OBJECT_CLASSES, type Scene, type SceneObject } from "./scene.ts";
+import type { Scene } from "./scene.ts";
 
 const COUNTS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"] as const;
 

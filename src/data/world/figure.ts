@@ -2,9 +2,7 @@
 import { addVectors, type Vector3 } from "../../geometry/index.ts";
 import type { Draw } from "../draw.ts";
 import { COLOUR_NAMES, drawTexture } from "./materials.ts";
-import type { SceneObject, Solid } from "./scene.ts";
-
-export const FIGURE_CLASS = "person";
+import { FIGURE_CLASS, type SceneObject, type Solid } from "./objects.ts";
 
 export const JOINTS = [
   "head",

@@ -4,6 +4,7 @@ export * from "./captions.ts";
 export * from "./dataset.ts";
 export * from "./figure.ts";
 export * from "./materials.ts";
+export * from "./objects.ts";
 export * from "./paths.ts";
 export * from "./render.ts";
 export * from "./scene.ts";

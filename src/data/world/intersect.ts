@@ -3,7 +3,7 @@
  * direction of any length. Results go into one reused record, because a picture asks for tens of thousands.
  */
 import type { Vector3 } from "../../geometry/index.ts";
-import type { Solid } from "./scene.ts";
+import type { Solid } from "./objects.ts";
 
 /** Where a ray met a solid, in the solid's axes. */
 export interface SolidHit {

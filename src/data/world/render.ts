@@ -5,7 +5,8 @@
 import { type Camera, checkCamera, invertRigid, type Vector3 } from "../../geometry/index.ts";
 import { ANY_HIT, boundingBall, type Intersect, intersectSolid, type SolidHit } from "./intersect.ts";
 import { patternAt, type Texture } from "./materials.ts";
-import { CLASSES, type Light, type Scene } from "./scene.ts";
+import { CLASSES } from "./objects.ts";
+import type { Light, Scene } from "./scene.ts";
 
 export interface View {
   readonly width: number;
