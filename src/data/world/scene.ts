@@ -7,7 +7,7 @@ import type { Seed } from "../../tensor/index.ts";
 import { createDraw, type Draw } from "../draw.ts";
 import { drawFigure, type Figure } from "./figure.ts";
 import { COLOUR_NAMES, type Colour, type ColourName, drawTexture, type Texture } from "./materials.ts";
-import { type ClassName, OBJECT_CLASSES, type SceneObject, type Solid } from "./objects.ts";
+import { OBJECT_CLASSES, type SceneObject, type Solid } from "./objects.ts";
 
 /** Shading that no view changes: by the surface's direction alone, or a lamp with soft shadows. */
 export type Light =
