@@ -1,8 +1,7 @@
 /**
  * Two-dimensional convolutions in the channel-blocked layout (blocked.ts), whose kernels run at 400 GFLOP/s where the plain
- * ones reach 150-350 on the same two cores. Weights are reordered inside the graph: by the runtime, once, where they are
- * constants; at every step in training. Which block size the machine's kernels use is probed once
- * (runtime/blocked-layout.ts).
+ * ones reach 150-350 on the same two cores. Constant weights are rearranged before the graph is built, others inside the
+ * graph, at every step. Which block size the machine's kernels use is probed once (runtime/blocked-layout.ts).
  */
 import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
