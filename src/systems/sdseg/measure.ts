@@ -1,10 +1,8 @@
 /** The measurements of section 8 for one data set; each is kept when it is done, so that a stopped run goes on. */
-import { mkdir, readFile } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { Dataset } from "../../data/index.ts";
 import { AbortError } from "../../errors.ts";
-import { writeFileAtomic } from "../../io/index.ts";
 import { jit, type Tensor } from "../../tensor/index.ts";
+import type { Kept } from "../kept.ts";
 import { otsuPredictor } from "./baselines.ts";
 import { totalStride } from "./config.ts";
 import { evaluateOn, type Predict, type Prediction, predictWith, type Scores } from "./evaluate.ts";
@@ -14,28 +12,6 @@ import { cropPlanes, padded, sizeFor } from "./pictures.ts";
 import { maskValues, type Sample, stack } from "./samples.ts";
 import type { Spacing } from "./schedule.ts";
 import { runSeeds, type SeedRuns, type Stability, stabilityOf } from "./stability.ts";
-
-/** Numbers by name, in a file that grows. */
-export interface Kept {
-  /** The value of a key, measured when it is not there yet. */
-  get<T>(key: string, measure: () => Promise<T>): Promise<T>;
-}
-
-/** Opens such a file. */
-export async function openKept(path: string): Promise<Kept> {
-  await mkdir(dirname(path), { recursive: true });
-  const text = await readFile(path, "utf8").catch(() => "{}");
-  const values = JSON.parse(text) as Record<string, unknown>;
-  return {
-    async get<T>(key: string, measure: () => Promise<T>): Promise<T> {
-      if (!(key in values)) {
-        values[key] = await measure();
-        await writeFileAtomic(path, Buffer.from(`${JSON.stringify(values, null, 1)}\n`));
-      }
-      return values[key] as T;
-    },
-  };
-}
 
 /** Dice and IoU of one way to segment. */
 export interface Score {

@@ -3,6 +3,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type FeatureNetwork, openFeatureNetwork, saveFeatureNetwork } from "../../metrics/index.ts";
 import type { TrainEvent } from "../../nn/index.ts";
+import { openKept } from "../kept.ts";
 import { loadUMD, saveUMD } from "./checkpoint.ts";
 import { PRESETS, type UMDConfig } from "./config.ts";
 import { type LabelledPictures, slicePictures } from "./data/pictures.ts";
@@ -210,6 +211,7 @@ export async function* runExperiment(
   const untrained = bestOf(
     await probeModel(initUMD(configFor(options, first), 0), support, test, { shots, seed: 0 }),
   );
+  const qualityOfSamples = (drawn: LabelledPictures) => () => qualityOf(classifier, reference, drawn);
   const runs: RunResult[] = [];
   for (const seed of seeds) {
     for (const variant of variants) {
@@ -225,8 +227,12 @@ export async function* runExperiment(
         augment: { flip: true },
       });
       const { model, seconds } = yield* kept(options, name, initUMD(config, seed), settings);
-      const probes = await probeModel(model, support, test, { shots, seed });
-      const { error } = await reconstruct(model, test, { seed });
+      const measured = await openKept(join(options.work, "measured", `${name}.json`));
+      const probes = await measured.get("probes", () => probeModel(model, support, test, { shots, seed }));
+      const hiddenError = await measured.get("hidden error", async () => {
+        const { error } = await reconstruct(model, test, { seed });
+        return error;
+      });
       const quality: Record<string, Quality> = {};
       if (tuneSteps > 0) {
         const tune = finetuning(variant.method, {
@@ -241,8 +247,14 @@ export async function* runExperiment(
         const labels = withLabels(model, train.classes.length, seed);
         const tuned = yield* kept(options, `${name}-tuned`, labels, tune);
         for (const guidance of guidances) {
-          const drawn = yield* samplesOf(tuned.model, name, options, guidance, seed);
-          quality[String(guidance)] = await qualityOf(classifier, reference, drawn);
+          const { samples, sampleSteps } = options;
+          const key = `${samples} samples in ${sampleSteps} strides, guidance ${guidance}, ${tuneSteps} steps with labels`;
+          quality[String(guidance)] =
+            measured.known(key) ??
+            (await measured.get(
+              key,
+              qualityOfSamples(yield* samplesOf(tuned.model, name, options, guidance, seed)),
+            ));
         }
       }
       const gigaflops = (trainingFlops(config, MIXTURES[variant.method]) * batch * steps) / 1e9;
@@ -254,7 +266,7 @@ export async function* runExperiment(
         gigaflops,
         probes,
         best: bestOf(probes),
-        hiddenError: error,
+        hiddenError,
         quality,
       });
       yield {

@@ -5,6 +5,7 @@ import { type Dataset, fromArray, mapDataset, readAll, subset } from "../../../d
 import { ArgumentError } from "../../../errors.ts";
 import { encodePicture, writeFileAtomic } from "../../../io/index.ts";
 import type { Section } from "../../../report/index.ts";
+import { openKept } from "../../kept.ts";
 import { listed } from "../../options.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { diffusionPredictor, plainPredictor } from "../baselines.ts";
@@ -29,7 +30,6 @@ import {
   measureModel,
   measureTimes,
   measureWays,
-  openKept,
   otherSamplers,
   type Score,
   type SetResults,
