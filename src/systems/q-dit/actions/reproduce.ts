@@ -102,6 +102,22 @@ async function deployed(options: ReproduceActionOptions): Promise<Deployed[]> {
   );
 }
 
+/** The command that gives the same again. */
+function commandOf(options: ReproduceActionOptions): string {
+  const { pictures, steps, stepPictures, searchPictures, searchSteps, population, generations } = options;
+  const flags = [
+    `--pictures ${pictures}`,
+    `--steps ${steps}`,
+    `--step-pictures ${stepPictures}`,
+    `--search-pictures ${searchPictures}`,
+    `--search-steps ${searchSteps}`,
+    `--population ${population}`,
+    `--generations ${generations}`,
+    ...(options.further ? ["--further"] : []),
+  ];
+  return `Command: \`tweedie reproduce q-dit --data fashion-mnist ${flags.join(" ")}\``;
+}
+
 const section = (title: string, table: Table, about: string): string =>
   `## ${title}\n\n${about}\n\n${tableMarkdown(table)}\n`;
 
@@ -176,7 +192,7 @@ export async function* reproduceAction(
   const counts = `${pictures} pictures for each of ${seeds.length} seeds, DDIM in ${steps} steps, no guidance; distances of 64 features to 10000 test pictures (extractor ${real.extractor.recipe.name} ${real.extractor.recipe.hash.slice(0, 12)}), comparable within the table alone. The interval's width is from resampling pictures; the seeds, and so the noise, are the same for all rows.`;
   const errors = `Simulated. Mean over 15 steps of the signal-to-noise ratio of the prediction in dB, on ${trajectory} trajectories of the full-precision model; higher is better. Calibrated on ${calibrationSamples} samples.`;
   const text = [
-    `# Q-DiT in miniature\n\nCommand: \`tweedie reproduce q-dit --data fashion-mnist\` (with \`--further\` for bits and methods beyond the core; rows or columns that are missing were not measured). Date: ${new Date().toISOString().slice(0, 10)}. ${search ? `Group sizes that the search found, in the order qkv, out, fc1, fc2 of every block: ${search.groups.join(", ")}.` : "The search was not run."}\n`,
+    `# Q-DiT in miniature\n\n${commandOf(options)}; rows or columns that are missing were not measured. Date: ${new Date().toISOString().slice(0, 10)}. ${search ? `Group sizes that the search found, in the order qkv, out, fc1, fc2 of every block: ${search.groups.join(", ")}.` : "The search was not run."}\n`,
     section(
       "What the claim says, and what was measured",
       verdictTable(all),
