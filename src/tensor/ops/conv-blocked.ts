@@ -85,12 +85,13 @@ export function constantConv(
 function rearranged(values: Float32Array, shape: readonly number[], block: number): Float32Array {
   const [k, c, h, w] = shape as [number, number, number, number];
   const [taps, out] = [h * w, new Float32Array(k * c * h * w)];
-  let at = 0;
-  for (let row = 0; row < k; row += block)
-    for (let column = 0; column < c; column += block)
-      for (let tap = 0; tap < taps; tap++)
-        for (let i = column; i < column + block; i++)
-          for (let o = row; o < row + block; o++) out[at++] = values[(o * c + i) * taps + tap] ?? 0;
+  const tile = taps * block * block; // stays in the fastest cache while it is filled
+  for (let row = 0, base = 0; row < k; row += block)
+    for (let column = 0; column < c; column += block, base += tile)
+      for (let o = 0; o < block; o++)
+        for (let i = 0, from = ((row + o) * c + column) * taps; i < block; i++)
+          for (let tap = 0; tap < taps; tap++)
+            out[base + (tap * block + i) * block + o] = values[from++] ?? 0;
   return out;
 }
 
