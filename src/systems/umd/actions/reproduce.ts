@@ -1,6 +1,6 @@
 /** `tweedie reproduce umd`: the claim in miniature. */
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { ArgumentError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
@@ -39,7 +39,7 @@ async function halvesOf({
   const open = (half: "train" | "test", limit: number) =>
     openPictures({ folder: data, half, size, channels, limit });
   const [a, b] = [await open("train", train), await open("test", test)];
-  return [a.title, labelled(a.pictures), labelled(b.pictures)];
+  return [basename(a.title), labelled(a.pictures), labelled(b.pictures)];
 }
 
 /** What the protocol needs: 100 shots of every class, and as many test pictures as samples. */
@@ -88,7 +88,7 @@ function commandOf(options: ReproduceActionOptions, variants: readonly Variant[]
     `--classifier-steps ${options.classifierSteps}`,
     `--equal ${equal}`,
   ];
-  return `Command: \`tweedie reproduce umd ${flags.join(" ")}\`; ${new Date().toISOString().slice(0, 10)}, seeds 0 to ${seeds - 1}.`;
+  return `Command: \`tweedie reproduce umd ${flags.join(" ")}\`; ${new Date().toISOString().slice(0, 10)}, ${seeds === 1 ? "seed 0" : `seeds 0 to ${seeds - 1}`}.`;
 }
 
 /** Trains, probes and samples all methods; tables go to the output folder, with the numbers behind them as JSON. */
@@ -157,7 +157,7 @@ export async function* reproduceAction(
       first ??= value;
       const path = join(out, `equal-${equal}.json`);
       await writeFileAtomic(path, Buffer.from(`${JSON.stringify(value, null, 1)}\n`));
-      const about = `${title}, equal ${equal}, ${seeds} seeds, ${steps} steps of ${batch}`;
+      const about = `${title}, equal ${equal}, ${seeds === 1 ? "1 seed" : `${seeds} seeds`}, ${steps} steps of ${batch}`;
       const command = commandOf(options, variants, equal);
       yield* save(`equal-${equal}`, about, claimTable(value, pixels), command);
       yield* save(`equal-${equal}-readings`, `${about}: every reading`, readingsTable(value), command);
