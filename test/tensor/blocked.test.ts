@@ -89,9 +89,34 @@ describe("a chain of convolutions by constant weights", () => {
     },
   );
 
-  it("of whole blocks changes its layout once for each norm's statistics and for the result", async () => {
-    const weights = [random([32, 3, 3, 3], 0, 0.3), ...blockWeights(32, 1)];
-    expect(await reorders(stem, random([1, 3, 8, 8], 9), weights)).toBe(2 * 2 + 1);
+  it.each([32, 24])(
+    "of %i channels changes its layout once for each norm's statistics and for the result",
+    async (c) => {
+      const weights = [random([c, 3, 3, 3], 0, 0.3), ...blockWeights(c, 1)];
+      expect(await reorders(stem, random([1, 3, 8, 8], 9), weights)).toBe(2 * 2 + 1);
+    },
+  );
+
+  it("that do not fill their blocks doubles, pools and joins, whatever the functions between make of zero", async () => {
+    const network: Network = (x, [w, b, wj, bj, t, wide, pair, few]) => {
+      const h = conv(x, w!, b!, same);
+      const small = avgPool(h.exp().sub(h.cos()).add(2).reciprocal(), 2);
+      const grown = conv(upsample(small.tanh().mul(3), 2), wj!, bj!, same);
+      const both = concat(grown, [h.sub(grown).abs()], 1);
+      const joined = conv(concat(both, [h.add(t!).mul(t!)], 1), wide!).sub(conv(both, pair!));
+      return conv(joined.add(1).div(h.square().add(1)), few!);
+    };
+    const weights = [
+      random([24, 5, 3, 3], 0, 0.1),
+      random([24], 1),
+      random([24, 24, 3, 3], 2, 0.1),
+      random([24], 3),
+      random([1, 24, 1, 1], 5),
+      random([24, 72, 1, 1], 4, 0.1),
+      random([24, 48, 1, 1], 6, 0.1),
+      random([8, 24, 1, 1], 7, 0.3),
+    ];
+    for (const n of [1, 2]) expectSame(await bothWays(network, random([n, 5, 12, 6], 7), weights));
   });
 
   it("doubles, pools, joins and ends in few channels", async () => {

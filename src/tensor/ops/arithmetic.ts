@@ -58,11 +58,16 @@ const addOp: BinaryOp = {
     byChannel(g, "Add", inputs, avals) ?? lowerAdd(g, inputs, avals),
   ],
 };
-const subOp = binary("sub", "Sub", numbers, "same", (ct) => [ct, ct.neg()]);
+const subOp: BinaryOp = {
+  ...binary("sub", "Sub", numbers, "same", (ct) => [ct, ct.neg()]),
+  lower: (g, inputs, _, { inputs: avals }) => [
+    elementwise(g, inputs, avals, (v) => g.op("Sub", v), sameShapes(avals)),
+  ],
+};
 const mulOp: BinaryOp = {
   ...binary("mul", "Mul", numbers, "same", (ct, a, b) => [ct.mul(b), ct.mul(a)]),
   lower: (g, inputs, _, { inputs: avals }) => [
-    byChannel(g, "Mul", inputs, avals) ?? elementwise(g, inputs, avals, (v) => g.op("Mul", v)),
+    byChannel(g, "Mul", inputs, avals) ?? elementwise(g, inputs, avals, (v) => g.op("Mul", v), true),
   ],
 };
 const divOp = binary("div", "Div", numbers, "same", (ct, _, b, y) => [ct.div(b), ct.mul(y).div(b).neg()]);
@@ -72,9 +77,15 @@ const powOp = binary("pow", "Pow", numbers, "same", (ct, a, b, y) => [
 ]);
 /** Blocked maps are summed as such, by the kernel of a convolution where one of them comes from it. */
 const lowerAdd = (g: GraphBuilder, inputs: readonly string[], avals: readonly Aval[]): string =>
-  elementwise(g, inputs, avals, (v) =>
-    v[0] === inputs[0] || v[1] === inputs[1] ? g.op("Add", v) : blockedSum(g, v as [string, string]),
+  elementwise(
+    g,
+    inputs,
+    avals,
+    (v) => (v[0] === inputs[0] || v[1] === inputs[1] ? g.op("Add", v) : blockedSum(g, v as [string, string])),
+    sameShapes(avals),
   );
+
+const sameShapes = ([a, b]: readonly Aval[]): boolean => String(a!.shape) === String(b!.shape);
 
 /** A blocked map with one value for each channel, or undefined for other operands. */
 function byChannel(

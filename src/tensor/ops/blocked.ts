@@ -3,6 +3,7 @@
  * innermost. Where weights are constants the runtime blocks convolutions by itself, but goes back to the plain layout for
  * every norm and activation between them. Here a whole chain of them stays blocked: each lowering that can, takes the
  * blocked form of its input and leaves one of its result. Plain forms are made as well, and dropped if nothing reads them.
+ * Channels that do not fill their last block are followed by zeros, which every operation here keeps.
  */
 import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder, OnnxNode } from "../onnx/builder.ts";
@@ -13,6 +14,27 @@ const NCHWC = "com.microsoft.nchwc";
 /** A node of the blocked kernels. */
 const kernel = (g: GraphBuilder, op: string, inputs: readonly string[], attributes = {}): string =>
   g.node(op, inputs, attributes, 1, NCHWC)[0]!;
+
+/** Channels of a blocked map: whole blocks. What is behind the last channel is 0, in every blocked map. */
+export function blockedChannels(g: GraphBuilder, channels: number): number {
+  const block = g.capabilities.channelBlock ?? 1;
+  return Math.ceil(channels / block) * block;
+}
+
+/** Whether maps of so many channels are kept in blocks: at most a third more than the map itself. */
+export const fillsBlocks = (g: GraphBuilder, channels: number): boolean =>
+  3 * blockedChannels(g, channels) <= 4 * channels;
+
+/** A tensor with zeros behind each of its axes, up to a larger shape. */
+export function zeroPadded(
+  g: GraphBuilder,
+  x: string,
+  from: readonly number[],
+  to: readonly number[],
+): string {
+  if (to.every((d, i) => d === from[i])) return x;
+  return g.op("Pad", [x, g.ints([...from.map(() => 0), ...to.map((d, i) => d - from[i]!)])]);
+}
 
 /** A blocked value in plain layout: its first `channels` channels. */
 export const plainForm = (g: GraphBuilder, blocked: string, channels: number): string =>
@@ -33,19 +55,22 @@ const isMap = ({ shape }: Aval): boolean => sizeOf(shape) > 1;
 
 /**
  * An elementwise operation of a map with maps of the same shape and with single values: on blocked forms where every map
- * has one.
+ * has one. Maps that do not fill their blocks stay blocked if the operation `keepsZero`: leaves 0 where all maps have 0.
  */
 export function elementwise(
   g: GraphBuilder,
   inputs: readonly string[],
   avals: readonly Aval[],
   lower: (inputs: readonly string[]) => string,
+  keepsZero = false,
 ): string {
   const map = avals.find(isMap);
   const forms = inputs.map((x, i) => (isMap(avals[i]!) ? g.blocked.get(x) : x));
   const same = avals.every((a) => !isMap(a) || String(a.shape) === String(map?.shape));
   if (!map || !same || !forms.every((form) => form !== undefined)) return lower(inputs);
-  return unblocked(g, lower(forms), map.shape[1]!);
+  const channels = map.shape[1]!;
+  if (!keepsZero && blockedChannels(g, channels) !== channels) return lower(inputs);
+  return unblocked(g, lower(forms), channels);
 }
 
 export interface ConvAttributes {
@@ -85,7 +110,25 @@ export function blockedSum(g: GraphBuilder, [a, b]: readonly [string, string]): 
 
 const POINTWISE = { kernel_shape: [1, 1], strides: [1, 1], dilations: [1, 1], pads: [0, 0, 0, 0] };
 
-/** x scale + shift for each channel of each picture, in one pass: x [N, C, H, W] blocked, scale and shift of N C values. */
+/** One value for each channel [N or 1, C, ...] of each picture of a blocked map: [N, C], in whole blocks. */
+export function channelValues(
+  g: GraphBuilder,
+  values: string,
+  [pictures, c]: readonly number[],
+  n: number,
+): string {
+  const [from, to] = [
+    [pictures!, c!],
+    [pictures!, blockedChannels(g, c!)],
+  ];
+  const whole = zeroPadded(g, g.reshape(values, from), from, to);
+  return pictures === n ? whole : g.op("Expand", [whole, g.ints([n, to[1]!])]);
+}
+
+/**
+ * x scale + shift for each channel of each picture, in one pass: x a blocked [N, C, H, W], C in whole blocks, scale and
+ * shift of N C values.
+ */
 export function channelAffine(
   g: GraphBuilder,
   blocked: string,
@@ -119,12 +162,14 @@ export function withChannels(
   g: GraphBuilder,
   op: "Mul" | "Add",
   blocked: string,
-  shape: readonly number[],
+  mapShape: readonly number[],
   values: string,
   valuesShape: readonly number[],
 ): string {
-  const [n, c] = shape as [number, number];
-  const each = valuesShape[0] === n ? values : g.op("Expand", [g.reshape(values, [1, c]), g.ints([n, c])]);
+  const n = mapShape[0]!;
+  const c = blockedChannels(g, mapShape[1]!);
+  const shape = [n, c, ...mapShape.slice(2)];
+  const each = channelValues(g, values, valuesShape, n);
   const [v, column] = [g.reshape(each, [n * c]), g.reshape(each, [n * c, 1, 1, 1])];
   const before = affineOf(g, blocked, shape);
   if (before) {
@@ -174,10 +219,15 @@ export const blockedPool = (
 export const blockedUpsample = (g: GraphBuilder, blocked: string, factors: readonly number[]): string =>
   kernel(g, "Upsample", [blocked], { scales: [1, 1, ...factors] });
 
-/** Maps of whole blocks behind one another, or undefined where one of them has no blocked form. */
-export function blockedConcat(g: GraphBuilder, inputs: readonly string[]): string | undefined {
+/** Maps behind one another, or undefined where one has no blocked form or one but the last does not fill its blocks. */
+export function blockedConcat(
+  g: GraphBuilder,
+  inputs: readonly string[],
+  avals: readonly Aval[],
+): string | undefined {
   const forms = inputs.map((x) => g.blocked.get(x));
-  return forms.every((form) => form !== undefined) ? g.op("Concat", forms, { axis: 1 }) : undefined;
+  const whole = avals.slice(0, -1).every(({ shape }) => blockedChannels(g, shape[1]!) === shape[1]);
+  return whole && forms.every((form) => form !== undefined) ? g.op("Concat", forms, { axis: 1 }) : undefined;
 }
 
 /** What a blocked map is the doubling of, when it is one. */
@@ -186,7 +236,7 @@ export function blockedDoubled(g: GraphBuilder, blocked: string): string | undef
   return node?.op === "Upsample" && String(node.attributes.scales) === "1,1,2,2" ? node.inputs[0] : undefined;
 }
 
-/** Four blocked maps [N, C, H, W], of the places of 2 x 2 cells in reading order, as one [N, C, 2 H, 2 W]. */
+/** Four blocked maps [N, C, H, W] (C in whole blocks), of the places of 2 x 2 cells in reading order, as one [N, C, 2 H, 2 W]. */
 export function interleave(
   g: GraphBuilder,
   maps: readonly string[],

@@ -6,7 +6,16 @@
 import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval } from "../tensor.ts";
-import { blockedForm, type ConvAttributes, convolve, plainForm, unblocked } from "./blocked.ts";
+import {
+  blockedChannels,
+  blockedForm,
+  type ConvAttributes,
+  convolve,
+  fillsBlocks,
+  plainForm,
+  unblocked,
+  zeroPadded,
+} from "./blocked.ts";
 
 /** The block size to use, or undefined where the plain convolution is the right one. */
 export function blockFor(
@@ -43,15 +52,6 @@ function widenedWeight(g: GraphBuilder, weight: string, shape: readonly number[]
   return g.reshape(g.transpose(rows, [0, 2, 1]), shape);
 }
 
-/** A constant with zeros behind its rows. */
-const withRows = (g: GraphBuilder, x: string, more: number, rank: number): string =>
-  more === 0
-    ? x
-    : g.op("Pad", [
-        x,
-        g.ints([...new Array<number>(rank).fill(0), more, ...new Array<number>(rank - 1).fill(0)]),
-      ]);
-
 /**
  * A convolution by constant weights that reads or leaves a blocked map; undefined where the plain one is the right one, to
  * be blocked by the runtime or not: weights that the runtime maps from their file stay there. Maps of fewer channels than a
@@ -68,36 +68,44 @@ export function constantConv(
     return undefined;
   if (!g.valuesOf(weight) || (bias !== undefined && !g.isConstant(bias))) return undefined;
   const [out, channels, ...kernel] = wa.shape as [number, number, number, number];
-  if (sizeOf(xa.shape) === 0 || (channels >= block && channels % block !== 0)) return undefined;
-  const more = (block - (out % block)) % block;
-  if (more > 0 && !g.blocked.has(x)) return undefined;
-  const shape = [out + more, channels, ...kernel];
-  const inputs =
-    channels < block
-      ? [x, widenedWeight(g, withRows(g, weight, more, 4), shape, block)]
-      : [blockedForm(g, x), blockWeight(g, weight, shape, block)];
-  if (bias !== undefined) inputs.push(withRows(g, bias, more, 1));
+  const whole = blockedChannels(g, out);
+  const narrow = channels < block && !g.blocked.has(x);
+  if (sizeOf(xa.shape) === 0 || !(narrow || g.blocked.has(x) || channels % block === 0)) return undefined;
+  const stays = fillsBlocks(g, out);
+  if (!stays && !g.blocked.has(x)) return undefined;
+  const inputs = narrow
+    ? [
+        x,
+        widenedWeight(
+          g,
+          zeroPadded(g, weight, wa.shape, [whole, channels, ...kernel]),
+          [whole, channels, ...kernel],
+          block,
+        ),
+      ]
+    : [blockedForm(g, x), blockWeight(g, weight, wa.shape, block)];
+  if (bias !== undefined) inputs.push(zeroPadded(g, bias, [out], [whole]));
   const result = convolve(g, inputs, attributes);
-  return more > 0 ? plainForm(g, result, out) : unblocked(g, result, out);
+  return stays ? unblocked(g, result, out) : plainForm(g, result, out);
 }
 
-/** Rearranges values [K, C, h w] to [K / b, C / b, h w, b of C, b of K]; what is behind the last row is 0. */
+/** Rearranges values [K, C, h w] to [K / b, C / b, h w, b of C, b of K], with zeros where blocks are not filled. */
 function rearranged(values: Float32Array, shape: readonly number[], block: number): Float32Array {
   const [k, c, h, w] = shape as [number, number, number, number];
-  const [taps, out] = [h * w, new Float32Array(k * c * h * w)];
+  const [rows, columns] = [k, c].map((d) => Math.ceil(d / block) * block) as [number, number];
+  const [taps, out] = [h * w, new Float32Array(rows * columns * h * w)];
   const tile = taps * block * block; // stays in the fastest cache while it is filled
   for (let row = 0, base = 0; row < k; row += block)
     for (let column = 0; column < c; column += block, base += tile)
-      for (let o = 0; o < block; o++)
-        for (let i = 0, from = ((row + o) * c + column) * taps; i < block; i++)
-          for (let tap = 0; tap < taps; tap++)
-            out[base + (tap * block + i) * block + o] = values[from++] ?? 0;
+      for (let o = 0; o < Math.min(block, k - row); o++)
+        for (let i = 0, from = ((row + o) * c + column) * taps; i < Math.min(block, c - column); i++)
+          for (let tap = 0; tap < taps; tap++) out[base + (tap * block + i) * block + o] = values[from++]!;
   return out;
 }
 
 /**
- * Weight [K, C, h, w] in the order [K / b, C / b, h w, b of C, b of K]: values that are at hand are rearranged here, so
- * that the graph holds them once; others by two transpositions with long inner runs.
+ * Weight [K, C, h, w] in the order [K / b, C / b, h w, b of C, b of K], K and C in whole blocks: values that are at hand
+ * are rearranged here, so that the graph holds them once; others by two transpositions with long inner runs.
  */
 export function blockWeight(
   g: GraphBuilder,
@@ -105,15 +113,17 @@ export function blockWeight(
   shape: readonly number[],
   block: number,
 ): string {
-  const [k, c, h, w] = shape as [number, number, number, number];
+  const [k, c] = [blockedChannels(g, shape[0]!), blockedChannels(g, shape[1]!)];
+  const [h, w] = shape.slice(2) as [number, number];
   const values = g.valuesOf(weight);
   if (values instanceof Float32Array)
     return g.once(`${weight} in blocks of ${block}`, () =>
-      g.constant("f32", shape, rearranged(values, shape, block)),
+      g.constant("f32", [k, c, h, w], rearranged(values, shape, block)),
     );
-  const outer = g.transpose(g.reshape(weight, [k / block, block, c * h * w]), [0, 2, 1]); // [K/b, C h w, b]
+  const padded = zeroPadded(g, weight, shape, [k, c, h, w]);
+  const outer = g.transpose(g.reshape(padded, [k / block, block, c * h * w]), [0, 2, 1]); // [K/b, C h w, b]
   const inner = g.transpose(g.reshape(outer, [(k * c) / block / block, block, h * w, block]), [0, 2, 1, 3]);
-  return g.reshape(inner, shape);
+  return g.reshape(inner, [k, c, h, w]);
 }
 
 /**

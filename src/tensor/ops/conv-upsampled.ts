@@ -6,7 +6,15 @@
 import { hostArray } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval } from "../tensor.ts";
-import { blockedDoubled, convolve, interleave, unblocked } from "./blocked.ts";
+import {
+  blockedChannels,
+  blockedDoubled,
+  convolve,
+  fillsBlocks,
+  interleave,
+  unblocked,
+  zeroPadded,
+} from "./blocked.ts";
 import type { ConvGeometry } from "./conv.ts";
 import { blockWeight } from "./conv-blocked.ts";
 
@@ -70,10 +78,12 @@ export function lowerUpsampledConv(
   });
   const [n, , h, w] = xa.shape as [number, number, number, number];
   const block = g.capabilities.channelBlock;
-  if (g.blocked.has(x) && block !== undefined && out % block === 0) {
+  if (g.blocked.has(x) && block !== undefined && fillsBlocks(g, out)) {
+    const whole = blockedChannels(g, out);
+    const shift = bias && zeroPadded(g, bias, [out], [whole]);
     const maps = points.map(({ kernel, pads }) => {
       const ordered = blockWeight(g, kernel, [out, channels, 2, 2], block);
-      const inputs = bias ? [small, ordered, bias] : [small, ordered];
+      const inputs = shift ? [small, ordered, shift] : [small, ordered];
       return convolve(g, inputs, {
         kernel_shape: [2, 2],
         strides: [1, 1],
@@ -82,7 +92,7 @@ export function lowerUpsampledConv(
         group: 1,
       });
     });
-    return unblocked(g, interleave(g, maps, [n, out, h / 2, w / 2]), out);
+    return unblocked(g, interleave(g, maps, [n, whole, h / 2, w / 2]), out);
   }
   const input = g.blocked.has(x) ? unblocked(g, small, channels) : small;
   const maps = points.map(({ kernel, pads }) =>

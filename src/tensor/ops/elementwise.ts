@@ -12,6 +12,9 @@ import { apply1, type Cotangent, needFloat, notDifferentiable, type Op } from ".
 type UnaryOp = Op<object>;
 type Derivative = (ct: Tensor, x: Tensor, y: Tensor) => Cotangent;
 
+/** f(0) = 0. */
+const KEEPS_ZERO: ReadonlySet<string> = new Set(["Neg", "Abs", "Relu", "Tanh", "Sqrt", "Sin", "Erf"]);
+
 /** An operation that ONNX has under one name. */
 function unary(
   name: string,
@@ -25,7 +28,9 @@ function unary(
       check(x!);
       return [x!];
     },
-    lower: (g, [x], _, { inputs }) => [throughBlocks(g, [x!], inputs, ([v]) => g.op(onnx, [v!]))],
+    lower: (g, [x], _, { inputs }) => [
+      throughBlocks(g, [x!], inputs, ([v]) => g.op(onnx, [v!]), KEEPS_ZERO.has(onnx)),
+    ],
     vjp: ([ct], [x], [y]) => [ct && derivative?.(ct, x!, y!)],
   };
 }
@@ -108,7 +113,7 @@ const swishOp: Op<{ alpha: number }> = {
     return [x!];
   },
   lower: (g, [x], { alpha }, { inputs }) => [
-    throughBlocks(g, [x!], inputs, ([v]) => lowerSwish(g, v!, inputs[0]!.dtype, alpha)),
+    throughBlocks(g, [x!], inputs, ([v]) => lowerSwish(g, v!, inputs[0]!.dtype, alpha), true),
   ],
   // d/dx x s(ax) = s + a y (1 - s) = s (1 + a (x - y)), with y the output: four passes instead of five.
   vjp: ([ct], [x], [y], { alpha }) => {
@@ -126,7 +131,7 @@ const geluOp: Op<{ approximate: "none" | "tanh" }> = {
     return [x!];
   },
   lower: (g, [x], { approximate }, { inputs }) => [
-    throughBlocks(g, [x!], inputs, ([v]) => g.op("Gelu", [v!], { approximate })),
+    throughBlocks(g, [x!], inputs, ([v]) => g.op("Gelu", [v!], { approximate }), true),
   ],
   vjp: ([ct], [x], [y], { approximate }) => [
     ct?.mul(approximate === "tanh" ? geluTanhSlope(x!, y!) : geluErfSlope(x!)),

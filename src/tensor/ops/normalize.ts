@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
-import { channelAffine, groupMeans, unblocked } from "./blocked.ts";
+import { blockedChannels, channelAffine, channelValues, groupMeans, unblocked } from "./blocked.ts";
 import { ones, zeros } from "./create.ts";
 import { apply, type Cotangent, needFloat, needSameDType, type Op } from "./op.ts";
 import { reshape } from "./shape.ts";
@@ -66,7 +66,7 @@ function normalizeBlocked(
   shape: readonly number[],
   { groups, eps }: GroupNormAttrs,
 ): string[] {
-  const c = shape[1]!;
+  const [n, c, ...spatial] = shape as [number, number, number, number];
   const mean = groupMeans(g, x, shape, groups); // [N, G, 1]
   const squares = groupMeans(g, g.op("Mul", [x, x]), shape, groups);
   const variance = g.op("Relu", [g.op("Sub", [squares, g.op("Mul", [mean, mean])])]);
@@ -74,7 +74,8 @@ function normalizeBlocked(
   const ofGroups = (v: string): string => g.reshape(v, [groups, c / groups]);
   const scale = g.op("Mul", [inv, ofGroups(weight)]); // [N, G, C / G]
   const shift = g.op("Sub", [ofGroups(bias), g.op("Mul", [mean, scale])]);
-  return [unblocked(g, channelAffine(g, x, shape, scale, shift), c), mean, inv];
+  const [a, b] = [channelValues(g, scale, [n, c], n), channelValues(g, shift, [n, c], n)];
+  return [unblocked(g, channelAffine(g, x, [n, blockedChannels(g, c), ...spatial], a, b), c), mean, inv];
 }
 
 export interface GroupNormAttrs {

@@ -73,8 +73,8 @@ const concatOp: Op<{ axis: number }> = {
     const total = inputs.reduce((n, x) => n + x.shape[axis]!, 0);
     return [{ shape: first!.shape.map((d, i) => (i === axis ? total : d)), dtype: first!.dtype }];
   },
-  lower: (g, inputs, { axis }, { outputs: [y] }) => {
-    const blocked = axis === 1 ? blockedConcat(g, inputs) : undefined;
+  lower: (g, inputs, { axis }, { inputs: avals, outputs: [y] }) => {
+    const blocked = axis === 1 ? blockedConcat(g, inputs, avals) : undefined;
     return [blocked === undefined ? g.op("Concat", inputs, { axis }) : unblocked(g, blocked, y!.shape[1]!)];
   },
   vjp: ([ct], inputs, _, { axis }) => {
