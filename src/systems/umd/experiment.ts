@@ -1,6 +1,7 @@
 /** The claim in miniature: UMD and what it is compared with, trained alike, probed and sampled alike. */
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { ArgumentError } from "../../errors.ts";
 import { type FeatureNetwork, openFeatureNetwork, saveFeatureNetwork } from "../../metrics/index.ts";
 import type { TrainEvent } from "../../nn/index.ts";
 import { openKept } from "../kept.ts";
@@ -10,25 +11,27 @@ import { type LabelledPictures, slicePictures } from "./data/pictures.ts";
 import { reconstruct } from "./features.ts";
 import { trainingFlops } from "./flops.ts";
 import { initUMD, type UMD } from "./model.ts";
-import { type MethodName, MIXTURES } from "./objective.ts";
+import { MIXTURES, type Mixture } from "./objective.ts";
 import { bestOf, type Labelled, type ProbeResult, probeModel } from "./probe.ts";
 import { type Quality, qualityOf, referenceOf, trainClassifier } from "./quality.ts";
 import { sampleUMD } from "./sample.ts";
 import { finetuning, pretraining, trainedModel, trainUMD, withLabels } from "./train.ts";
 
-/** One of the trainings that are compared. */
+/** One of the trainings that are compared; its name in small letters is what files in the work folder begin with. */
 export interface Variant {
   readonly name: string;
-  readonly method: MethodName;
+  readonly mixture: Mixture;
   readonly conditioning: UMDConfig["conditioning"];
+  /** The class tokens begin at zero. Default false. */
+  readonly zeroClassTokens?: boolean;
 }
 
 export const VARIANTS = [
-  { name: "UMD", method: "umd", conditioning: "adaLN" },
-  { name: "DiT", method: "dit", conditioning: "adaLN" },
-  { name: "MaskDiT", method: "maskdit", conditioning: "adaLN" },
-  { name: "MAE", method: "mae", conditioning: "token" },
-  { name: "MAE-adaLN", method: "mae", conditioning: "adaLN" },
+  { name: "UMD", mixture: MIXTURES.umd, conditioning: "adaLN" },
+  { name: "DiT", mixture: MIXTURES.dit, conditioning: "adaLN" },
+  { name: "MaskDiT", mixture: MIXTURES.maskdit, conditioning: "adaLN" },
+  { name: "MAE", mixture: MIXTURES.mae, conditioning: "token" },
+  { name: "MAE-adaLN", mixture: MIXTURES.mae, conditioning: "adaLN" },
 ] as const satisfies readonly Variant[];
 
 export interface ExperimentOptions {
@@ -102,9 +105,7 @@ const configFor = ({ base = PRESETS.mini, train }: ExperimentOptions, variant: V
 export function stepsFor(options: ExperimentOptions, variant: Variant): number {
   if (options.equal === "images") return options.steps;
   const dit = trainingFlops({ ...configFor(options, variant), conditioning: "adaLN" }, MIXTURES.dit);
-  return Math.round(
-    (options.steps * dit) / trainingFlops(configFor(options, variant), MIXTURES[variant.method]),
-  );
+  return Math.round((options.steps * dit) / trainingFlops(configFor(options, variant), variant.mixture));
 }
 
 async function* progressOf(
@@ -135,6 +136,10 @@ async function* kept(
   const path = join(options.work, `${name}.safetensors`);
   if (await exists(path)) {
     const { model, notes } = await loadUMD(path);
+    if (notes.steps !== String(settings.steps))
+      throw new ArgumentError(
+        `UMD: ${path} was trained for ${notes.steps} steps, expected ${settings.steps}: name another work folder`,
+      );
     return { model, seconds: Number(notes.seconds) };
   }
   const { train, work, threads, signal } = options;
@@ -217,8 +222,9 @@ export async function* runExperiment(
     for (const variant of variants) {
       const name = `${variant.name.toLowerCase()}-${options.equal}-${seed}`;
       const config = configFor(options, variant);
+      const { mixture } = variant;
       const steps = stepsFor(options, variant);
-      const settings = pretraining(variant.method, {
+      const settings = pretraining(mixture, {
         steps,
         batch,
         seed,
@@ -226,7 +232,7 @@ export async function* runExperiment(
         warmup: Math.min(200, Math.ceil(steps / 10)),
         augment: { flip: true },
       });
-      const { model, seconds } = yield* kept(options, name, initUMD(config, seed), settings);
+      const { model, seconds } = yield* kept(options, name, initUMD(config, seed, variant), settings);
       const measured = await openKept(join(options.work, "measured", `${name}.json`));
       const probes = await measured.get("probes", () => probeModel(model, support, test, { shots, seed }));
       const hiddenError = await measured.get("hidden error", async () => {
@@ -235,7 +241,7 @@ export async function* runExperiment(
       });
       const quality: Record<string, Quality> = {};
       if (tuneSteps > 0) {
-        const tune = finetuning(variant.method, {
+        const tune = finetuning(mixture, {
           steps: tuneSteps,
           batch,
           seed,
@@ -257,7 +263,7 @@ export async function* runExperiment(
             ));
         }
       }
-      const gigaflops = (trainingFlops(config, MIXTURES[variant.method]) * batch * steps) / 1e9;
+      const gigaflops = (trainingFlops(config, mixture) * batch * steps) / 1e9;
       runs.push({
         variant: variant.name,
         seed,

@@ -140,6 +140,10 @@ export const reproduceOptions = z.object({
     z.enum(["images", "flops", "both"]).default("both"),
     "compare at equal pictures, at equal arithmetic, or both",
   ),
+  ablation: how(
+    z.boolean().default(false),
+    "instead: shares of clean pictures by hidden shares of noised ones, and class tokens from zero; at equal pictures, or as --equal flops says",
+  ),
   threads,
   work: workFolder("out/umd/reproduce"),
   out: outFolder("results/umd", "tables"),

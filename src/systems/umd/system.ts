@@ -51,9 +51,14 @@ export const umd: System = {
       load: async () => (await import("./actions/evaluate.ts")).evaluateAction,
     }),
     reproduce: deferredAction({
-      about: "trains UMD, DiT, MaskDiT and MAE alike, probes and samples them, writes the tables; resumable",
+      about:
+        "trains UMD, DiT, MaskDiT and MAE alike, or the ablations, probes and samples them, writes the tables; resumable",
       options: reproduceOptions,
-      examples: ["tweedie reproduce umd", "tweedie reproduce umd --seeds 1 --steps 2000 --tune-steps 200"],
+      examples: [
+        "tweedie reproduce umd",
+        "tweedie reproduce umd --seeds 1 --steps 2000 --tune-steps 200",
+        "tweedie reproduce umd --ablation --seeds 1 --preset micro --steps 1500 --tune-steps 500",
+      ],
       load: async () => (await import("./actions/reproduce.ts")).reproduceAction,
     }),
   },

@@ -1,9 +1,10 @@
-/** The tables of the claim. */
+/** The tables of the claim, and what those of the ablations share with them. */
 import type { Table } from "../../report/index.ts";
 import type { ExperimentResult, RunResult } from "./experiment.ts";
 import type { StepTime } from "./speed.ts";
 
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+/** Arithmetic mean; NaN of nothing. */
+export const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 /** Mean, and half the spread where there are several seeds. */
 function cell(values: readonly number[], digits: number): string {
@@ -27,11 +28,16 @@ const percent = (values: readonly number[]): string =>
     1,
   );
 
-/** Probes, generation, arithmetic and time of every method; floors and ceiling below. */
-export function claimTable(result: ExperimentResult, pixels: Readonly<Record<string, number>>): Table {
+/** Probes, generation, arithmetic and time, a row for every variant under `heads`; floors and ceiling below. */
+export function resultTable(
+  heads: readonly string[],
+  result: ExperimentResult,
+  pixels: Readonly<Record<string, number>>,
+  headed: (variant: string) => readonly string[],
+): Table {
   const guidances = [...new Set(result.runs.flatMap((run) => Object.keys(run.quality)))];
   const columns = [
-    "model",
+    ...heads,
     "10-shot %",
     "100-shot %",
     "all labels %",
@@ -41,14 +47,15 @@ export function claimTable(result: ExperimentResult, pixels: Readonly<Record<str
     "TFLOP",
     "seconds",
   ];
-  const blank = columns.length - 4;
+  const blank = columns.length - heads.length - 3;
+  const titled = (name: string): string[] => [name, ...Array(heads.length - 1).fill("")];
   const floor = (name: string, found: Readonly<Record<string, number>>): string[] => [
-    name,
+    ...titled(name),
     ...["10-shot", "100-shot", "all"].map((shots) => percent([found[shots] ?? Number.NaN])),
     ...Array(blank).fill(""),
   ];
   const rows = [...byVariant(result.runs)].map(([name, runs]) => [
-    name,
+    ...headed(name),
     ...["10-shot", "100-shot", "all"].map((shots) => percent(runs.map((run) => run.best[shots]!))),
     cell(
       runs.map((run) => run.hiddenError),
@@ -85,11 +92,21 @@ export function claimTable(result: ExperimentResult, pixels: Readonly<Record<str
       ...rows,
       floor("untrained features", result.untrained),
       floor("raw pixels", pixels),
-      ["training pictures", "", "", "", "", ...real, "", "", ""],
-      ["supervised classifier", "", "", percent([result.classifierAccuracy]), ...Array(blank).fill("")],
+      [...titled("training pictures"), "", "", "", "", ...real, "", "", ""],
+      [
+        ...titled("supervised classifier"),
+        "",
+        "",
+        percent([result.classifierAccuracy]),
+        ...Array(blank).fill(""),
+      ],
     ],
   };
 }
+
+/** Every method. */
+export const claimTable = (result: ExperimentResult, pixels: Readonly<Record<string, number>>): Table =>
+  resultTable(["model"], result, pixels, (name) => [name]);
 
 /** Every reading of every model: where the best ones come from. */
 export function readingsTable({ runs }: ExperimentResult): Table {
@@ -146,9 +163,10 @@ export function verdicts({ runs }: ExperimentResult): Verdict[] {
   ];
 }
 
-export const verdictTable = (result: ExperimentResult): Table => ({
+/** Criteria with what was measured. */
+export const verdictTable = (all: readonly Verdict[]): Table => ({
   columns: ["criterion", "measured", "holds"],
-  rows: verdicts(result).map(({ criterion, measured, passed }) => [
+  rows: all.map(({ criterion, measured, passed }) => [
     criterion,
     measured,
     passed === undefined ? "–" : passed ? "yes" : "no",

@@ -16,7 +16,7 @@ import { type Augmentation, umdBatches } from "./batches.ts";
 import type { UMDConfig } from "./config.ts";
 import { checkPictures, type LabelledPictures } from "./data/pictures.ts";
 import { initUMD, type UMD } from "./model.ts";
-import { type MethodName, MIXTURES, type Mixture, umdLoss } from "./objective.ts";
+import { type Mixture, umdLoss } from "./objective.ts";
 
 /** Everything that decides a training, apart from the data and the model. */
 export interface TrainSettings {
@@ -38,8 +38,8 @@ export interface TrainSettings {
 type Length = Pick<TrainSettings, "steps" | "batch" | "seed"> & Partial<TrainSettings>;
 
 /** Pre-training as published: 1.5e-4 B / 256, warm-up over 5 %, AdamW (0.9, 0.95), decay 0.05, no labels, no average. */
-export const pretraining = (method: MethodName, given: Length): TrainSettings => ({
-  mixture: MIXTURES[method],
+export const pretraining = (mixture: Mixture, given: Length): TrainSettings => ({
+  mixture,
   learningRate: (1.5e-4 * given.batch) / 256,
   warmup: Math.ceil(0.05 * given.steps),
   weightDecay: 0.05,
@@ -49,8 +49,8 @@ export const pretraining = (method: MethodName, given: Length): TrainSettings =>
 });
 
 /** Fine-tuning as published: nothing of the noised pictures is hidden, 5 % stay clean where pre-training had clean ones. */
-export const finetuning = (method: MethodName, given: Length): TrainSettings => ({
-  mixture: { cleanShare: MIXTURES[method].cleanShare > 0 ? 0.05 : 0, noisedMask: 0, cleanMask: 0.75 },
+export const finetuning = ({ cleanShare }: Mixture, given: Length): TrainSettings => ({
+  mixture: { cleanShare: cleanShare > 0 ? 0.05 : 0, noisedMask: 0, cleanMask: 0.75 },
   learningRate: (1.5e-4 * given.batch) / 256,
   warmup: Math.ceil(0.04 * given.steps),
   weightDecay: 0,

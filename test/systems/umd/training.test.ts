@@ -11,7 +11,7 @@ import { checkPictures, gather, slicePictures, tensorOf } from "../../../src/sys
 import { shapes10 } from "../../../src/systems/umd/data/shapes10.ts";
 import { reconstruct, umdFeatures } from "../../../src/systems/umd/features.ts";
 import { initUMD, type UMD } from "../../../src/systems/umd/model.ts";
-import type { MethodName } from "../../../src/systems/umd/objective.ts";
+import { type MethodName, MIXTURES } from "../../../src/systems/umd/objective.ts";
 import { sampleIndices, sampleUMD, umdScheduler } from "../../../src/systems/umd/sample.ts";
 import { alphaBarsOf } from "../../../src/systems/umd/schedule.ts";
 import {
@@ -51,7 +51,14 @@ const draw = async (model: UMD, options: Parameters<typeof sampleUMD>[1]) => {
 };
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 const settings = (method: MethodName, steps: number) =>
-  pretraining(method, { steps, batch: 32, seed: 0, learningRate: 2e-3, warmup: 20, augment: { flip: true } });
+  pretraining(MIXTURES[method], {
+    steps,
+    batch: 32,
+    seed: 0,
+    learningRate: 2e-3,
+    warmup: 20,
+    augment: { flip: true },
+  });
 const values = async (model: UMD): Promise<number[][]> =>
   Promise.all([...parameters(model).values()].map(async (t) => (await t.toArray()) as number[]));
 
@@ -95,7 +102,7 @@ describe("training UMD", () => {
     const tuned = await runs({
       model: labelled,
       pictures,
-      settings: finetuning("umd", { steps: 20, batch: 32, seed: 0, learningRate: 5e-4, ema: 0.9 }),
+      settings: finetuning(MIXTURES.umd, { steps: 20, batch: 32, seed: 0, learningRate: 5e-4, ema: 0.9 }),
     });
     expect(tuned.losses.every(Number.isFinite)).toBe(true);
     const sampled = await draw(tuned.model, { count: 4, steps: 5, seed: 3, guidance: 1.5 });
@@ -223,7 +230,7 @@ describe("using UMD", () => {
     await expect(draw(labelled, { count: 1, seed: 0, label: "none", guidance: 2 })).rejects.toThrow(
       /needs labels/,
     );
-    const tune = finetuning("umd", { steps: 1, batch: 2, seed: 0 });
+    const tune = finetuning(MIXTURES.umd, { steps: 1, batch: 2, seed: 0 });
     expect(() => umdBatches(CONFIG, pictures, tune)).toThrow(/no table of labels/);
     expect(() => umdBatches(labelled.config, { ...pictures, labels: undefined }, tune)).toThrow(
       /have no labels/,

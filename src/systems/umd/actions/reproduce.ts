@@ -1,25 +1,19 @@
-/** `tweedie reproduce umd`: the claim in miniature. */
+/** `tweedie reproduce umd`: the claim in miniature, or the strip of ablations. */
 import { mkdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ArgumentError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
-import { listed } from "../../options.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { PRESETS } from "../config.ts";
 import type { LabelledPictures } from "../data/pictures.ts";
 import { shapes10 } from "../data/shapes10.ts";
-import {
-  type ExperimentOptions,
-  type ExperimentResult,
-  runExperiment,
-  VARIANTS,
-  type Variant,
-} from "../experiment.ts";
+import { type ExperimentOptions, type ExperimentResult, runExperiment } from "../experiment.ts";
 import type { ReproduceActionOptions } from "../options.ts";
 import { type Labelled, labelled, pixelAccuracies } from "../probe.ts";
 import { stepTimes } from "../speed.ts";
-import { claimTable, readingsTable, speedTable, verdicts, verdictTable } from "../tables.ts";
+import { claim, type Study, strip } from "../studies.ts";
+import { readingsTable, speedTable, type Verdict, verdictTable } from "../tables.ts";
 import { openPictures } from "./common.ts";
 
 /** Training and test pictures: a folder's, or shapes10 of any number. */
@@ -58,20 +52,8 @@ function checkSizes(train: Labelled, test: LabelledPictures, options: ReproduceA
     );
 }
 
-/** What is compared. Throws `ArgumentError` for unknown names. */
-function variantsOf({ variants }: ReproduceActionOptions): Variant[] {
-  const names = listed(variants).map((name) => name.toLowerCase());
-  const known = VARIANTS.map(({ name }) => name.toLowerCase());
-  const unknown = names.find((name) => !known.includes(name));
-  if (unknown !== undefined)
-    throw new ArgumentError(
-      `UMD: unknown variant "${unknown}"; known are ${VARIANTS.map((v) => v.name).join(", ")}`,
-    );
-  return VARIANTS.filter(({ name }) => ["umd", "dit", ...names].includes(name.toLowerCase()));
-}
-
 /** The command that gives the same again, and when it was run. */
-function commandOf(options: ReproduceActionOptions, variants: readonly Variant[], equal: string): string {
+function commandOf(options: ReproduceActionOptions, study: Study, equal: string): string {
   const { data, train, test, size, preset, seeds, steps, tuneSteps, batch, samples, sampleSteps } = options;
   const flags = [
     ...(data === undefined ? [] : ["--data DIR"]),
@@ -79,7 +61,7 @@ function commandOf(options: ReproduceActionOptions, variants: readonly Variant[]
     `--test ${test}`,
     `--size ${size}`,
     `--preset ${preset}`,
-    `--variants ${variants.map((v) => v.name).join(",")}`,
+    study.flag,
     `--seeds ${seeds}`,
     `--steps ${steps}`,
     `--tune-steps ${tuneSteps}`,
@@ -91,84 +73,84 @@ function commandOf(options: ReproduceActionOptions, variants: readonly Variant[]
   return `Command: \`tweedie reproduce umd ${flags.join(" ")}\`; ${new Date().toISOString().slice(0, 10)}, ${seeds === 1 ? "seed 0" : `seeds 0 to ${seeds - 1}`}.`;
 }
 
-/** Trains, probes and samples all methods; tables go to the output folder, with the numbers behind them as JSON. */
+/** Shows a table and writes it with a note below. */
+async function* save(path: string, title: string, table: Table, note: string): AsyncGenerator<ActionEvent> {
+  yield { type: "table", title, table };
+  await writeFileAtomic(path, Buffer.from(`# ${title}\n\n${tableMarkdown(table)}\n\n${note}\n`));
+  yield { type: "file", path, about: title };
+}
+
+/** Runs an experiment and writes the numbers behind its tables. */
+async function* measured(
+  options: ExperimentOptions,
+  path: string,
+): AsyncGenerator<ActionEvent, ExperimentResult> {
+  const run = runExperiment(options);
+  for (;;) {
+    const { done, value } = await run.next();
+    if (done) {
+      await writeFileAtomic(path, Buffer.from(`${JSON.stringify(value, null, 1)}\n`));
+      return value;
+    }
+    const { run: stage, done: at, total, note } = value;
+    yield { type: "progress", stage, done: at, total, ...(note !== undefined && { note }) };
+  }
+}
+
+/** Trains, probes and samples all methods, or the strip of ablations; tables go to the output folder. */
 export async function* reproduceAction(
   options: ReproduceActionOptions,
   { signal }: ActionContext,
 ): AsyncGenerator<ActionEvent, ActionResult> {
-  const { seeds, steps, tuneSteps, batch, samples, sampleSteps, classifierSteps, threads, work, out } =
-    options;
+  const { seeds, steps, batch, threads, out } = options;
+  const study = (options.ablation ? strip : claim)(options);
   const [title, train, test] = await halvesOf(options);
   checkSizes(train, test, options);
   await mkdir(out, { recursive: true });
   const base = PRESETS[options.preset];
-  const variants = variantsOf(options);
-  const save = async function* (
-    name: string,
-    heading: string,
-    table: Table,
-    note: string,
-  ): AsyncGenerator<ActionEvent> {
-    yield { type: "table", title: heading, table };
-    const path = join(out, `${name}.md`);
-    await writeFileAtomic(path, Buffer.from(`# ${heading}\n\n${tableMarkdown(table)}\n\n${note}\n`));
-    yield { type: "file", path, about: heading };
-  };
-
-  const config = { ...base, size: train.size, channels: train.channels };
-  const times = await stepTimes(config, train, { batch, repeats: 5, ...(threads && { threads }) });
-  yield* save(
-    "step-time",
-    `Time of a training step against the mask ratio, ${batch} pictures`,
-    speedTable(times),
-    "In turn, the fastest of five rounds. GFLOP are counted from the sizes.",
-  );
-
+  if (!options.ablation) {
+    const config = { ...base, size: train.size, channels: train.channels };
+    const times = await stepTimes(config, train, { batch, repeats: 5, ...(threads && { threads }) });
+    const note = "In turn, the fastest of five rounds. GFLOP are counted from the sizes.";
+    const heading = `Time of a training step against the mask ratio, ${batch} pictures`;
+    yield* save(join(out, "step-time.md"), heading, speedTable(times), note);
+  }
   const pixels = pixelAccuracies(train, test, { shots: [10, 100], seed: 0 });
   const common: Omit<ExperimentOptions, "equal"> = {
     train,
     test,
     base,
-    variants,
+    variants: study.variants,
     seeds: Array.from({ length: seeds }, (_, i) => i),
     steps,
     batch,
     learningRate: 1e-3,
-    tuneSteps,
-    samples,
-    sampleSteps,
+    tuneSteps: options.tuneSteps,
+    samples: options.samples,
+    sampleSteps: options.sampleSteps,
     guidances: [1, 2],
-    classifierSteps,
-    work,
+    classifierSteps: options.classifierSteps,
+    work: options.work,
     ...(threads && { threads }),
     ...(signal && { signal }),
   };
-  const kinds = options.equal === "both" ? (["images", "flops"] as const) : [options.equal];
-  let first: ExperimentResult | undefined;
-  for (const equal of kinds) {
-    const run = runExperiment({ ...common, equal });
-    for (;;) {
-      const { done, value } = await run.next();
-      if (!done) {
-        const { run: stage, done: at, total, note } = value;
-        yield { type: "progress", stage, done: at, total, ...(note !== undefined && { note }) };
-        continue;
-      }
-      first ??= value;
-      const path = join(out, `equal-${equal}.json`);
-      await writeFileAtomic(path, Buffer.from(`${JSON.stringify(value, null, 1)}\n`));
-      const about = `${title}, equal ${equal}, ${seeds === 1 ? "1 seed" : `${seeds} seeds`}, ${steps} steps of ${batch}`;
-      const command = commandOf(options, variants, equal);
-      yield* save(`equal-${equal}`, about, claimTable(value, pixels), command);
-      yield* save(`equal-${equal}-readings`, `${about}: every reading`, readingsTable(value), command);
-      yield* save(`equal-${equal}-rule`, `${about}: the pass rule`, verdictTable(value), command);
-      break;
-    }
+  const found: Verdict[][] = [];
+  for (const equal of study.kinds) {
+    const path = join(out, study.file(equal));
+    const result = yield* measured({ ...common, equal }, `${path}.json`);
+    const length = `${seeds === 1 ? "1 seed" : `${seeds} seeds`}, ${steps} steps of ${batch}`;
+    const about = `${title}, ${study.title}equal ${equal}, ${length}`;
+    const command = commandOf(options, study, equal);
+    const judged = study.verdicts(result);
+    yield* save(`${path}.md`, about, study.table(result, pixels), command);
+    yield* save(`${path}-readings.md`, `${about}: every reading`, readingsTable(result), command);
+    yield* save(`${path}-rule.md`, `${about}: the pass rule`, verdictTable(judged), command);
+    found.push(judged);
   }
-  const all = verdicts(first!);
-  const passed = all.filter((v) => v.passed).length;
+  const criteria = found[0]!.filter((v) => v.passed !== undefined);
+  const passed = criteria.filter((v) => v.passed).length;
   return {
-    summary: `${passed} of ${all.length} criteria hold at equal ${kinds[0]}, ${seeds} seeds. Tables are in ${out}.`,
-    metrics: { passed, criteria: all.length },
+    summary: `${passed} of ${criteria.length} measured criteria hold at equal ${study.kinds[0]}, ${seeds} seeds. Tables are in ${out}.`,
+    metrics: { passed, criteria: criteria.length },
   };
 }

@@ -11,7 +11,7 @@ import { checkConfig, PRESETS, type UMDConfig } from "../config.ts";
 import { checkPictures } from "../data/pictures.ts";
 import type { Autoencoder } from "../latents.ts";
 import { initUMD, type UMD } from "../model.ts";
-import type { Mixture } from "../objective.ts";
+import { MIXTURES, type Mixture } from "../objective.ts";
 import { withMAEEncoder } from "../official.ts";
 import type { TrainActionOptions } from "../options.ts";
 import { sampleUMD } from "../sample.ts";
@@ -41,8 +41,8 @@ function settingsOf(options: TrainActionOptions): TrainSettings {
   const given = { steps, batch, seed, learningRate, augment };
   const settings =
     phase === "pretrain"
-      ? pretraining(method, given)
-      : finetuning(method, { ...given, ema: Math.max(0, Math.min(0.995, 1 - 10 / steps)) });
+      ? pretraining(MIXTURES[method], given)
+      : finetuning(MIXTURES[method], { ...given, ema: Math.max(0, Math.min(0.995, 1 - 10 / steps)) });
   const own: Partial<Mixture> = {
     ...(cleanShare !== undefined && { cleanShare }),
     ...(noisedMask !== undefined && { noisedMask }),
