@@ -89,13 +89,10 @@ describe("a chain of convolutions by constant weights", () => {
     },
   );
 
-  it.each([32, 24])(
-    "of %i channels changes its layout once for each norm's statistics and for the result",
-    async (c) => {
-      const weights = [random([c, 3, 3, 3], 0, 0.3), ...blockWeights(c, 1)];
-      expect(await reorders(stem, random([1, 3, 8, 8], 9), weights)).toBe(2 * 2 + 1);
-    },
-  );
+  it.each([32, 24])("of %i channels changes its layout for the result alone", async (c) => {
+    const weights = [random([c, 3, 3, 3], 0, 0.3), ...blockWeights(c, 1)];
+    expect(await reorders(stem, random([1, 3, 8, 8], 9), weights)).toBe(1);
+  });
 
   it("that do not fill their blocks doubles, pools and joins, whatever the functions between make of zero", async () => {
     const network: Network = (x, [w, b, wj, bj, t, wide, pair, few]) => {

@@ -191,20 +191,19 @@ export function withChannels(
 /** Rows of partial means: enough for two threads and for the sums of f32 to stay exact. */
 const PARTS = 32;
 
-/** Mean over each group of channels of each picture: [N, G, 1]. */
-export function groupMeans(
-  g: GraphBuilder,
-  blocked: string,
-  shape: readonly number[],
-  groups: number,
-): string {
+/** Mean of each channel of each picture of a blocked map: [N, C], C in whole blocks. A map of one point is not reordered. */
+export function channelMeans(g: GraphBuilder, blocked: string, shape: readonly number[]): string {
   const [n, c, h, w] = shape as [number, number, number, number];
   const rows = Array.from({ length: h }, (_, i) => i + 1).find((k) => h % k === 0 && h / k <= PARTS)!;
-  const window = { kernel_shape: [rows, w], strides: [rows, w], pads: [0, 0, 0, 0], count_include_pad: 1 };
-  const parts = kernel(g, "AveragePool", [blocked], window);
-  const plain = plainForm(g, parts, c); // [N, C, h / rows, 1]
-  const size = (c * h) / rows / groups;
-  return g.op("ReduceMean", [g.reshape(plain, [n, groups, size]), g.ints([-1])], { keepdims: 1 });
+  const over = (x: string, window: readonly number[]): string =>
+    kernel(g, "AveragePool", [x], {
+      kernel_shape: window,
+      strides: window,
+      pads: [0, 0, 0, 0],
+      count_include_pad: 1,
+    });
+  const means = over(over(blocked, [rows, w]), [h / rows, 1]);
+  return g.reshape(means, [n, blockedChannels(g, c)]);
 }
 
 /** Average or largest value of windows of a blocked map. */

@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
-import { blockedChannels, channelAffine, channelValues, groupMeans, unblocked } from "./blocked.ts";
+import { blockedChannels, channelAffine, channelMeans, unblocked, zeroPadded } from "./blocked.ts";
 import { ones, zeros } from "./create.ts";
 import { apply, type Cotangent, needFloat, needSameDType, type Op } from "./op.ts";
 import { reshape } from "./shape.ts";
@@ -58,6 +58,14 @@ function normalizeRows(g: GraphBuilder, x: string, dtype: DType, size: number, e
   return [y!, ...rows.map((r) => (dtype === "f32" ? r : g.op("Cast", [r], { to: DTYPES[dtype].onnx })))];
 }
 
+/** [C, G], C in whole blocks: 1 where a channel is of a group. */
+function membership(g: GraphBuilder, channels: number, groups: number): string {
+  const shape = [blockedChannels(g, channels), groups];
+  const values = new Float32Array(sizeOf(shape));
+  for (let c = 0; c < channels; c++) values[c * groups + Math.floor((c * groups) / channels)] = 1;
+  return g.constant("f32", shape, values);
+}
+
 /** Group norm of a blocked map by its channels' means and mean squares: [plain result, means, reciprocal deviations]. */
 function normalizeBlocked(
   g: GraphBuilder,
@@ -67,15 +75,21 @@ function normalizeBlocked(
   { groups, eps }: GroupNormAttrs,
 ): string[] {
   const [n, c, ...spatial] = shape as [number, number, number, number];
-  const mean = groupMeans(g, x, shape, groups); // [N, G, 1]
-  const squares = groupMeans(g, g.op("Mul", [x, x]), shape, groups);
+  const whole = blockedChannels(g, c);
+  const member = membership(g, c, groups);
+  const average = g.op("Mul", [member, g.scalar("f32", groups / c)]);
+  const [mean, squares] = [x, g.op("Mul", [x, x])].map((map) =>
+    g.op("MatMul", [channelMeans(g, map, shape), average]),
+  ) as [string, string]; // [N, G]
   const variance = g.op("Relu", [g.op("Sub", [squares, g.op("Mul", [mean, mean])])]);
   const inv = g.op("Pow", [g.op("Add", [variance, g.scalar("f32", eps)]), g.scalar("f32", -0.5)]);
-  const ofGroups = (v: string): string => g.reshape(v, [groups, c / groups]);
-  const scale = g.op("Mul", [inv, ofGroups(weight)]); // [N, G, C / G]
-  const shift = g.op("Sub", [ofGroups(bias), g.op("Mul", [mean, scale])]);
-  const [a, b] = [channelValues(g, scale, [n, c], n), channelValues(g, shift, [n, c], n)];
-  return [unblocked(g, channelAffine(g, x, [n, blockedChannels(g, c), ...spatial], a, b), c), mean, inv];
+  const ofChannels = g.transpose(member, [1, 0]); // [G, C]
+  const weights = g.op("Mul", [ofChannels, zeroPadded(g, weight, [c], [whole])]);
+  const scale = g.op("MatMul", [inv, weights]); // [N, C]
+  const centre = g.op("MatMul", [g.op("Mul", [mean, inv]), weights]);
+  const shift = g.op("Sub", [zeroPadded(g, bias, [c], [whole]), centre]);
+  const y = channelAffine(g, x, [n, whole, ...spatial], scale, shift);
+  return [unblocked(g, y, c), g.reshape(mean, [n, groups, 1]), g.reshape(inv, [n, groups, 1])];
 }
 
 export interface GroupNormAttrs {
