@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 /** The Node suite first, then the browser suite, which is skipped with a message where there is no Chromium. */
 export default defineConfig({
   test: {
+    // A test file uses little more than one core: as many at a time as there are cores.
+    maxWorkers: "100%",
     projects: [
       {
         test: {

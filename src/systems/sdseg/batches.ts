@@ -102,10 +102,14 @@ function normals(shape: readonly number[], seed: Seed, step: number, purpose: st
   return fromHost("f32", shape, fillNormal(out, { seed, sample: 0, step, purpose: `sdseg ${purpose}` }));
 }
 
-/** Masks of a step for the autoencoder. */
-export async function autoencodingBatch(options: BatchOptions, step: number): Promise<AutoencodingBatch> {
+/** Masks of a step for the autoencoder, other ones for its decoder alone. */
+export async function autoencodingBatch(
+  options: BatchOptions,
+  step: number,
+  purpose: "autoencoder" | "decoder" = "autoencoder",
+): Promise<AutoencodingBatch> {
   const { config, crop, seed } = options;
-  const drawn = await crops(options, step, "masks");
+  const drawn = await crops(options, step, purpose === "autoencoder" ? "masks" : purpose);
   const masks = drawn.map(({ sample, draw }) =>
     maskValues(
       sample.labels,
@@ -115,7 +119,7 @@ export async function autoencodingBatch(options: BatchOptions, step: number): Pr
   );
   return {
     mask: stack(masks, [config.maskChannels, crop, crop]),
-    noise: normals(latentShape(options), seed, step, "autoencoder"),
+    noise: normals(latentShape(options), seed, step, purpose),
   };
 }
 

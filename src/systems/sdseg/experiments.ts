@@ -16,6 +16,7 @@ import {
   type TrainProgress,
   type TrainSettings,
   trainAutoencoder,
+  trainDecoder,
   trainDenoiser,
 } from "./train.ts";
 
@@ -46,6 +47,8 @@ export interface ExperimentOptions {
   /** Denoiser steps by data set. */
   readonly steps: (set: string) => number;
   readonly autoencoderSteps: number;
+  /** Further steps of its decoder alone. */
+  readonly decoderSteps: number;
   readonly threads?: number;
   readonly signal?: AbortSignal;
 }
@@ -107,11 +110,12 @@ export async function* sharedAutoencoder(
   const run = join(options.work, "autoencoder-run");
   await mkdir(run, { recursive: true });
   const train = concatDatasets(...(await Promise.all(sets.map((set) => data(set, "train")))));
-  const { autoencoder } = TRAINING.mini;
+  const { autoencoder, decoder } = TRAINING.mini;
   const settings: TrainSettings = {
     ...TRAINING.mini,
     seed: options.seed,
     autoencoder: { ...autoencoder, steps: options.autoencoderSteps },
+    decoder: { ...decoder, steps: options.decoderSteps },
   };
   const inputs = {
     model: createSDSeg(BASE, options.seed),
@@ -119,10 +123,9 @@ export async function* sharedAutoencoder(
     data: evenly(train, sets, await sizes(sets, data)),
   };
   const { threads, signal } = options;
-  const model = yield* labelled(
-    "autoencoder",
-    trainAutoencoder({ ...inputs, directory: run, threads, signal }),
-  );
+  const watched = { directory: run, threads, signal };
+  const encoding = yield* labelled("autoencoder", trainAutoencoder({ ...inputs, ...watched }));
+  const model = yield* labelled("decoder", trainDecoder({ ...inputs, ...watched, model: encoding }));
   await saveSDSeg(path, model, originOf("autoencoder", `masks of ${sets.join(", ")}`, options), "f32");
   return model;
 }

@@ -59,3 +59,13 @@ export function autoencodingLoss(model: AutoencoderKL, { mask, noise }: Autoenco
     .mul(1 / (noise.size / noise.shape[0]!));
   return error.add(perValue.mul(KL_WEIGHT));
 }
+
+/** Masks in {-1, 1} and samples of their latents. */
+export interface DecodingBatch {
+  readonly mask: Tensor; // [N, C, H, W]
+  readonly latent: Tensor; // [N, Z, h, w]
+}
+
+/** L1 of the decoded masks; the encoder has no part in it. */
+export const decodingLoss = (model: AutoencoderKL, { mask, latent }: DecodingBatch): Tensor =>
+  model.decode(latent).sub(mask).abs().mean();

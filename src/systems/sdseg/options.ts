@@ -65,6 +65,11 @@ export const trainOptions = z.object({
   initDenoiser: weightsFile("published LSUN-churches LDM weights, as safetensors (preset paper)"),
   steps: how(z.int().min(1).optional(), "steps of the denoiser (default: the preset's)", "N"),
   autoencoderSteps: how(z.int().min(1).optional(), "steps of the autoencoder (default: the preset's)", "N"),
+  decoderSteps: how(
+    z.int().min(0).optional(),
+    "further steps of its decoder alone (default: the preset's)",
+    "N",
+  ),
   batch: how(z.int().min(1).max(4096).optional(), "pictures per step (default: the preset's)", "N"),
   learningRate: how(z.number().min(0).optional(), "rate of the denoiser (default: the preset's)", "R"),
   lambda: how(z.number().min(0).default(1), "weight of the latent loss; 0 trains the noise alone", "L"),
@@ -120,6 +125,7 @@ export const reproduceOptions = z.object({
   steps: how(z.int().min(1).default(1200), "denoiser steps on lesions", "N"),
   realSteps: how(z.int().min(1).default(3000), "denoiser steps on real sets", "N"),
   autoencoderSteps: how(z.int().min(1).default(800), "steps of the shared autoencoder", "N"),
+  decoderSteps: how(z.int().min(0).default(1500), "further steps of its decoder alone", "N"),
   test: data(z.int().min(1).max(400).default(400), "lesions in the test split", "N"),
   window: data(
     z.int().min(64).optional(),

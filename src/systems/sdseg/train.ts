@@ -1,4 +1,4 @@
-/** Training: the autoencoder of masks, its scale, then the denoiser with the vision encoder. Resumable at every step. */
+/** Training: the autoencoder of masks, its scale, its decoder, then the denoiser with the vision encoder. Resumable at every step. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Dataset } from "../../data/index.ts";
@@ -27,7 +27,7 @@ import {
 import { totalStride } from "./config.ts";
 import { meanDice } from "./evaluate.ts";
 import { openSegmenter } from "./infer.ts";
-import { autoencodingLoss, denoisingLoss } from "./loss.ts";
+import { autoencodingLoss, type DecodingBatch, decodingLoss, denoisingLoss } from "./loss.ts";
 import { type SDSeg, type SegmentationNetwork, withParts } from "./model.ts";
 import type { Sample } from "./samples.ts";
 
@@ -53,6 +53,11 @@ export interface TrainSettings {
   /** Whether the vision encoder is trained. */
   readonly trainVision: boolean;
   readonly autoencoder: PhaseSettings;
+  /**
+   * How the decoder is trained alone afterwards, while latents stay as they are; no steps: not at all. Its crops are
+   * larger: group norms of small ones see other statistics than those of whole pictures.
+   */
+  readonly decoder: PhaseSettings & { readonly crop: number };
   readonly denoiser: PhaseSettings;
   /** Decay of the denoiser's averaged weights, `paper` with its warm-up. */
   readonly ema: "paper" | number;
@@ -74,6 +79,15 @@ export const TRAINING = {
       schedule: "constant",
       clip: 1,
     },
+    decoder: {
+      crop: 256,
+      steps: 0,
+      batch: 4,
+      learningRate: 1.8e-5,
+      warmup: 1000,
+      schedule: "constant",
+      clip: 1,
+    },
     denoiser: { steps: 100_000, batch: 4, learningRate: 4e-5, warmup: 10_000, schedule: "constant", clip: 0 },
     ema: "paper",
   },
@@ -83,6 +97,15 @@ export const TRAINING = {
     lambda: 1,
     trainVision: true,
     autoencoder: { steps: 800, batch: 8, learningRate: 2e-3, warmup: 50, schedule: "cosine", clip: 1 },
+    decoder: {
+      crop: 128,
+      steps: 1500,
+      batch: 2,
+      learningRate: 2e-3,
+      warmup: 50,
+      schedule: "cosine",
+      clip: 1,
+    },
     denoiser: { steps: 2000, batch: 8, learningRate: 1e-3, warmup: 100, schedule: "cosine", clip: 1 },
     ema: 0.995,
   },
@@ -92,6 +115,15 @@ export const TRAINING = {
     lambda: 1,
     trainVision: true,
     autoencoder: { steps: 150, batch: 8, learningRate: 3e-3, warmup: 10, schedule: "cosine", clip: 1 },
+    decoder: {
+      crop: 32,
+      steps: 0,
+      batch: 8,
+      learningRate: 3e-3,
+      warmup: 10,
+      schedule: "cosine",
+      clip: 1,
+    },
     denoiser: { steps: 200, batch: 8, learningRate: 2e-3, warmup: 20, schedule: "cosine", clip: 1 },
     ema: 0.98,
   },
@@ -115,7 +147,7 @@ export interface TrainInputs {
 
 /** What is going on. */
 export interface TrainProgress {
-  readonly phase: "autoencoder" | "denoiser";
+  readonly phase: "autoencoder" | "decoder" | "denoiser";
   readonly event: TrainEvent<unknown>;
 }
 
@@ -186,6 +218,36 @@ export async function* trainAutoencoder(inputs: TrainInputs): AsyncGenerator<Tra
   );
   const scaleFactor = await keptScale(inputs.directory, () => measureScale(state.model, inputs));
   return withParts(model, { autoencoder: state.model, scaleFactor });
+}
+
+/**
+ * Trains the decoder alone, on latents that the encoder gives of masks: what is made of a latent gets sharper, and every
+ * denoiser of these latents fits as before. Returns the model with it.
+ */
+export async function* trainDecoder(inputs: TrainInputs): AsyncGenerator<TrainProgress, SDSeg> {
+  const { model, settings } = inputs;
+  const { decoder: phase } = settings;
+  if (phase.steps === 0) return model;
+  checkCrop(model, phase.crop);
+  const options = { ...batchOptions(inputs, phase), crop: phase.crop };
+  const encode = latentSampler(model.autoencoder);
+  try {
+    const state = yield* phaseOf<AutoencoderKL, DecodingBatch>("decoder", inputs, {
+      model: model.autoencoder,
+      optimizer: adamW({ learningRate: rate(phase), weightDecay: 0 }),
+      loss: decodingLoss,
+      batch: async (step) => {
+        const { mask, noise } = await autoencodingBatch(options, step, "decoder");
+        return { mask, latent: await encode(mask, noise) };
+      },
+      steps: phase.steps,
+      ...(phase.clip > 0 && { clipNorm: phase.clip }),
+      settings: { ...phase, seed: String(settings.seed), augment: settings.augment },
+    });
+    return withParts(model, { autoencoder: state.model });
+  } finally {
+    await encode.close();
+  }
 }
 
 /** Masks that the scale is measured on. */
@@ -314,7 +376,7 @@ export interface Brought {
   readonly measureOnly?: boolean;
 }
 
-/** Both trainings. A model that was trained before keeps its autoencoder and its scale. */
+/** All trainings. A model that was trained before keeps its autoencoder and its scale. */
 export async function* trainSDSeg(
   inputs: TrainInputs,
   { keepAutoencoder = false, measureOnly = false }: Brought = {},
@@ -324,6 +386,9 @@ export async function* trainSDSeg(
     const { autoencoder } = model;
     const scaleFactor = await keptScale(inputs.directory, () => measureScale(autoencoder, inputs));
     model = withParts(model, { scaleFactor });
-  } else if (!keepAutoencoder) model = yield* trainAutoencoder(inputs);
+  } else if (!keepAutoencoder) {
+    model = yield* trainAutoencoder(inputs);
+    model = yield* trainDecoder({ ...inputs, model });
+  }
   return yield* trainDenoiser({ ...inputs, model });
 }

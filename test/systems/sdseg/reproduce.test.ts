@@ -44,6 +44,7 @@ describe("the reproduction", () => {
       variants: "lambda-1",
       steps: 2,
       autoencoderSteps: 2,
+      decoderSteps: 2,
       test: 2,
       seeds: 2,
       threads: 1,

@@ -19,6 +19,7 @@ import {
   TRAINING,
   type TrainInputs,
   type TrainProgress,
+  trainDecoder,
   trainSDSeg,
 } from "../../../src/systems/sdseg/train.ts";
 
@@ -36,7 +37,7 @@ const ORIGIN = { name: "test", training: "smoke", seed: "1", date: "2026-01-01",
 
 /** Runs a training to its end; losses by phase. */
 async function trained(run: AsyncGenerator<TrainProgress, SDSeg>) {
-  const losses: Record<string, number[]> = { autoencoder: [], denoiser: [] };
+  const losses: Record<string, number[]> = { autoencoder: [], decoder: [], denoiser: [] };
   for (;;) {
     const { done, value } = await run.next();
     if (done) return { model: value, losses };
@@ -56,11 +57,26 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe("a smoke training", () => {
   it("lowers both losses", () => {
-    for (const [phase, losses] of Object.entries(result.losses)) {
+    for (const phase of ["autoencoder", "denoiser"]) {
+      const losses = result.losses[phase]!;
       const [early, late] = [mean(losses.slice(0, 20)), mean(losses.slice(-20))];
       expect(late, phase).toBeLessThan((phase === "autoencoder" ? 0.6 : 0.9) * early);
     }
   });
+
+  it("sharpens the decoder alone: masks come back better, their latents are the same", async () => {
+    const decoder = { ...TRAINING.smoke.decoder, steps: 60 };
+    const inputs = { model: result.model, settings: { ...settings, decoder }, data, threads: 1 };
+    const { model, losses } = await trained(trainDecoder(inputs));
+    expect(mean(losses.decoder!.slice(-20))).toBeLessThan(mean(result.losses.autoencoder!.slice(-20)));
+    const [before, after] = [parameters(result.model), parameters(model)];
+    for (const [key, t] of after) {
+      const same = String(await t.data()) === String(await before.get(key)!.data());
+      expect(same, key).toBe(!/^autoencoder\.(decoder|post_quant_conv)/.test(key));
+    }
+    expect(settings.decoder.steps).toBe(0);
+    expect((await trained(trainDecoder({ ...inputs, settings }))).model).toBe(result.model);
+  }, 60_000);
 
   it("segments its training pictures better than a threshold, deterministically per seed", async () => {
     const segmenter = openSegmenter(result.model);

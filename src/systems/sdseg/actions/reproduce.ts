@@ -332,13 +332,16 @@ export async function* reproduceAction(
     seed: options.seed,
     steps: (set) => (knownSet(set) ? options.realSteps : options.steps),
     autoencoderSteps: options.autoencoderSteps,
+    decoderSteps: options.decoderSteps,
     threads: options.threads,
     signal,
   };
   await mkdir(options.work, { recursive: true });
   await mkdir(options.out, { recursive: true });
   const data = dataOf(experiment);
-  const base = yield* shown(sharedAutoencoder(sets, data, experiment), () => options.autoencoderSteps);
+  const base = yield* shown(sharedAutoencoder(sets, data, experiment), (run) =>
+    run === "decoder" ? options.decoderSteps : options.autoencoderSteps,
+  );
   const results = new Map<string, SetResults>();
   const times = new Map<string, Times>();
   const found = new Map<string, Verdict[]>();

@@ -26,13 +26,14 @@ function configOf({ preset, classes, colour, head }: TrainActionOptions): SDSegC
 
 function settingsOf(options: TrainActionOptions): TrainSettings {
   const base = TRAINING[options.preset];
-  const { steps, batch, learningRate, autoencoderSteps, lambda, crop, augment, seed } = options;
+  const { steps, batch, learningRate, autoencoderSteps, decoderSteps, lambda, crop, augment, seed } = options;
   return {
     ...base,
     ...defined({ crop, augment }),
     seed,
     lambda,
     autoencoder: { ...base.autoencoder, ...defined({ steps: autoencoderSteps, batch }) },
+    decoder: { ...base.decoder, ...defined({ steps: decoderSteps }) },
     denoiser: { ...base.denoiser, ...defined({ steps, batch, learningRate }) },
   };
 }
@@ -118,7 +119,8 @@ export async function* trainAction(
     threads: options.threads,
     signal,
   };
-  const steps = { autoencoder: settings.autoencoder.steps, denoiser: settings.denoiser.steps };
+  const { autoencoder, decoder, denoiser } = settings;
+  const steps = { autoencoder: autoencoder.steps, decoder: decoder.steps, denoiser: denoiser.steps };
   const training = trainSDSeg(inputs, { keepAutoencoder: trained, measureOnly: frozen && !trained });
   let dice: number | undefined;
   for (;;) {
@@ -131,7 +133,7 @@ export async function* trainAction(
     const path = join(options.out, "model.safetensors");
     await saveSDSeg(path, value, {
       name: "model",
-      training: `${title}, ${settings.denoiser.steps} steps of ${settings.denoiser.batch}`,
+      training: `${title}, ${denoiser.steps} steps of ${denoiser.batch}`,
       seed: String(options.seed),
       date: new Date().toISOString().slice(0, 10),
       scale,
