@@ -116,6 +116,55 @@ describe("a chain of convolutions by constant weights", () => {
     for (const n of [1, 2]) expectSame(await bothWays(network, random([n, 5, 12, 6], 7), weights));
   });
 
+  it.each([
+    [8, 12],
+    [8, 10],
+    [8, 7],
+    [8, 14],
+    [4, 12],
+  ])(
+    "of %i channels of width %i, two columns to a block: strides, kernels of all widths, other widths around",
+    async (c, width) => {
+      const [before, after] = [
+        [1, 0],
+        [0, 1],
+      ] as const;
+      const network: Network = (x, [w, b, k1, k2, k5, wide, narrow, one, t, k3]) => {
+        const h = conv(x, w!, b!, same);
+        const all = conv(h, k2!, b!, { padding: [before, after] })
+          .add(conv(h.exp(), k1!))
+          .sub(conv(h, k5!, undefined, { padding: [0, [3, 1]] }))
+          .mul(t!)
+          .add(t!);
+        const down = conv(all, k2!, b!, { padding: [after, after], stride: 2 });
+        const wider = conv(all.silu(), wide!, undefined, same);
+        const halved = conv(all, wide!, undefined, { padding: 1, stride: 2 });
+        const back = conv(wider.add(1), narrow!, b!, { padding: 1 });
+        const pooled = conv(upsample(avgPool(back, [2, 1]), [2, 1]), one!, undefined, same);
+        const third = conv(all, k3!, b!, { stride: 3, dilation: [2, 1] });
+        const spread = conv(all, k3!, b!, { padding: 2, dilation: 2 });
+        return concat(
+          back.reshape([-1]),
+          [down, halved, pooled, third, spread].map((y) => y.reshape([-1])),
+          0,
+        );
+      };
+      const weights = [
+        random([c, 3, 3, 3], 0, 0.2),
+        random([c], 1),
+        random([c, c, 1, 1], 2, 0.2),
+        random([c, c, 2, 2], 3, 0.2),
+        random([c, c, 1, 5], 4, 0.2),
+        random([16, c, 3, 3], 5, 0.2),
+        random([c, 16, 3, 3], 6, 0.1),
+        random([1, c, 3, 3], 7, 0.2),
+        random([1, c, 1, 1], 8),
+        random([c, c, 3, 3], 9, 0.1),
+      ];
+      for (const n of [1, 2]) expectSame(await bothWays(network, random([n, 3, 6, width], 9), weights));
+    },
+  );
+
   it("doubles, pools, joins and ends in few channels", async () => {
     const network: Network = (x, [w, b, ws, bs, wj, bj, we]) => {
       const h = conv(x, w!, b!, same);

@@ -49,7 +49,7 @@ export const PLAIN_ONNX: Capabilities = { contrib: false, name: "onnx" };
 export class GraphBuilder {
   readonly nodes: OnnxNode[] = [];
   readonly initializers: Initializer[] = [];
-  /** Values that are also there in the channel-blocked layout (ops/blocked.ts), by the name of their plain form. */
+  /** Values that are also there in the channel-blocked layout (ops/block-form.ts), by the name of their plain form. */
   readonly blocked = new Map<string, string>();
   readonly capabilities: Capabilities;
   private readonly known = new Map<string, readonly string[]>();

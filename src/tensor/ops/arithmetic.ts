@@ -3,7 +3,8 @@ import { DTypeError } from "../../errors.ts";
 import { isFloat, isInteger } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Aval, Tensor, type TensorLike } from "../tensor.ts";
-import { blockedSum, elementwise, unblocked, withChannels } from "./blocked.ts";
+import { unblocked } from "./block-form.ts";
+import { blockedSum, elementwise, withChannels } from "./blocked.ts";
 import { cast } from "./control.ts";
 import { asTensor, zerosLike } from "./create.ts";
 import { apply1, broadcastShapes, type Cotangent, needSameDType, type Op } from "./op.ts";
@@ -101,7 +102,7 @@ function byChannel(
     const blocked = g.blocked.get(inputs[map]!);
     const [{ shape }, { shape: values }] = [avals[map]!, avals[channels]!];
     if (blocked === undefined || !isPerChannel(values, shape)) continue;
-    return unblocked(g, withChannels(g, op, blocked, shape, inputs[channels]!, values), shape[1]!);
+    return unblocked(g, withChannels(g, op, blocked, shape, inputs[channels]!, values), shape);
   }
   return undefined;
 }

@@ -1,61 +1,28 @@
 /**
- * Values in the channel-blocked layout of ONNX Runtime's CPU kernels: [N, C / b, H, W, b], with b = 8 or 16 channels
- * innermost. Where weights are constants the runtime blocks convolutions by itself, but goes back to the plain layout for
- * every norm and activation between them. Here a whole chain of them stays blocked: each lowering that can, takes the
- * blocked form of its input and leaves one of its result. Plain forms are made as well, and dropped if nothing reads them.
- * Channels that do not fill their last block are followed by zeros, which every operation here keeps.
+ * Operations on maps in the channel-blocked layout (block-form.ts). Where weights are constants the runtime blocks
+ * convolutions by itself, but goes back to the plain layout for every norm and activation between them. Here a whole
+ * chain of them stays blocked: each lowering that can, takes the blocked form of its input and leaves one of its result.
+ * Plain forms are made as well, and dropped if nothing reads them.
  */
 import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder, OnnxNode } from "../onnx/builder.ts";
 import type { Aval } from "../tensor.ts";
-
-const NCHWC = "com.microsoft.nchwc";
-
-/** A node of the blocked kernels. */
-const kernel = (g: GraphBuilder, op: string, inputs: readonly string[], attributes = {}): string =>
-  g.node(op, inputs, attributes, 1, NCHWC)[0]!;
-
-/** Channels of a blocked map: whole blocks. What is behind the last channel is 0, in every blocked map. */
-export function blockedChannels(g: GraphBuilder, channels: number): number {
-  const block = g.capabilities.channelBlock ?? 1;
-  return Math.ceil(channels / block) * block;
-}
-
-/** Whether maps of so many channels are kept in blocks: at most a third more than the map itself. */
-export const fillsBlocks = (g: GraphBuilder, channels: number): boolean =>
-  3 * blockedChannels(g, channels) <= 4 * channels;
-
-/** A tensor with zeros behind each of its axes, up to a larger shape. */
-export function zeroPadded(
-  g: GraphBuilder,
-  x: string,
-  from: readonly number[],
-  to: readonly number[],
-): string {
-  if (to.every((d, i) => d === from[i])) return x;
-  return g.op("Pad", [x, g.ints([...from.map(() => 0), ...to.map((d, i) => d - from[i]!)])]);
-}
-
-/** A blocked value in plain layout: its first `channels` channels. */
-export const plainForm = (g: GraphBuilder, blocked: string, channels: number): string =>
-  kernel(g, "ReorderOutput", [blocked], { channels, channels_last: 0 });
-
-/** A blocked value as the result of a lowering: a plain one that remembers its blocked form. */
-export function unblocked(g: GraphBuilder, blocked: string, channels: number): string {
-  const plain = plainForm(g, blocked, channels);
-  g.blocked.set(plain, blocked);
-  return plain;
-}
-
-/** The blocked form of a value, made if it is not there. */
-export const blockedForm = (g: GraphBuilder, x: string): string =>
-  g.blocked.get(x) ?? kernel(g, "ReorderInput", [x], { channels_last: 0 });
+import {
+  blockedMap,
+  blockedShape,
+  blockForm,
+  isKernel,
+  kernel,
+  laneValues,
+  unblocked,
+  wholeBlocks,
+} from "./block-form.ts";
 
 const isMap = ({ shape }: Aval): boolean => sizeOf(shape) > 1;
 
 /**
  * An elementwise operation of a map with maps of the same shape and with single values: on blocked forms where every map
- * has one. Maps that do not fill their blocks stay blocked if the operation `keepsZero`: leaves 0 where all maps have 0.
+ * has one. Where zeros follow the channels, the operation must be one that `keepsZero`: leaves 0 where all maps have 0.
  */
 export function elementwise(
   g: GraphBuilder,
@@ -68,9 +35,9 @@ export function elementwise(
   const forms = inputs.map((x, i) => (isMap(avals[i]!) ? g.blocked.get(x) : x));
   const same = avals.every((a) => !isMap(a) || String(a.shape) === String(map?.shape));
   if (!map || !same || !forms.every((form) => form !== undefined)) return lower(inputs);
-  const channels = map.shape[1]!;
-  if (!keepsZero && blockedChannels(g, channels) !== channels) return lower(inputs);
-  return unblocked(g, lower(forms), channels);
+  const { columns, lanes } = blockForm(g, map.shape)!;
+  if (!keepsZero && lanes !== columns * map.shape[1]!) return lower(inputs);
+  return unblocked(g, lower(forms), map.shape);
 }
 
 export interface ConvAttributes {
@@ -91,7 +58,7 @@ export const convolve = (
 /** The node of a blocked convolution, if a value comes from one. */
 function convOf(g: GraphBuilder, blocked: string): OnnxNode | undefined {
   const node = g.producerOf(blocked);
-  return node?.op === "Conv" && node.domain === NCHWC ? node : undefined;
+  return node?.op === "Conv" && isKernel(node) ? node : undefined;
 }
 
 /** The sum of two blocked values; one that a convolution just made is added by its kernel. */
@@ -110,24 +77,9 @@ export function blockedSum(g: GraphBuilder, [a, b]: readonly [string, string]): 
 
 const POINTWISE = { kernel_shape: [1, 1], strides: [1, 1], dilations: [1, 1], pads: [0, 0, 0, 0] };
 
-/** One value for each channel [N or 1, C, ...] of each picture of a blocked map: [N, C], in whole blocks. */
-export function channelValues(
-  g: GraphBuilder,
-  values: string,
-  [pictures, c]: readonly number[],
-  n: number,
-): string {
-  const [from, to] = [
-    [pictures!, c!],
-    [pictures!, blockedChannels(g, c!)],
-  ];
-  const whole = zeroPadded(g, g.reshape(values, from), from, to);
-  return pictures === n ? whole : g.op("Expand", [whole, g.ints([n, to[1]!])]);
-}
-
 /**
- * x scale + shift for each channel of each picture, in one pass: x a blocked [N, C, H, W], C in whole blocks, scale and
- * shift of N C values.
+ * x scale + shift for each lane of each picture, in one pass: x of the blocked shape [N, C, H, W], scale and shift of
+ * N C values.
  */
 export function channelAffine(
   g: GraphBuilder,
@@ -166,10 +118,12 @@ export function withChannels(
   values: string,
   valuesShape: readonly number[],
 ): string {
-  const n = mapShape[0]!;
-  const c = blockedChannels(g, mapShape[1]!);
-  const shape = [n, c, ...mapShape.slice(2)];
-  const each = channelValues(g, values, valuesShape, n);
+  const form = blockForm(g, mapShape)!;
+  const shape = blockedShape(mapShape, form);
+  const [n, c] = shape;
+  const [pictures, channels] = valuesShape as [number, number];
+  const lanes = laneValues(g, g.reshape(values, [pictures, channels]), [pictures, channels], form);
+  const each = pictures === n ? lanes : g.op("Expand", [lanes, g.ints([n, c])]);
   const [v, column] = [g.reshape(each, [n * c]), g.reshape(each, [n * c, 1, 1, 1])];
   const before = affineOf(g, blocked, shape);
   if (before) {
@@ -191,7 +145,7 @@ export function withChannels(
 /** Rows of partial means: enough for two threads and for the sums of f32 to stay exact. */
 const PARTS = 32;
 
-/** Mean of each channel of each picture of a blocked map: [N, C], C in whole blocks. A map of one point is not reordered. */
+/** Mean of each lane of each picture of a map of this blocked shape: [N, lanes], as maps of one point are in either layout. */
 export function channelMeans(g: GraphBuilder, blocked: string, shape: readonly number[]): string {
   const [n, c, h, w] = shape as [number, number, number, number];
   const rows = Array.from({ length: h }, (_, i) => i + 1).find((k) => h % k === 0 && h / k <= PARTS)!;
@@ -203,7 +157,7 @@ export function channelMeans(g: GraphBuilder, blocked: string, shape: readonly n
       count_include_pad: 1,
     });
   const means = over(over(blocked, [rows, w]), [h / rows, 1]);
-  return g.reshape(means, [n, blockedChannels(g, c)]);
+  return g.reshape(means, [n, c]);
 }
 
 /** Average or largest value of windows of a blocked map. */
@@ -218,14 +172,14 @@ export const blockedPool = (
 export const blockedUpsample = (g: GraphBuilder, blocked: string, factors: readonly number[]): string =>
   kernel(g, "Upsample", [blocked], { scales: [1, 1, ...factors] });
 
-/** Maps behind one another, or undefined where one has no blocked form or one but the last does not fill its blocks. */
+/** Maps behind one another, or undefined where one has no blocked form or one but the last has zeros behind it. */
 export function blockedConcat(
   g: GraphBuilder,
   inputs: readonly string[],
   avals: readonly Aval[],
 ): string | undefined {
-  const forms = inputs.map((x) => g.blocked.get(x));
-  const whole = avals.slice(0, -1).every(({ shape }) => blockedChannels(g, shape[1]!) === shape[1]);
+  const forms = inputs.map((x, i) => blockedMap(g, x, avals[i]!.shape));
+  const whole = avals.slice(0, -1).every(({ shape }) => wholeBlocks(g, shape[1]!) === shape[1]);
   return whole && forms.every((form) => form !== undefined) ? g.op("Concat", forms, { axis: 1 }) : undefined;
 }
 

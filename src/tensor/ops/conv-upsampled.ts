@@ -6,15 +6,8 @@
 import { hostArray } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval } from "../tensor.ts";
-import {
-  blockedChannels,
-  blockedDoubled,
-  convolve,
-  fillsBlocks,
-  interleave,
-  unblocked,
-  zeroPadded,
-} from "./blocked.ts";
+import { blockForm, laneValues, unblocked } from "./block-form.ts";
+import { blockedDoubled, convolve, interleave } from "./blocked.ts";
 import type { ConvGeometry } from "./conv.ts";
 import { blockWeight } from "./conv-blocked.ts";
 
@@ -77,10 +70,12 @@ export function lowerUpsampledConv(
     return { kernel, pads: [1 - row, 1 - column, row, column] };
   });
   const [n, , h, w] = xa.shape as [number, number, number, number];
+  const shape = [n, out, h, w];
+  const form = blockForm(g, shape);
   const block = g.capabilities.channelBlock;
-  if (g.blocked.has(x) && block !== undefined && fillsBlocks(g, out)) {
-    const whole = blockedChannels(g, out);
-    const shift = bias && zeroPadded(g, bias, [out], [whole]);
+  if (g.blocked.has(x) && block !== undefined && form?.columns === 1) {
+    const lanes = bias && laneValues(g, g.reshape(bias, [1, out]), [1, out], form);
+    const shift = lanes && g.reshape(lanes, [form.lanes]);
     const maps = points.map(({ kernel, pads }) => {
       const ordered = blockWeight(g, kernel, [out, channels, 2, 2], block);
       const inputs = shift ? [small, ordered, shift] : [small, ordered];
@@ -92,9 +87,9 @@ export function lowerUpsampledConv(
         group: 1,
       });
     });
-    return unblocked(g, interleave(g, maps, [n, whole, h / 2, w / 2]), out);
+    return unblocked(g, interleave(g, maps, [n, form.lanes, h / 2, w / 2]), shape);
   }
-  const input = g.blocked.has(x) ? unblocked(g, small, channels) : small;
+  const input = g.blocked.has(x) ? unblocked(g, small, [n, channels, h / 2, w / 2]) : small;
   const maps = points.map(({ kernel, pads }) =>
     g.op("Conv", bias ? [input, kernel, bias] : [input, kernel], { kernel_shape: [2, 2], pads }),
   );

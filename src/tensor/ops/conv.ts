@@ -64,7 +64,7 @@ const convOp: Op<ConvGeometry> = {
       throw new ShapeError(`the kernel is larger than the padded input: result [${spatial.join(", ")}]`);
     return [{ shape: [x!.shape[0]!, w!.shape[0]!, ...spatial], dtype: x!.dtype }];
   },
-  lower: (g, [x, w, b], geometry, { inputs: [xa, wa] }) => {
+  lower: (g, [x, w, b], geometry, { inputs: [xa, wa], outputs: [ya] }) => {
     const [outChannels, inChannels, ...kernel] = wa!.shape as [number, number, ...number[]];
     const { stride: strides, dilation: dilations, groups } = geometry;
     const upsampled = lowerUpsampledConv(g, [x!, w!, b], [xa!, wa!], geometry);
@@ -73,9 +73,9 @@ const convOp: Op<ConvGeometry> = {
     const block = blockFor(g, xa!, w!, inChannels, outChannels, groups);
     if (block) {
       const weight = blockWeight(g, w!, wa!.shape, block);
-      return [blockedConv(g, x!, weight, b, outChannels, attributes)];
+      return [blockedConv(g, x!, weight, b, ya!.shape, attributes)];
     }
-    const blocked = constantConv(g, [x!, w!, b], [xa!, wa!], attributes);
+    const blocked = constantConv(g, [x!, w!, b], [xa!, wa!, ya!], attributes);
     if (blocked !== undefined) return [blocked];
     return [g.op("Conv", b ? [x!, w!, b] : [x!, w!], attributes)];
   },
@@ -141,7 +141,7 @@ function lowerTransposed(
     if (block) {
       const weight = blockAdjointWeight(g, w, wa.shape, block, wa.dtype);
       const around = onnxPads({ ...attrs, padding: pads });
-      return blockedConv(g, y, weight, undefined, c, {
+      return blockedConv(g, y, weight, undefined, [ya.shape[0]!, c, ...attrs.spatial], {
         kernel_shape: kernel,
         strides: stride,
         dilations: dilation,

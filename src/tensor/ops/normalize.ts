@@ -3,7 +3,15 @@ import { ShapeError } from "../../errors.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
-import { blockedChannels, channelAffine, channelMeans, unblocked, zeroPadded } from "./blocked.ts";
+import {
+  type BlockForm,
+  blockedShape,
+  blockForm,
+  laneChannels,
+  laneValues,
+  unblocked,
+} from "./block-form.ts";
+import { channelAffine, channelMeans } from "./blocked.ts";
 import { ones, zeros } from "./create.ts";
 import { apply, type Cotangent, needFloat, needSameDType, type Op } from "./op.ts";
 import { reshape } from "./shape.ts";
@@ -58,12 +66,13 @@ function normalizeRows(g: GraphBuilder, x: string, dtype: DType, size: number, e
   return [y!, ...rows.map((r) => (dtype === "f32" ? r : g.op("Cast", [r], { to: DTYPES[dtype].onnx })))];
 }
 
-/** [C, G], C in whole blocks: 1 where a channel is of a group. */
-function membership(g: GraphBuilder, channels: number, groups: number): string {
-  const shape = [blockedChannels(g, channels), groups];
-  const values = new Float32Array(sizeOf(shape));
-  for (let c = 0; c < channels; c++) values[c * groups + Math.floor((c * groups) / channels)] = 1;
-  return g.constant("f32", shape, values);
+/** [lanes, G]: 1 where the channel of a lane is of a group. */
+function membership(g: GraphBuilder, form: BlockForm, channels: number, groups: number): string {
+  const values = new Float32Array(form.lanes * groups);
+  laneChannels(form, channels).forEach((c, lane) => {
+    if (c >= 0) values[lane * groups + Math.floor((c * groups) / channels)] = 1;
+  });
+  return g.constant("f32", [form.lanes, groups], values);
 }
 
 /** Group norm of a blocked map by its channels' means and mean squares: [plain result, means, reciprocal deviations]. */
@@ -74,22 +83,22 @@ function normalizeBlocked(
   shape: readonly number[],
   { groups, eps }: GroupNormAttrs,
 ): string[] {
-  const [n, c, ...spatial] = shape as [number, number, number, number];
-  const whole = blockedChannels(g, c);
-  const member = membership(g, c, groups);
-  const average = g.op("Mul", [member, g.scalar("f32", groups / c)]);
+  const [n, c] = shape as [number, number];
+  const form = blockForm(g, shape)!;
+  const inBlocks = blockedShape(shape, form);
+  const ofLanes = (v: string): string => laneValues(g, g.reshape(v, [1, c]), [1, c], form);
+  const member = membership(g, form, c, groups);
+  const average = g.op("Mul", [member, g.scalar("f32", groups / c / form.columns)]);
   const [mean, squares] = [x, g.op("Mul", [x, x])].map((map) =>
-    g.op("MatMul", [channelMeans(g, map, shape), average]),
+    g.op("MatMul", [channelMeans(g, map, inBlocks), average]),
   ) as [string, string]; // [N, G]
   const variance = g.op("Relu", [g.op("Sub", [squares, g.op("Mul", [mean, mean])])]);
   const inv = g.op("Pow", [g.op("Add", [variance, g.scalar("f32", eps)]), g.scalar("f32", -0.5)]);
-  const ofChannels = g.transpose(member, [1, 0]); // [G, C]
-  const weights = g.op("Mul", [ofChannels, zeroPadded(g, weight, [c], [whole])]);
-  const scale = g.op("MatMul", [inv, weights]); // [N, C]
+  const weights = g.op("Mul", [g.transpose(member, [1, 0]), ofLanes(weight)]); // [G, lanes]
+  const scale = g.op("MatMul", [inv, weights]); // [N, lanes]
   const centre = g.op("MatMul", [g.op("Mul", [mean, inv]), weights]);
-  const shift = g.op("Sub", [zeroPadded(g, bias, [c], [whole]), centre]);
-  const y = channelAffine(g, x, [n, whole, ...spatial], scale, shift);
-  return [unblocked(g, y, c), g.reshape(mean, [n, groups, 1]), g.reshape(inv, [n, groups, 1])];
+  const y = channelAffine(g, x, inBlocks, scale, g.op("Sub", [ofLanes(bias), centre]));
+  return [unblocked(g, y, shape), g.reshape(mean, [n, groups, 1]), g.reshape(inv, [n, groups, 1])];
 }
 
 export interface GroupNormAttrs {

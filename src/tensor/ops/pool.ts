@@ -4,7 +4,8 @@ import { vjp } from "../autodiff.ts";
 import { hostArray, sizeOf } from "../dtype.ts";
 import type { Attributes, GraphBuilder } from "../onnx/builder.ts";
 import type { Aval, Tensor } from "../tensor.ts";
-import { blockedPool, blockedUpsample, unblocked } from "./blocked.ts";
+import { blockedMap, unblocked } from "./block-form.ts";
+import { blockedPool, blockedUpsample } from "./blocked.ts";
 import { convTranspose } from "./conv.ts";
 import { full } from "./create.ts";
 import { apply1, type Op } from "./op.ts";
@@ -38,20 +39,20 @@ function lowerPool(
   g: GraphBuilder,
   op: "AveragePool" | "MaxPool",
   x: string,
-  { shape }: Aval,
+  [from, to]: readonly [Aval, Aval],
   attributes: Attributes,
 ): string {
-  const blocked = g.blocked.get(x);
+  const blocked = blockedMap(g, x, from.shape);
   return blocked === undefined
     ? g.op(op, [x], attributes)
-    : unblocked(g, blockedPool(g, op, blocked, attributes), shape[1]!);
+    : unblocked(g, blockedPool(g, op, blocked, attributes), to.shape);
 }
 
 const avgPoolOp: Op<PoolAttrs> = {
   name: "avgPool",
   infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
-  lower: (g, [x], attrs, { inputs }) => [
-    lowerPool(g, "AveragePool", x!, inputs[0]!, { ...poolAttributes(attrs), count_include_pad: 1 }),
+  lower: (g, [x], attrs, { inputs: [a], outputs: [y] }) => [
+    lowerPool(g, "AveragePool", x!, [a!, y!], { ...poolAttributes(attrs), count_include_pad: 1 }),
   ],
   // The adjoint spreads each cotangent evenly over its window: an upsampling when windows tile the input, in general a
   // transposed convolution per channel.
@@ -76,9 +77,9 @@ const upsampleOp: Op<{ factors: readonly number[] }> = {
     }
     return [{ shape: x!.shape.map((d, i) => (i < 2 ? d : d * factors[i - 2]!)), dtype: x!.dtype }];
   },
-  lower: (g, [x], { factors }, { inputs: [a] }) => {
-    const blocked = g.blocked.get(x!);
-    if (blocked !== undefined) return [unblocked(g, blockedUpsample(g, blocked, factors), a!.shape[1]!)];
+  lower: (g, [x], { factors }, { inputs: [a], outputs: [y] }) => {
+    const blocked = blockedMap(g, x!, a!.shape);
+    if (blocked !== undefined) return [unblocked(g, blockedUpsample(g, blocked, factors), y!.shape)];
     const scales = g.constant("f32", [factors.length + 2], hostArray("f32", [1, 1, ...factors]));
     const attributes = {
       mode: "nearest",
@@ -93,7 +94,9 @@ const upsampleOp: Op<{ factors: readonly number[] }> = {
 const maxPoolOp: Op<PoolAttrs> = {
   name: "maxPool",
   infer: ([x], attrs) => [{ shape: pooledShape(x!, attrs), dtype: x!.dtype }],
-  lower: (g, [x], attrs, { inputs }) => [lowerPool(g, "MaxPool", x!, inputs[0]!, poolAttributes(attrs))],
+  lower: (g, [x], attrs, { inputs: [a], outputs: [y] }) => [
+    lowerPool(g, "MaxPool", x!, [a!, y!], poolAttributes(attrs)),
+  ],
   vjp: ([ct], [x], _, attrs) => [ct && vjp((input: Tensor) => maxOfViews(input, attrs), x!)[1](ct)[0]],
 };
 

@@ -2,7 +2,8 @@
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { sizeOf } from "../dtype.ts";
 import type { Tensor } from "../tensor.ts";
-import { blockedConcat, unblocked } from "./blocked.ts";
+import { unblocked } from "./block-form.ts";
+import { blockedConcat } from "./blocked.ts";
 import { zerosLike } from "./create.ts";
 import { apply, apply1, broadcastShapes, needSameDType, normalizeAxis, type Op } from "./op.ts";
 import { unslice } from "./pad.ts";
@@ -75,7 +76,7 @@ const concatOp: Op<{ axis: number }> = {
   },
   lower: (g, inputs, { axis }, { inputs: avals, outputs: [y] }) => {
     const blocked = axis === 1 ? blockedConcat(g, inputs, avals) : undefined;
-    return [blocked === undefined ? g.op("Concat", inputs, { axis }) : unblocked(g, blocked, y!.shape[1]!)];
+    return [blocked === undefined ? g.op("Concat", inputs, { axis }) : unblocked(g, blocked, y!.shape)];
   },
   vjp: ([ct], inputs, _, { axis }) => {
     let start = 0;

@@ -14,7 +14,7 @@ const CONV = { kernel_shape: [3, 3], strides: [1, 1], dilations: [1, 1], pads: [
 function probe(block: number, open: (model: Uint8Array) => Promise<Session>): Promise<Session> {
   const g = new GraphBuilder(CPU_CAPABILITIES);
   const plain = g.op("Conv", ["x", "w"], CONV);
-  const blocked = blockedConv(g, "x", blockWeight(g, "w", SHAPES.w, block), undefined, CHANNELS, CONV);
+  const blocked = blockedConv(g, "x", blockWeight(g, "w", SHAPES.w, block), undefined, SHAPES.x, CONV);
   const names = (list: readonly string[], shape: readonly number[]) =>
     list.map((name) => ({ name, shape, dtype: "f32" as const }));
   return open(
