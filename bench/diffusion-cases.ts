@@ -40,6 +40,8 @@ export interface DiffusionCase {
   readonly peer?: Config;
   /** Element type of the file of weights. */
   readonly storage: "f32" | "f16";
+  /** Weights are read into memory, as the system reads its checkpoints, and not mapped from their file. */
+  readonly inMemory?: boolean;
   /** The network (or the part of it that is run) without weights. */
   build(): object;
   inputs(): Inputs;
@@ -76,7 +78,7 @@ export async function writeWeights(path: string, { build, storage }: DiffusionCa
   await writeFileAtomic(path, safetensorsStream(entries, read));
 }
 
-/** What `writeSafetensors` wrote for the inputs of a case. */
+/** What `writeSafetensors` wrote, in memory. */
 export async function readInputs(path: string): Promise<Inputs> {
   const { tensors } = await readSafetensors(path);
   return Object.fromEntries(
@@ -255,6 +257,7 @@ const sdseg = (widths: keyof typeof SDSEG_WIDTHS): DiffusionCase => {
       t: TRAINED - 1,
     },
     storage: "f32",
+    inMemory: true,
     build: () => new SDSeg(config, blankRng),
     inputs: () => ({ image: input("image", [1, 1, 256, 256]), noise: input("noise", [1, 4, 64, 64]) }),
     open(weights, { image, noise }) {

@@ -13,7 +13,10 @@ export interface MeasureRequest {
 const request: MeasureRequest = JSON.parse(process.argv[2]!);
 const started = performance.now();
 const item = DIFFUSION_CASES[request.index]!;
-const run = item.open(await mapSafetensors(request.weights), await readInputs(request.inputs));
+const weights = item.inMemory
+  ? new Map(Object.entries(await readInputs(request.weights)))
+  : await mapSafetensors(request.weights);
+const run = item.open(weights, await readInputs(request.inputs));
 const first = await run();
 const firstSeconds = (performance.now() - started) / 1000;
 const data = new Float32Array(await first.toArray());
