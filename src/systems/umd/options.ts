@@ -135,6 +135,14 @@ export const reproduceOptions = z.object({
   batch: count(128, "pictures per step"),
   samples: count(2000, "samples for each guidance"),
   sampleSteps: how(z.int().min(1).max(500).default(50), "strides of the sampler", "N"),
+  guidances: how(
+    z
+      .string()
+      .regex(/^\d+(\.\d+)?(,\d+(\.\d+)?)*$/, "expected numbers with commas between, such as 1,2")
+      .default("1,2"),
+    "guidances of the samples, with commas between; the first is judged",
+    "W",
+  ),
   classifierSteps: count(1500, "steps of the classifier that measures"),
   equal: how(
     z.enum(["images", "flops", "both"]).default("both"),

@@ -95,6 +95,7 @@ describe("the actions of UMD", () => {
       batch: 8,
       samples: 20,
       sampleSteps: 2,
+      guidances: "1.5",
       classifierSteps: 2,
       equal: "images",
       out,
@@ -105,7 +106,10 @@ describe("the actions of UMD", () => {
     await expect(perform("reproduce", { ...options, variants: "umd,vae" })).rejects.toThrow(
       /unknown variant "vae"; known are UMD, DiT/,
     );
+    await expect(perform("reproduce", { ...options, guidances: "1;2" })).rejects.toThrow(/such as 1,2/);
     const text = await readFile(join(out, "equal-images.md"), "utf8");
+    expect(text).toContain("FID-like, w 1.5 |");
+    expect(text).not.toContain("w 2");
     for (const { name } of VARIANTS) expect(text).toContain(`| ${name} |`);
     expect(text).toContain("| raw pixels |");
     expect(text).toContain("--variants UMD,DiT,MaskDiT,MAE,MAE-adaLN --seeds 1 --steps 2 --tune-steps 2");

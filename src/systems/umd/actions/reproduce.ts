@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import { ArgumentError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
+import { listed } from "../../options.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { PRESETS } from "../config.ts";
 import type { LabelledPictures } from "../data/pictures.ts";
@@ -66,7 +67,9 @@ function commandOf(options: ReproduceActionOptions, study: Study, equal: string)
     `--steps ${steps}`,
     `--tune-steps ${tuneSteps}`,
     `--batch ${batch}`,
-    ...(tuneSteps > 0 ? [`--samples ${samples}`, `--sample-steps ${sampleSteps}`] : []),
+    ...(tuneSteps > 0
+      ? [`--samples ${samples}`, `--sample-steps ${sampleSteps}`, `--guidances ${options.guidances}`]
+      : []),
     `--classifier-steps ${options.classifierSteps}`,
     `--equal ${equal}`,
   ];
@@ -128,7 +131,7 @@ export async function* reproduceAction(
     tuneSteps: options.tuneSteps,
     samples: options.samples,
     sampleSteps: options.sampleSteps,
-    guidances: [1, 2],
+    guidances: listed(options.guidances).map(Number),
     classifierSteps: options.classifierSteps,
     work: options.work,
     ...(threads && { threads }),
