@@ -67,13 +67,14 @@ function normalizeRows(g: GraphBuilder, x: string, dtype: DType, size: number, e
 }
 
 /** [lanes, G]: 1 where the channel of a lane is of a group. */
-function membership(g: GraphBuilder, form: BlockForm, channels: number, groups: number): string {
-  const values = new Float32Array(form.lanes * groups);
-  laneChannels(form, channels).forEach((c, lane) => {
-    if (c >= 0) values[lane * groups + Math.floor((c * groups) / channels)] = 1;
+const membership = (g: GraphBuilder, form: BlockForm, channels: number, groups: number): string =>
+  g.once(`${channels} channels in ${groups} groups`, () => {
+    const values = new Float32Array(form.lanes * groups);
+    laneChannels(form, channels).forEach((c, lane) => {
+      if (c >= 0) values[lane * groups + Math.floor((c * groups) / channels)] = 1;
+    });
+    return g.constant("f32", [form.lanes, groups], values);
   });
-  return g.constant("f32", [form.lanes, groups], values);
-}
 
 /** Group norm of a blocked map by its channels' means and mean squares: [plain result, means, reciprocal deviations]. */
 function normalizeBlocked(
