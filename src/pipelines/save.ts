@@ -155,8 +155,10 @@ function modelIndex({ className, labels, networks, tokenizers, scheduler }: Surr
       ["transformers", "CLIPTokenizer"],
     ]),
   ];
-  for (const [name, network] of networks)
-    classes.push([name, [networkClass(network.className, name).library, network.className]]);
+  for (const [name, network] of networks) {
+    const { library } = networkClass(network.className, name);
+    classes.push([name, [library, network.className]]);
+  }
   // The reference library wants every component of a pipeline's class named, also those that are not there.
   if (className.startsWith("StableDiffusion")) classes.push(["feature_extractor", [null, null]]);
   if (/^StableDiffusion(?!XL)/.test(className)) classes.push(["safety_checker", [null, null]]);
