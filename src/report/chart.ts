@@ -148,14 +148,14 @@ function logTicks([low, high]: readonly number[]): number[] {
     .filter((t) => t >= low! && t <= high!);
 }
 
-/** Names of the series in one row at the top right, in their colours. */
+/** Names of the series in one row at the top right, each with its colour behind it: nobody knows how wide the font is. */
 function legend(series: readonly Series[], width: number): string {
   let right = width - MARGIN.right;
   const entries = [...series.entries()].reverse().map(([k, { name }]) => {
     const end = right;
     right -= 22 + 6.6 * name.length;
     const colour = schemeTableau10[k % 10]!;
-    return `<text x="${end}" y="16" text-anchor="end">${escapeHtml(name)}</text><rect x="${(right + 6).toFixed(1)}" y="9" width="9" height="9" rx="2" fill="${colour}"/>`;
+    return `<text x="${(end - 13).toFixed(1)}" y="16" text-anchor="end">${escapeHtml(name)}</text><rect x="${(end - 9).toFixed(1)}" y="9" width="9" height="9" rx="2" fill="${colour}"/>`;
   });
   return entries.join("");
 }
