@@ -1,5 +1,5 @@
 /**
- * Dependencies between the rooms of src/ point downwards: `npm run layers`.
+ * Dependencies between the rooms of src/ point downwards, and no files import each other in a circle: `npm run layers`.
  * Fails with file:line and the rule; files that outgrow a few screens are mentioned without failing.
  */
 import { readdirSync, readFileSync } from "node:fs";
@@ -94,7 +94,7 @@ function ruleBroken(path: string, { specifier, deferred }: Import): string | und
       return `the package does not import itself by name ("${specifier}"): use a relative path`;
     return undefined;
   }
-  const target = posix.normalize(posix.join(posix.dirname(path), specifier));
+  const target = targetOf(path, specifier)!;
   if (!target.startsWith("src/"))
     return target === "package.json" ? undefined : `src imports only from src, got "${specifier}"`;
 
@@ -126,6 +126,32 @@ export function checkLayers(files: readonly SourceText[]): Finding[] {
   });
 }
 
+/** The file of src/ that an import names; undefined for packages. */
+const targetOf = (path: string, specifier: string): string | undefined =>
+  specifier.startsWith(".") ? posix.normalize(posix.join(posix.dirname(path), specifier)) : undefined;
+
+/** Files that import each other in a circle, types included: one finding for each import that closes one. */
+export function checkCircles(files: readonly SourceText[]): Finding[] {
+  const imports = new Map(files.map((file) => [file.path, importsOf(file)]));
+  const found: Finding[] = [];
+  const done = new Set<string>();
+  const visit = (path: string, trail: readonly string[]): void => {
+    if (done.has(path)) return;
+    for (const { specifier, line } of imports.get(path) ?? []) {
+      const target = targetOf(path, specifier);
+      if (target === undefined) continue;
+      const way = [...trail, path];
+      if (way.includes(target)) {
+        const circle = [...way.slice(way.indexOf(target)), target];
+        found.push({ path, line, rule: `imports in a circle: ${circle.join(" > ")}` });
+      } else visit(target, way);
+    }
+    done.add(path);
+  };
+  for (const { path } of files) visit(path, []);
+  return found;
+}
+
 /** Files of more than `MAX_LINES` lines. */
 export function checkLengths(files: readonly SourceText[]): Finding[] {
   return files.flatMap(({ path, text }) => {
@@ -150,7 +176,7 @@ export function readSources(root: string, folder: string): SourceText[] {
 
 function main(): void {
   const files = readSources(process.cwd(), "src");
-  const broken = checkLayers(files);
+  const broken = [...checkLayers(files), ...checkCircles(files)];
   const show = ({ path, line, rule }: Finding): string => `${path}:${line}: ${rule}`;
   for (const finding of checkLengths(files)) console.warn(`note: ${show(finding)}`);
   for (const finding of broken) console.error(show(finding));

@@ -7,8 +7,7 @@ import { isFloat } from "./dtype.ts";
 import { reachable } from "./onnx/lower.ts";
 import { alias, barrier, customVjp, stopGradient } from "./ops/control.ts";
 import { onesLike, zerosLike } from "./ops/create.ts";
-import type { AnyOp, Cotangent } from "./ops/op.ts";
-import { type Node, peekNodeId, type Tensor } from "./tensor.ts";
+import { type AnyOp, type Cotangent, type Node, peekNodeId, type Tensor } from "./tensor.ts";
 import { flatten } from "./tree.ts";
 
 interface TapeEntry {

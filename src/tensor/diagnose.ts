@@ -1,8 +1,8 @@
 /** Finds where a computation first stops being finite. */
 import { isFloat } from "./dtype.ts";
-import { evaluate, readHost } from "./eager.ts";
+import { evaluate } from "./eager.ts";
 import { reachable } from "./onnx/lower.ts";
-import type { Node, Tensor } from "./tensor.ts";
+import { type Node, readHost, type Tensor } from "./tensor.ts";
 import { treeEntries } from "./tree.ts";
 
 export interface NonFiniteReport {

@@ -1,10 +1,11 @@
 /** Values on demand: compiles and runs whatever a tensor depends on, with a cache of compiled graphs. */
-import { DeviceError, DTypeError, LifetimeError } from "../errors.ts";
-import { DTYPES, type DType, type HostArray, sizeOf } from "./dtype.ts";
+import { DeviceError, DTypeError, LifetimeError, ShapeError } from "../errors.ts";
+import { DTYPES, type DType, elementToNumber, type HostArray, sizeOf } from "./dtype.ts";
 import { assertFits } from "./memory.ts";
 import { lowerGraph } from "./onnx/lower.ts";
-import { type DeviceTensor, defaultDevice, type Runtime, runtime, type Session } from "./runtime/runtime.ts";
-import type { Node, Tensor, Value } from "./tensor.ts";
+import { defaultDevice, runtime } from "./runtime/devices.ts";
+import type { DeviceTensor, Runtime, Session } from "./runtime/runtime.ts";
+import { type Node, readHost, type Tensor, type Value } from "./tensor.ts";
 
 /** Compiled eager graphs, least recently used first. */
 const sessions = new Map<string, Promise<Session>>();
@@ -52,15 +53,6 @@ export async function loadFiles(tensors: readonly Tensor[]): Promise<void> {
     const bytes = await readFile(value!.file!, t.bytes);
     value!.host ??= new DTYPES[t.dtype].array(bytes.buffer as ArrayBuffer, bytes.byteOffset, t.size);
   }
-}
-
-/** Host data of a computed tensor. */
-export function readHost(t: Tensor): HostArray {
-  const value = t.value;
-  if (!value || (!value.host && !value.device))
-    throw new LifetimeError(`${t} has no value yet: await its data()`);
-  value.host ??= value.device!.data as HostArray;
-  return value.host;
 }
 
 /**
@@ -121,4 +113,29 @@ export async function clearEagerCache(): Promise<void> {
   const open = [...sessions.values()];
   sessions.clear();
   await Promise.all(open.map(async (s) => (await s).close()));
+}
+
+// ---- methods of a tensor ----
+
+/** Computes the value now (with everything it depends on) and returns the tensor. */
+export async function evalTensor(t: Tensor): Promise<Tensor> {
+  await evaluate([t]);
+  return t;
+}
+
+/** The elements, row-major, in the dtype's typed array. Do not write into it. */
+export async function data(t: Tensor): Promise<HostArray> {
+  await evaluate([t]);
+  return readHost(t);
+}
+
+/** The elements as a flat array of numbers. */
+export async function toArray(t: Tensor): Promise<number[]> {
+  return Array.from(await data(t), (v: number | bigint) => elementToNumber(t.dtype, v));
+}
+
+/** The single element as a number. Throws `ShapeError` when there is not exactly one. */
+export async function item(t: Tensor): Promise<number> {
+  if (t.size !== 1) throw new ShapeError(`item: expected exactly one element, got shape [${t.shape}]`);
+  return elementToNumber(t.dtype, (await data(t))[0]!);
 }

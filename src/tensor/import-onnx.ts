@@ -3,14 +3,8 @@ import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { DTYPES, type DType, type HostArray } from "./dtype.ts";
 import { evaluate, toDevice } from "./eager.ts";
 import { fromHost } from "./ops/create.ts";
-import {
-  checkDevice,
-  type Device,
-  type DeviceTensor,
-  defaultDevice,
-  runtime,
-  type SessionSettings,
-} from "./runtime/runtime.ts";
+import { checkDevice, defaultDevice, runtime } from "./runtime/devices.ts";
+import type { Device, DeviceTensor, SessionSettings } from "./runtime/runtime.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** What a model takes or gives. A free axis has its symbolic name, or -1. */

@@ -1,14 +1,18 @@
 /** The language: tensors, operations, differentiation, compilation, randomness. */
-import { installMethods } from "./methods.ts";
+import { installMethods, type TensorMethods } from "./methods.ts";
 import { OPS } from "./ops/table.ts";
-import { Node, Tensor, type TensorLike } from "./tensor.ts";
+import { Node, readHost, Tensor, type TensorLike } from "./tensor.ts";
 
+// Declared here and not in tensor.ts, which would then import every operation.
+declare module "./tensor.js" {
+  interface Tensor extends TensorMethods {}
+}
 installMethods();
 
 export * from "./autodiff.ts";
 export * from "./diagnose.ts";
 export * from "./dtype.ts";
-export { cachedSessions, clearEagerCache, evaluate, readHost } from "./eager.ts";
+export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
 export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
@@ -16,6 +20,7 @@ export * from "./ops/arithmetic.ts";
 export { attention, headsAttention } from "./ops/attention.ts";
 export { barrier, cast, castHost, stopGradient, storedOf } from "./ops/control.ts";
 export * from "./ops/conv.ts";
+export type { ConvGeometry, ConvOptions } from "./ops/conv-geometry.ts";
 export * from "./ops/create.ts";
 export * from "./ops/elementwise.ts";
 export * from "./ops/image.ts";
@@ -28,7 +33,9 @@ export * from "./ops/quant.ts";
 export * from "./ops/random.ts";
 export * from "./ops/reduce.ts";
 export * from "./ops/shape.ts";
+export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
 export * from "./random/index.ts";
-export { type Device, defaultDevice, listDevices, setDefaultDevice } from "./runtime/runtime.ts";
+export { defaultDevice, listDevices, setDefaultDevice } from "./runtime/devices.ts";
+export type { Device } from "./runtime/runtime.ts";
 export * from "./tree.ts";
-export { Node, OPS, Tensor, type TensorLike };
+export { Node, OPS, readHost, Tensor, type TensorLike };

@@ -1,5 +1,6 @@
 /** Compilation: a function over trees becomes one session per signature. */
 import { ArgumentError, TreeError } from "../errors.ts";
+import type { Aval } from "./aval.ts";
 import { DTYPES, type DType, sizeOf } from "./dtype.ts";
 import { evaluate, loadFiles, toDevice, wrapHost } from "./eager.ts";
 import { assertFits } from "./memory.ts";
@@ -7,17 +8,9 @@ import { type Capabilities, PLAIN_ONNX } from "./onnx/builder.ts";
 import { type LoweredGraph, lowerGraph, reachable } from "./onnx/lower.ts";
 import { cast, storedOf } from "./ops/control.ts";
 import { input } from "./ops/create.ts";
-import {
-  checkDevice,
-  type Device,
-  type DeviceTensor,
-  defaultDevice,
-  type Runtime,
-  runtime,
-  type Session,
-  type SessionSettings,
-} from "./runtime/runtime.ts";
-import { type Aval, Node, Tensor } from "./tensor.ts";
+import { checkDevice, defaultDevice, runtime } from "./runtime/devices.ts";
+import type { Device, DeviceTensor, Runtime, Session, SessionSettings } from "./runtime/runtime.ts";
+import { Node, Tensor } from "./tensor.ts";
 import { flatten, type TreeDef } from "./tree.ts";
 
 export interface JitOptions extends SessionSettings {

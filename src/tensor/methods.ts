@@ -1,4 +1,5 @@
 /** Functions that are also methods of `Tensor`: the tensor is their first argument. */
+import { data, evalTensor, item, toArray } from "./eager.ts";
 import * as arithmetic from "./ops/arithmetic.ts";
 import * as control from "./ops/control.ts";
 import * as elementwise from "./ops/elementwise.ts";
@@ -8,6 +9,7 @@ import * as matrix from "./ops/matmul.ts";
 import { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 import * as reduce from "./ops/reduce.ts";
 import * as shape from "./ops/shape.ts";
+import { flip, select, slice, sliceAxis } from "./ops/slice.ts";
 import { Tensor } from "./tensor.ts";
 
 const { arithmeticOps: _a, where: _w, ...arithmeticMethods } = arithmetic;
@@ -17,11 +19,19 @@ const { indexingOps: _i, ...indexingMethods } = indexing;
 const { shapeOps: _s, stack: _t, ...shapeMethods } = shape;
 
 const methods = {
+  eval: evalTensor,
+  data,
+  toArray,
+  item,
   ...elementwiseMethods,
   ...arithmeticMethods,
   ...reduceMethods,
   ...indexingMethods,
   ...shapeMethods,
+  slice,
+  sliceAxis,
+  select,
+  flip,
   pad,
   repeat,
   roll,

@@ -3,26 +3,11 @@
  * demand. The same class serves eager use (a value is computed when it is asked for) and tracing (`jit` compiles the
  * graph into one session). Every function of `methods.ts` is also a method, so that formulas chain.
  */
-import { LifetimeError, ShapeError } from "../errors.ts";
-import { bytesOf, type DType, elementToNumber, type HostArray, sizeOf } from "./dtype.ts";
-import { evaluate, readHost } from "./eager.ts";
-import type { TensorMethods } from "./methods.ts";
-import type { AnyOp } from "./ops/op.ts";
+import { LifetimeError } from "../errors.ts";
+import type { Aval, FileSlice } from "./aval.ts";
+import { bytesOf, type DType, type HostArray, sizeOf } from "./dtype.ts";
+import type { GraphBuilder } from "./onnx/builder.ts";
 import type { DeviceTensor } from "./runtime/runtime.ts";
-
-/** Shape and element type: all that is known of a tensor while tracing. */
-export interface Aval {
-  readonly shape: readonly number[];
-  readonly dtype: DType;
-}
-
-/** Where a tensor lies in a file: its elements row-major, little endian. */
-export interface FileSlice {
-  /** Absolute. */
-  readonly path: string;
-  /** Bytes from the start of the file. */
-  readonly offset: number;
-}
 
 /** A value: on the host, on the device, in a file that has not been read yet, or in several of these. */
 export interface Value {
@@ -30,6 +15,36 @@ export interface Value {
   device?: DeviceTensor;
   file?: FileSlice;
 }
+
+/** A cotangent is absent where nothing flows back. */
+export type Cotangent = Tensor | undefined;
+
+/**
+ * What an operation is: ONE record with its shape rule, its lowering to ONNX and its vector-Jacobian product side by
+ * side. A missing rule is a compile error.
+ */
+export interface Op<Attrs> {
+  readonly name: string;
+  /** Shapes and dtypes of the outputs. Throws `ShapeError` or `DTypeError` with the reason alone. */
+  infer(inputs: readonly Aval[], attrs: Attrs): readonly Aval[];
+  /** Emits ONNX nodes and returns the names of the outputs. */
+  lower(
+    g: GraphBuilder,
+    inputs: readonly string[],
+    attrs: Attrs,
+    avals: { readonly inputs: readonly Aval[]; readonly outputs: readonly Aval[] },
+  ): readonly string[];
+  /** Cotangents of the inputs from those of the outputs, written with differentiable operations. */
+  vjp(
+    cotangents: readonly Cotangent[],
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    attrs: Attrs,
+  ): readonly Cotangent[];
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: attributes differ per operation; each record is checked where it is defined
+export type AnyOp = Op<any>;
 
 /** How a leaf came to be: data, a number written in a formula (embedded in the graph), or an input of a trace. */
 export type LeafKind = "data" | "literal" | "input";
@@ -85,7 +100,7 @@ export class Node {
 /** Numbers are taken as scalars of the other operand's dtype. */
 export type TensorLike = Tensor | number;
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the methods are installed from one table in methods.ts
+/** Its methods are installed from one table in `methods.ts`. */
 export class Tensor {
   readonly node: Node;
   /** Which output of the node this is. */
@@ -120,26 +135,6 @@ export class Tensor {
     return this.node.values[this.output];
   }
 
-  /** Computes the value now (with everything it depends on) and returns the tensor. */
-  async eval(): Promise<this> {
-    await evaluate([this]);
-    return this;
-  }
-  /** The elements, row-major, in the dtype's typed array. Do not write into it. */
-  async data(): Promise<HostArray> {
-    await evaluate([this]);
-    return readHost(this);
-  }
-  /** The elements as a flat array of numbers. */
-  async toArray(): Promise<number[]> {
-    return Array.from(await this.data(), (v: number | bigint) => elementToNumber(this.dtype, v));
-  }
-  /** The single element as a number. Throws `ShapeError` when there is not exactly one. */
-  async item(): Promise<number> {
-    if (this.size !== 1)
-      throw new ShapeError(`item: expected exactly one element, got shape [${this.shape}]`);
-    return elementToNumber(this.dtype, (await this.data())[0]!);
-  }
   /** Frees the value. Using the tensor afterwards throws `LifetimeError`. */
   dispose(): void {
     for (const value of this.node.values) value?.device?.dispose?.();
@@ -156,4 +151,11 @@ export class Tensor {
   }
 }
 
-export interface Tensor extends TensorMethods {}
+/** Host data of a computed tensor. */
+export function readHost(t: Tensor): HostArray {
+  const value = t.value;
+  if (!value || (!value.host && !value.device))
+    throw new LifetimeError(`${t} has no value yet: await its data()`);
+  value.host ??= value.device!.data as HostArray;
+  return value.host;
+}

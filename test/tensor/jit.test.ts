@@ -17,7 +17,7 @@ import {
 } from "../../src/tensor/index.ts";
 import { lowerGraph } from "../../src/tensor/onnx/lower.ts";
 import { input } from "../../src/tensor/ops/create.ts";
-import { runtime } from "../../src/tensor/runtime/runtime.ts";
+import { runtime } from "../../src/tensor/runtime/devices.ts";
 
 afterEach(() => setMemoryLimit(undefined));
 

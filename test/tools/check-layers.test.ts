@@ -1,6 +1,13 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { checkLayers, checkLengths, importsOf, MAX_LINES, readSources } from "../../tools/check-layers.ts";
+import {
+  checkCircles,
+  checkLayers,
+  checkLengths,
+  importsOf,
+  MAX_LINES,
+  readSources,
+} from "../../tools/check-layers.ts";
 
 const rules = (path: string, text: string): string[] =>
   checkLayers([{ path, text }]).map((f) => `${f.path}:${f.line}: ${f.rule}`);
@@ -56,6 +63,15 @@ describe("check-layers", () => {
     expect(importsOf({ path: "src/tensor/x.ts", text })).toEqual([]);
   });
 
+  it("finds files that import each other in a circle", () => {
+    const file = (name: string, text: string) => ({ path: `src/tensor/${name}.ts`, text });
+    const a = file("a", 'import "./b.ts";');
+    const b = file("b", 'import "./c.ts";');
+    const c = file("c", 'import "node:fs";\nimport type { A } from "./a.ts";');
+    expect(checkCircles([a, b])).toEqual([]);
+    expect(checkCircles([b, a, c]).map(({ path, line }) => `${path}:${line}`)).toEqual(["src/tensor/a.ts:1"]);
+  });
+
   it("reports long files", () => {
     const file = (lines: number) => ({ path: "src/io/x.ts", text: "x;\n".repeat(lines) });
     expect(checkLengths([file(MAX_LINES)])).toEqual([]);
@@ -66,6 +82,7 @@ describe("check-layers", () => {
   });
 
   it("holds for this repository", () => {
-    expect(checkLayers(readSources(fileURLToPath(new URL("../..", import.meta.url)), "src"))).toEqual([]);
+    const files = readSources(fileURLToPath(new URL("../..", import.meta.url)), "src");
+    expect([...checkLayers(files), ...checkCircles(files)]).toEqual([]);
   });
 });

@@ -2,8 +2,9 @@
  * Collects ONNX nodes while operations lower themselves. Equal nodes and equal constants are emitted once, so a
  * kernel flipped for two gradients, or a weight transposed twice, costs one node.
  */
+
+import type { Aval, FileSlice } from "../aval.ts";
 import { DTYPES, type DType, type HostArray, hostArray, sizeOf } from "../dtype.ts";
-import type { Aval, FileSlice } from "../tensor.ts";
 
 export type AttributeValue =
   | number

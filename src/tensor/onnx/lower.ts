@@ -3,11 +3,11 @@
  * and names inputs and outputs.
  */
 import { LifetimeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import { bytesOf, convertHost } from "../dtype.ts";
-import { readHost } from "../eager.ts";
 import type { ExternalWeights } from "../runtime/runtime.ts";
 import { STOP } from "../runtime/session.ts";
-import type { Aval, Node, Tensor } from "../tensor.ts";
+import { type Node, readHost, type Tensor } from "../tensor.ts";
 import { type Capabilities, GraphBuilder } from "./builder.ts";
 import { encodeModel, type NamedAval } from "./model.ts";
 

@@ -1,6 +1,7 @@
 /** Writes a built graph as an ONNX ModelProto (onnx.proto; field numbers in comments). */
+
+import type { Aval } from "../aval.ts";
 import { bytesOf, DTYPES, type DType, type HostArray } from "../dtype.ts";
-import type { Aval } from "../tensor.ts";
 import type { AttributeValue, GraphBuilder, Initializer, OnnxNode } from "./builder.ts";
 import { ProtoWriter } from "./protobuf.ts";
 

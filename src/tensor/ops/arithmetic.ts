@@ -1,13 +1,14 @@
 /** Elementwise functions of two or three tensors, with broadcasting. */
 import { DTypeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import { isFloat, isInteger } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import { type Aval, Tensor, type TensorLike } from "../tensor.ts";
+import { type Cotangent, type Op, Tensor, type TensorLike } from "../tensor.ts";
 import { unblocked } from "./block-form.ts";
 import { blockedSum, elementwise, withChannels } from "./blocked.ts";
 import { cast } from "./control.ts";
 import { asTensor, zerosLike } from "./create.ts";
-import { apply1, broadcastShapes, type Cotangent, needSameDType, type Op } from "./op.ts";
+import { apply1, broadcastShapes, needSameDType } from "./op.ts";
 import { sumTo } from "./reduce.ts";
 
 type BinaryOp = Op<object>;

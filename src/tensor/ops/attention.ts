@@ -1,10 +1,11 @@
 /** Scaled dot-product attention. */
 import { ShapeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { where } from "./arithmetic.ts";
 import { matmul } from "./matmul.ts";
-import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
+import { apply1, needFloat, needSameDType } from "./op.ts";
 import { softmax } from "./reduce.ts";
 import { reshape, transpose } from "./shape.ts";
 

@@ -4,9 +4,10 @@
  * chain of them stays blocked: each lowering that can, takes the blocked form of its input and leaves one of its result.
  * Plain forms are made as well, and dropped if nothing reads them.
  */
+
+import type { Aval } from "../aval.ts";
 import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder, OnnxNode } from "../onnx/builder.ts";
-import type { Aval } from "../tensor.ts";
 import {
   blockedMap,
   blockedShape,

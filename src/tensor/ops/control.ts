@@ -1,10 +1,9 @@
 /** Operations that change no numbers but steer differentiation, recomputation and types. */
 import { DTypeError } from "../../errors.ts";
 import { convertHost, DTYPES, type DType, isFloat, sizeOf } from "../dtype.ts";
-import { readHost } from "../eager.ts";
-import type { Tensor } from "../tensor.ts";
+import { type Cotangent, type Op, readHost, type Tensor } from "../tensor.ts";
 import { fromHost } from "./create.ts";
-import { apply, apply1, type Cotangent, notDifferentiable, type Op } from "./op.ts";
+import { apply, apply1, notDifferentiable } from "./op.ts";
 
 /** A fresh name for a tensor: differentiating by the alias leaves other uses of the tensor alone. */
 const aliasOp: Op<object> = {

@@ -3,9 +3,10 @@
  * ones reach 150-350 on the same two cores. Constant weights are rearranged before the graph is built, others inside the
  * graph, at every step. Which block size the machine's kernels use is probed once (runtime/blocked-layout.ts).
  */
+
+import type { Aval } from "../aval.ts";
 import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval } from "../tensor.ts";
 import {
   type BlockForm,
   kernel as blockedKernel,

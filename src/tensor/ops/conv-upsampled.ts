@@ -3,13 +3,14 @@
  * the four points that come from one sees only 2 x 2 points of the small map, so four convolutions there, by kernels
  * whose equal-valued taps are added beforehand, do the same with 4/9 of the arithmetic.
  */
+
+import type { Aval } from "../aval.ts";
 import { hostArray } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval } from "../tensor.ts";
 import { blockForm, laneValues, unblocked } from "./block-form.ts";
 import { blockedDoubled, convolve, interleave } from "./blocked.ts";
-import type { ConvGeometry } from "./conv.ts";
 import { blockWeight } from "./conv-blocked.ts";
+import type { ConvGeometry } from "./conv-geometry.ts";
 
 /** Which of the three taps each of the two sums adds, for the first and the second of two neighbouring points. */
 const TAPS = [

@@ -1,8 +1,25 @@
 /** How the weight gradient of a convolution becomes matrix products. */
-import { type DType, sizeOf } from "../dtype.ts";
+
+import type { Aval } from "../aval.ts";
+import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval } from "../tensor.ts";
-import { type ConvGeometry, permutation, type WeightGradAttrs } from "./conv.ts";
+import type { ConvGeometry } from "./conv-geometry.ts";
+
+export interface WeightGradAttrs extends ConvGeometry {
+  readonly kernel: readonly number[];
+}
+
+/** Matrix P with x P taking element `from(j)` of each row to place j. Products with it are exact. */
+export function permutation(
+  g: GraphBuilder,
+  size: number,
+  from: (to: number) => number,
+  dtype: DType,
+): string {
+  const values = new Array<number>(size * size).fill(0);
+  for (let j = 0; j < size; j++) values[from(j) * size + j] = 1;
+  return g.constant(dtype, [size, size], hostArray(dtype, values));
+}
 
 /** All offsets inside a kernel, row-major. */
 function* offsets(kernel: readonly number[]): Generator<number[]> {

@@ -2,39 +2,16 @@
  * Convolution in 1, 2 and 3 dimensions. The convolution, its input gradient (the transposed convolution) and its
  * weight gradient are one trilinear form seen from three sides, so each one's derivative is made of the other two.
  */
-import { ArgumentError, ShapeError } from "../../errors.ts";
-import { type DType, hostArray, sizeOf } from "../dtype.ts";
+import { ShapeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
+import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { blockAdjointWeight, blockedConv, blockFor, blockWeight, constantConv } from "./conv-blocked.ts";
+import { type ConvGeometry, type ConvOptions, convSize, geometry, onnxPads } from "./conv-geometry.ts";
 import { lowerUpsampledConv } from "./conv-upsampled.ts";
-import { lowerWeightGrad } from "./conv-weight-grad.ts";
-import { apply1, needFloat, needSameDType, type Op } from "./op.ts";
-
-export interface ConvGeometry {
-  /** Per spatial axis. */
-  readonly stride: readonly number[];
-  readonly dilation: readonly number[];
-  /** Zeros before and after, per spatial axis. */
-  readonly padding: readonly (readonly [before: number, after: number])[];
-  readonly groups: number;
-}
-
-/** Spatial size of a convolution's result. */
-function convSize(
-  input: number,
-  kernel: number,
-  axis: number,
-  { stride, dilation, padding }: ConvGeometry,
-): number {
-  const [before, after] = padding[axis]!;
-  return Math.floor((input + before + after - dilation[axis]! * (kernel - 1) - 1) / stride[axis]!) + 1;
-}
-
-const onnxPads = ({ padding }: ConvGeometry): number[] => [
-  ...padding.map((p) => p[0]),
-  ...padding.map((p) => p[1]),
-];
+import { lowerWeightGrad, permutation, type WeightGradAttrs } from "./conv-weight-grad.ts";
+import { apply1, needFloat, needSameDType } from "./op.ts";
 
 function checkConv(x: Aval, w: Aval, { groups }: ConvGeometry): void {
   needSameDType([x, w]);
@@ -174,27 +151,11 @@ function lowerTransposed(
   });
 }
 
-/** Matrix P with x P taking element `from(j)` of each row to place j. Products with it are exact. */
-export function permutation(
-  g: GraphBuilder,
-  size: number,
-  from: (to: number) => number,
-  dtype: DType,
-): string {
-  const values = new Array<number>(size * size).fill(0);
-  for (let j = 0; j < size; j++) values[from(j) * size + j] = 1;
-  return g.constant(dtype, [size, size], hostArray(dtype, values));
-}
-
 /** The kernel turned around: a product with the reversal matrix, three times as fast as a Slice with negative steps. */
 function flipSpatial(g: GraphBuilder, w: string, { shape, dtype }: Aval): string {
   const size = sizeOf(shape.slice(2));
   const rows = g.reshape(w, [shape[0]! * shape[1]!, size]);
   return g.reshape(g.op("MatMul", [rows, permutation(g, size, (j) => size - 1 - j, dtype)]), shape);
-}
-
-export interface WeightGradAttrs extends ConvGeometry {
-  readonly kernel: readonly number[];
 }
 
 const convWeightGradOp: Op<WeightGradAttrs> = {
@@ -212,42 +173,6 @@ const convWeightGradOp: Op<WeightGradAttrs> = {
     ];
   },
 };
-
-export interface ConvOptions {
-  /** One number for all spatial axes, or one each. Default 1. */
-  readonly stride?: number | readonly number[];
-  /** Zeros on both sides (a number, or one per axis), or `[before, after]` per axis. Default 0. */
-  readonly padding?: number | readonly (number | readonly [number, number])[];
-  readonly dilation?: number | readonly number[];
-  readonly groups?: number;
-}
-
-function geometry(
-  x: Tensor,
-  { stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvOptions,
-): ConvGeometry {
-  const axes = Math.max(0, x.rank - 2);
-  const each = <T>(v: T | readonly T[]): readonly T[] =>
-    Array.isArray(v) ? v : Array.from({ length: axes }, () => v as T);
-  const out = {
-    stride: each(stride),
-    dilation: each(dilation),
-    padding: each<number | readonly [number, number]>(padding).map((p) =>
-      typeof p === "number" ? ([p, p] as const) : p,
-    ),
-    groups,
-  };
-  const positive = [...out.stride, ...out.dilation, groups].every((v) => Number.isInteger(v) && v >= 1);
-  if (!positive || out.padding.flat().some((p) => !Number.isInteger(p) || p < 0)) {
-    throw new ArgumentError(
-      "conv: stride, dilation and groups need positive integers, padding non-negative ones",
-    );
-  }
-  if (out.stride.length !== axes || out.dilation.length !== axes || out.padding.length !== axes) {
-    throw new ArgumentError(`conv: expected ${axes} values per option for ${x}`);
-  }
-  return out;
-}
 
 /** Cross-correlation: x [N, C, ...], weight [K, C / groups, ...], bias [K] gives [N, K, ...]; 1 to 3 spatial axes. */
 export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {

@@ -1,9 +1,9 @@
 /** Tensors from numbers and arrays. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import type { FileSlice } from "../aval.ts";
 import { DTYPES, type DType, type HostArray, hostArray, isInteger, sizeOf } from "../dtype.ts";
 import { assertTensorFits } from "../memory.ts";
-import { type FileSlice, type LeafKind, Node, Tensor, type TensorLike } from "../tensor.ts";
-import { broadcastTo } from "./shape.ts";
+import { type LeafKind, Node, Tensor, type TensorLike } from "../tensor.ts";
 
 /** Nested arrays of numbers, as written by hand. */
 export type NestedNumbers = number | boolean | readonly NestedNumbers[];
@@ -134,7 +134,7 @@ export function asTensor(x: TensorLike, dtype: DType): Tensor {
 export function full(shape: readonly number[], value: number, dtype: DType = "f32"): Tensor {
   checkShape(shape);
   assertTensorFits(shape, dtype);
-  return broadcastTo(literal(value, dtype), shape);
+  return literal(value, dtype).broadcastTo(shape);
 }
 export function zeros(shape: readonly number[], dtype: DType = "f32"): Tensor {
   return full(shape, 0, dtype);

@@ -1,13 +1,14 @@
 /** Elementwise functions of one tensor. */
 import { DTypeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import type { DType } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Cotangent, Op, Tensor } from "../tensor.ts";
 import { logicalAnd, maximum, minimum, where } from "./arithmetic.ts";
 import { elementwise as throughBlocks } from "./blocked.ts";
 import { cast } from "./control.ts";
 import { zerosLike } from "./create.ts";
-import { apply1, type Cotangent, needFloat, notDifferentiable, type Op } from "./op.ts";
+import { apply1, needFloat, notDifferentiable } from "./op.ts";
 
 type UnaryOp = Op<object>;
 type Derivative = (ct: Tensor, x: Tensor, y: Tensor) => Cotangent;

@@ -9,7 +9,8 @@ import { abs, clip, floor, round } from "./elementwise.ts";
 import { gather } from "./indexing.ts";
 import { matmul } from "./matmul.ts";
 import { avgPool, upsample } from "./pool.ts";
-import { reshape, select, transpose } from "./shape.ts";
+import { reshape, transpose } from "./shape.ts";
+import { select } from "./slice.ts";
 
 export type ResizeMode = "nearest" | "bilinear" | "bicubic" | "area";
 

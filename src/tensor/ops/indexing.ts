@@ -1,11 +1,12 @@
 /** Reading and writing at computed positions. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import { type Aval, Tensor } from "../tensor.ts";
+import { type Op, Tensor } from "../tensor.ts";
 import { cast } from "./control.ts";
 import { arange, constant, zeros, zerosLike } from "./create.ts";
-import { apply1, needSameDType, normalizeAxis, type Op } from "./op.ts";
+import { apply1, needSameDType, normalizeAxis } from "./op.ts";
 import { reshape, transpose, unsqueeze } from "./shape.ts";
 
 function needIndices(x: Aval): void {

@@ -1,8 +1,8 @@
 /** Matrix products. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { eye } from "./create.ts";
-import { apply1, broadcastShapes, needFloat, needRank, needSameDType, type Op } from "./op.ts";
+import { apply1, broadcastShapes, needFloat, needRank, needSameDType } from "./op.ts";
 import { sumTo } from "./reduce.ts";
 import { reshape, transpose, unsqueeze } from "./shape.ts";
 

@@ -1,8 +1,9 @@
 /** Normalisation by the statistics of the data itself. */
 import { ShapeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Cotangent, Op, Tensor } from "../tensor.ts";
 import {
   type BlockForm,
   blockedShape,
@@ -13,7 +14,7 @@ import {
 } from "./block-form.ts";
 import { channelAffine, channelMeans } from "./blocked.ts";
 import { ones, zeros } from "./create.ts";
-import { apply, type Cotangent, needFloat, needSameDType, type Op } from "./op.ts";
+import { apply, needFloat, needSameDType } from "./op.ts";
 import { reshape } from "./shape.ts";
 
 /**

@@ -1,39 +1,10 @@
-/**
- * What an operation is: ONE record with its shape rule, its lowering to ONNX and its vector-Jacobian product side by
- * side. A missing rule is a compile error.
- */
+/** Applying an operation to tensors, and the checks that the shape rules share. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import { callSite } from "../call-site.ts";
 import { isFloat } from "../dtype.ts";
 import { assertTensorFits } from "../memory.ts";
-import type { GraphBuilder } from "../onnx/builder.ts";
-import { type Aval, Node, Tensor } from "../tensor.ts";
-
-/** A cotangent is absent where nothing flows back. */
-export type Cotangent = Tensor | undefined;
-
-export interface Op<Attrs> {
-  readonly name: string;
-  /** Shapes and dtypes of the outputs. Throws `ShapeError` or `DTypeError` with the reason alone. */
-  infer(inputs: readonly Aval[], attrs: Attrs): readonly Aval[];
-  /** Emits ONNX nodes and returns the names of the outputs. */
-  lower(
-    g: GraphBuilder,
-    inputs: readonly string[],
-    attrs: Attrs,
-    avals: { readonly inputs: readonly Aval[]; readonly outputs: readonly Aval[] },
-  ): readonly string[];
-  /** Cotangents of the inputs from those of the outputs, written with differentiable operations. */
-  vjp(
-    cotangents: readonly Cotangent[],
-    inputs: readonly Tensor[],
-    outputs: readonly Tensor[],
-    attrs: Attrs,
-  ): readonly Cotangent[];
-}
-
-// biome-ignore lint/suspicious/noExplicitAny: attributes differ per operation; each record is checked where it is defined
-export type AnyOp = Op<any>;
+import { type Cotangent, Node, type Op, Tensor } from "../tensor.ts";
 
 /** The vector-Jacobian product of an operation whose outputs do not vary smoothly with any input. */
 export const notDifferentiable = (): readonly Cotangent[] => [];

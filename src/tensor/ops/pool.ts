@@ -1,16 +1,18 @@
 /** Pooling over spatial axes. */
 import { ShapeError } from "../../errors.ts";
 import { vjp } from "../autodiff.ts";
+import type { Aval } from "../aval.ts";
 import { hostArray, sizeOf } from "../dtype.ts";
 import type { Attributes, GraphBuilder } from "../onnx/builder.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { blockedMap, unblocked } from "./block-form.ts";
 import { blockedPool, blockedUpsample } from "./blocked.ts";
 import { convTranspose } from "./conv.ts";
 import { full } from "./create.ts";
-import { apply1, type Op } from "./op.ts";
+import { apply1 } from "./op.ts";
 import { pad } from "./pad.ts";
-import { reshape, slice, stack } from "./shape.ts";
+import { reshape, stack } from "./shape.ts";
+import { slice } from "./slice.ts";
 
 export interface PoolAttrs {
   readonly kernel: readonly number[];

@@ -1,23 +1,17 @@
 /** Integer arithmetic of quantised layers. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import { DTYPES, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { bitwiseAnd, shiftRight } from "./arithmetic.ts";
 import { cast } from "./control.ts";
 import { onesLike } from "./create.ts";
 import { matmul } from "./matmul.ts";
-import {
-  apply,
-  apply1,
-  broadcastShapes,
-  needFloat,
-  normalizeAxis,
-  notDifferentiable,
-  type Op,
-} from "./op.ts";
+import { apply, apply1, broadcastShapes, needFloat, normalizeAxis, notDifferentiable } from "./op.ts";
 import { sum } from "./reduce.ts";
-import { reshape, sliceAxis, stack } from "./shape.ts";
+import { reshape, stack } from "./shape.ts";
+import { sliceAxis } from "./slice.ts";
 
 type ByteType = "i8" | "u8";
 

@@ -6,10 +6,10 @@ import { DTypeError, ShapeError } from "../../errors.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { checkU32, fnv1a32, type Seed, seedWords } from "../random/philox.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { less } from "./arithmetic.ts";
 import { literal, tensor } from "./create.ts";
-import { apply1, notDifferentiable, type Op } from "./op.ts";
+import { apply1, notDifferentiable } from "./op.ts";
 
 type Distribution = "bits" | "uniform" | "normal";
 

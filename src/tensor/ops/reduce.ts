@@ -1,11 +1,13 @@
 /** Reductions, scans, sorting. */
 import { ArgumentError } from "../../errors.ts";
-import type { Aval, Tensor } from "../tensor.ts";
+import type { Aval } from "../aval.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { cast } from "./control.ts";
 import { zeros } from "./create.ts";
 import { scatterElements } from "./indexing.ts";
-import { apply, apply1, needFloat, normalizeAxes, normalizeAxis, notDifferentiable, type Op } from "./op.ts";
-import { broadcastTo, concat, reshape, select, sliceAxis } from "./shape.ts";
+import { apply, apply1, needFloat, normalizeAxes, normalizeAxis, notDifferentiable } from "./op.ts";
+import { broadcastTo, concat, reshape } from "./shape.ts";
+import { select, sliceAxis } from "./slice.ts";
 
 export interface ReduceAttrs {
   readonly axes: readonly number[];

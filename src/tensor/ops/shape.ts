@@ -1,13 +1,11 @@
-/** Operations that move elements without computing: reshape, transpose, broadcast, concat, split, slice, flip. */
+/** Operations that move elements without computing: reshape, transpose, broadcast, concat, split. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { sizeOf } from "../dtype.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Op, Tensor } from "../tensor.ts";
 import { unblocked } from "./block-form.ts";
 import { blockedConcat } from "./blocked.ts";
 import { zerosLike } from "./create.ts";
-import { apply, apply1, broadcastShapes, needSameDType, normalizeAxis, type Op } from "./op.ts";
-import { unslice } from "./pad.ts";
-import { sumTo } from "./reduce.ts";
+import { apply, apply1, broadcastShapes, needSameDType, normalizeAxis } from "./op.ts";
 
 const reshapeOp: Op<{ shape: readonly number[] }> = {
   name: "reshape",
@@ -55,7 +53,7 @@ const broadcastOp: Op<{ shape: readonly number[] }> = {
     return [{ shape, dtype: x!.dtype }];
   },
   lower: (g, [x], { shape }) => [g.op("Expand", [x!, g.ints(shape)])],
-  vjp: ([ct], [x]) => [ct && sumTo(ct, x!.shape)],
+  vjp: ([ct], [x]) => [ct?.sumTo(x!.shape)],
 };
 
 const concatOp: Op<{ axis: number }> = {
@@ -83,7 +81,7 @@ const concatOp: Op<{ axis: number }> = {
     return inputs.map((x) => {
       const size = x.shape[axis]!;
       start += size;
-      return ct && sliceAxis(ct, axis, start - size, start);
+      return ct?.sliceAxis(axis, start - size, start);
     });
   },
 };
@@ -97,41 +95,6 @@ const splitOp: Op<{ axis: number; sizes: readonly number[] }> = {
     const [first, ...rest] = cts.map((ct, i) => ct ?? zerosLike(outputs[i]!));
     return [concat(first!, rest, axis)];
   },
-};
-
-export interface SliceAttrs {
-  readonly axes: readonly number[];
-  readonly starts: readonly number[];
-  /** Exclusive; for negative steps -1 means "to the first element included". */
-  readonly ends: readonly number[];
-  readonly steps: readonly number[];
-}
-
-const sliceLength = (start: number, end: number, step: number): number =>
-  Math.max(0, Math.ceil((end - start) / step));
-
-const sliceOp: Op<SliceAttrs> = {
-  name: "slice",
-  infer: ([x], { axes, starts, ends, steps }) => {
-    const shape = [...x!.shape];
-    axes.forEach((axis, i) => {
-      const size = x!.shape[axis]!;
-      const length = sliceLength(starts[i]!, ends[i]!, steps[i]!);
-      const last = starts[i]! + (length - 1) * steps[i]!;
-      if (length > 0 && (starts[i]! < 0 || starts[i]! >= size || last < 0 || last >= size)) {
-        throw new ArgumentError(
-          `slice ${starts[i]}:${ends[i]}:${steps[i]} is outside axis ${axis} of size ${size}`,
-        );
-      }
-      shape[axis] = length;
-    });
-    return [{ shape, dtype: x!.dtype }];
-  },
-  lower: (g, [x], { axes, starts, ends, steps }) => {
-    const stop = ends.map((e, i) => (steps[i]! < 0 && e < 0 ? -(2 ** 31) : e));
-    return [g.slice(x!, axes, starts, stop, steps)];
-  },
-  vjp: ([ct], [x], _, attrs) => [ct && unslice(ct, x!.shape, attrs)],
 };
 
 /** The same elements in another shape. One entry may be -1: whatever remains. */
@@ -220,73 +183,10 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
   return sizes.length === 1 ? [x] : apply(splitOp, [x], { axis: at, sizes: [...sizes] });
 }
 
-const resolve = (i: number, size: number): number => (i < 0 ? i + size : i);
-
-/**
- * `x[starts:ends:steps]` on the leading axes. Negative bounds count from the end; missing ends mean the whole axis.
- * Steps are positive (see `flip`).
- */
-export function slice(
-  x: Tensor,
-  starts: readonly number[],
-  ends: readonly (number | undefined)[] = [],
-  steps: readonly number[] = [],
-): Tensor {
-  if (steps.some((s) => !Number.isInteger(s) || s < 1))
-    throw new ArgumentError(`slice: steps must be positive integers, got [${steps}]`);
-  const axes = starts.map((_, i) => i).filter((i) => i < x.rank);
-  if (starts.length > x.rank) throw new ShapeError(`slice: ${starts.length} bounds for ${x}`);
-  const attrs = {
-    axes,
-    starts: axes.map((i) => resolve(starts[i]!, x.shape[i]!)),
-    ends: axes.map((i) => Math.min(resolve(ends[i] ?? x.shape[i]!, x.shape[i]!), x.shape[i]!)),
-    steps: axes.map((i) => steps[i] ?? 1),
-  };
-  const whole = axes.every(
-    (i) => attrs.starts[i] === 0 && attrs.ends[i] === x.shape[i] && attrs.steps[i] === 1,
-  );
-  return whole ? x : apply1(sliceOp, [x], attrs);
-}
-
-/** `x[…, start:end:step, …]` on one axis. */
-export function sliceAxis(x: Tensor, axis: number, start: number, end?: number, step = 1): Tensor {
-  const at = normalizeAxis(axis, x.rank);
-  const starts = Array.from({ length: at + 1 }, (_, i) => (i === at ? start : 0));
-  const ends = starts.map((_, i) => (i === at ? end : undefined));
-  return slice(
-    x,
-    starts,
-    ends,
-    starts.map((_, i) => (i === at ? step : 1)),
-  );
-}
-
-/** One element along an axis, which disappears. */
-export function select(x: Tensor, axis: number, index: number): Tensor {
-  const at = normalizeAxis(axis, x.rank);
-  const i = resolve(index, x.shape[at]!);
-  return squeeze(sliceAxis(x, at, i, i + 1), at);
-}
-
-/** Reverses the order along axes. */
-export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
-  const list = (typeof axes === "number" ? [axes] : axes)
-    .map((a) => normalizeAxis(a, x.rank))
-    .filter((a) => x.shape[a]! > 1);
-  if (list.length === 0) return x;
-  return apply1(sliceOp, [x], {
-    axes: list,
-    starts: list.map((a) => x.shape[a]! - 1),
-    ends: list.map(() => -1),
-    steps: list.map(() => -1),
-  });
-}
-
 export const shapeOps = {
   reshape: reshapeOp,
   transpose: transposeOp,
   broadcastTo: broadcastOp,
   concat: concatOp,
-  slice: sliceOp,
   split: splitOp,
 };

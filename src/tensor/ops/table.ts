@@ -1,4 +1,6 @@
 /** The table of all operations. Tests iterate over it, so that none goes without a proof of its gradient. */
+
+import type { AnyOp } from "../tensor.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { attentionOps } from "./attention.ts";
 import { controlOps } from "./control.ts";
@@ -7,13 +9,12 @@ import { elementwiseOps } from "./elementwise.ts";
 import { indexingOps } from "./indexing.ts";
 import { matmulOps } from "./matmul.ts";
 import { normalizeOps } from "./normalize.ts";
-import type { AnyOp } from "./op.ts";
-import { padOps } from "./pad.ts";
 import { poolOps } from "./pool.ts";
 import { quantOps } from "./quant.ts";
 import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { shapeOps } from "./shape.ts";
+import { sliceOps } from "./slice.ts";
 
 export const OPS = {
   ...elementwiseOps,
@@ -26,7 +27,7 @@ export const OPS = {
   ...normalizeOps,
   ...indexingOps,
   ...shapeOps,
-  ...padOps,
+  ...sliceOps,
   ...controlOps,
   ...randomOps,
   ...quantOps,

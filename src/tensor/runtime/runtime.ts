@@ -1,11 +1,10 @@
 /**
  * Devices behind one interface. A runtime turns model bytes into a session; `node.ts` and `web.ts` build the same
- * interface on onnxruntime-node and onnxruntime-web.
+ * interface on onnxruntime-node and onnxruntime-web, and `devices.ts` loads the one of this platform.
  */
-import type { InferenceSession, OnnxValue, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-common";
-import { DeviceError } from "../../errors.ts";
+import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-common";
+import type { FileSlice } from "../aval.ts";
 import type { Capabilities } from "../onnx/builder.ts";
-import type { FileSlice } from "../tensor.ts";
 
 /** A tensor as ONNX Runtime holds it, in host or device memory. */
 export type DeviceTensor = OrtTensor;
@@ -60,40 +59,4 @@ export interface Runtime {
   ): Promise<Session>;
   /** Bytes of a tensor in a file, in memory of their own. Absent where there are no files. */
   readFile?(slice: FileSlice, bytes: number): Promise<Uint8Array>;
-}
-
-export type RunResult = Record<string, OnnxValue>;
-
-let loaded: Runtime | undefined;
-
-/** The runtime of this platform, loaded on first use. */
-export async function runtime(): Promise<Runtime> {
-  loaded ??= (await import("#runtime")).default as Runtime;
-  return loaded;
-}
-
-let chosen: Device | undefined;
-
-/** The device that eager values and `jit` without a `device` option use. */
-export async function defaultDevice(): Promise<Device> {
-  return chosen ?? (await runtime()).devices()[0]!;
-}
-
-/** Sets the default device. Throws `DeviceError`, listing what is there, when it is missing. */
-export async function setDefaultDevice(device: Device): Promise<void> {
-  chosen = await checkDevice(device);
-}
-
-/** Devices that can be used here, the default first. */
-export async function listDevices(): Promise<Device[]> {
-  return (await runtime()).devices();
-}
-
-/** The device itself when it is there; otherwise throws `DeviceError`. */
-export async function checkDevice(device: Device): Promise<Device> {
-  const here = await listDevices();
-  if (!here.includes(device)) {
-    throw new DeviceError(`device "${device}" is not available here; available: ${here.join(", ")}`);
-  }
-  return device;
 }
