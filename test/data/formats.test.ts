@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { zipSync } from "fflate";
+import { parquetWriteBuffer } from "hyparquet-writer";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
 import {
@@ -147,6 +148,35 @@ describe("tables", () => {
       { a: 1 },
       { a: 2 },
     ]);
+  });
+  test("Parquet: captions with their pictures' bytes, all columns or some; damage and missing columns are named", async () => {
+    const pictures = [Uint8Array.of(137, 80, 78, 71), Uint8Array.of(255, 216, 0)];
+    const bytes = parquetWriteBuffer({
+      columnData: [
+        { name: "caption", data: ["a red ball", "ein grüner Würfel"], type: "STRING" },
+        { name: "image", data: pictures, type: "BYTE_ARRAY" },
+        { name: "width", data: [24, 32], type: "INT32" },
+        { name: "score", data: [0.5, null], type: "DOUBLE" },
+      ],
+    });
+    const path = file("captions.parquet", new Uint8Array(bytes));
+    const rows = await readTable(path);
+    expect(rows.map(({ image, ...rest }) => ({ ...rest, image: [...(image as Uint8Array)] }))).toEqual([
+      { caption: "a red ball", image: [137, 80, 78, 71], width: 24, score: 0.5 },
+      { caption: "ein grüner Würfel", image: [255, 216, 0], width: 32, score: null },
+    ]);
+    expect(await readTable(path, { columns: ["width", "caption"] })).toEqual([
+      { width: 24, caption: "a red ball" },
+      { width: 32, caption: "ein grüner Würfel" },
+    ]);
+    await expect(readTable(path, { columns: ["text"] })).rejects.toThrow(
+      /lacks the column text; it has caption/,
+    );
+    const damaged = new Uint8Array(bytes.slice(0));
+    damaged.fill(0xff, 4, 40);
+    await expect(readTable(file("damaged.parquet", damaged))).rejects.toThrow(
+      /damaged.parquet: .* is damaged/,
+    );
   });
   test("missing columns, short rows, bad lines and unknown endings are named", async () => {
     await expect(readTable(file("m.csv", "a,b\n1,2\n"), { columns: ["a", "caption"] })).rejects.toThrow(

@@ -60,7 +60,7 @@ export async function readJsonLines(path: string, options: TableOptions = {}): P
   return rows;
 }
 
-/** Rows of a Parquet file. */
+/** Rows of a Parquet file: strings, numbers (64-bit integers as `bigint`), and `Uint8Array` for bytes such as pictures. */
 export async function readParquet(path: string, options: TableOptions = {}): Promise<Row[]> {
   const bytes = await readBytes(path);
   const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
@@ -74,7 +74,14 @@ export async function readParquet(path: string, options: TableOptions = {}): Pro
   requireColumns(path, names, options.columns);
   const columns = options.columns ? [...options.columns] : undefined;
   try {
-    return await parquetReadObjects({ file, metadata, compressors, ...(columns ? { columns } : {}) });
+    // Bytes that are not declared to be text (encoded pictures) stay bytes.
+    return await parquetReadObjects({
+      file,
+      metadata,
+      compressors,
+      utf8: false,
+      ...(columns && { columns }),
+    });
   } catch (cause) {
     throw new FormatError(`${path}: the Parquet data is damaged (${(cause as Error).message})`, { cause });
   }
