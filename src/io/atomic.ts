@@ -1,8 +1,8 @@
 /** Files that appear whole or not at all, whatever moment the process dies or the power fails. */
 
 import { randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
 
 /** Content of a file: bytes, or chunks that are written in order without being gathered first. */
 export type FileContent = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
@@ -10,15 +10,35 @@ export type FileContent = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint
 /** Most bytes per system call: the kernel caps one read or write a little below 2 GiB. */
 export const MAX_TRANSFER_BYTES = 2 ** 30;
 
+const TEMPORARY = /^\.tweedie-\d+-[0-9a-f]{12}\.tmp$/;
+/** A write that takes longer than this, in milliseconds, was killed: a living one changes its file all the time. */
+const ABANDONED = 24 * 60 * 60 * 1000;
+/** Folders that this process has cleared. */
+const cleared = new Set<string>();
+
+/** Removes what killed processes left in a folder, once for each process. What cannot be removed stays. */
+async function clearAbandoned(folder: string): Promise<void> {
+  if (cleared.has(folder)) return;
+  cleared.add(folder);
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!TEMPORARY.test(name)) continue;
+    const path = join(folder, name);
+    const age = Date.now() - (await stat(path).catch(() => ({ mtimeMs: Date.now() }))).mtimeMs;
+    if (age > ABANDONED) await rm(path, { force: true }).catch(() => undefined);
+  }
+}
+
 /**
  * Writes a file under a temporary name in the same folder, flushes it to the disk, renames it over `path`, and
  * flushes the folder, so that readers see either the old file or the whole new one. When anything fails, the
- * temporary file is removed and the old one stays. If `path` is a symbolic link, the link itself is replaced.
+ * temporary file is removed and the old one stays; after a hard kill it is removed by a later write to the folder, when
+ * it is a day old. If `path` is a symbolic link, the link itself is replaced.
  *
  * @throws the error of the file system, such as `ENOSPC` or `EROFS`, or of `content` itself
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
-  const folder = dirname(path);
+  const folder = resolve(dirname(path));
+  await clearAbandoned(folder);
   const temporary = join(folder, `.tweedie-${process.pid}-${randomBytes(6).toString("hex")}.tmp`);
   try {
     await writeFileSynced(temporary, content);

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { writeFileAtomic } from "../../src/io/atomic.ts";
 import { withFailingCall } from "./failing-disk.ts";
@@ -62,6 +62,15 @@ describe("writeFileAtomic", () => {
     await expect(writeFileAtomic(at("none", "below"), text("y"))).rejects.toMatchObject({ code: "ENOENT" });
     await expect(writeFileAtomic(at("folder"), text("y"))).rejects.toMatchObject({ code: "EISDIR" });
     expect(readdirSync(at()).sort()).toEqual(["file", "folder"]);
+  });
+
+  it("removes what killed processes left a day ago, and nothing else", async () => {
+    const names = [".tweedie-1-0123456789ab.tmp", ".tweedie-2-0123456789ab.tmp", ".tweedie-notes.tmp"];
+    for (const name of names) writeFileSync(at(name), "part");
+    const dayAgo = new Date(Date.now() - 25 * 60 * 60 * 1000);
+    for (const name of [names[0]!, names[2]!]) utimesSync(at(name), dayAgo, dayAgo);
+    await writeFileAtomic(at("file"), text("whole"));
+    expect(readdirSync(at()).sort()).toEqual([names[1], names[2], "file"].sort());
   });
 
   it("replaces a link instead of writing through it", async () => {
