@@ -9,6 +9,15 @@ export interface WeightGradAttrs extends ConvGeometry {
   readonly kernel: readonly number[];
 }
 
+/** Input and cotangent of a convolution, by name and shape, and its geometry. */
+export interface WeightGrad {
+  readonly x: string;
+  readonly dy: string;
+  readonly attrs: WeightGradAttrs;
+  readonly xa: Aval;
+  readonly da: Aval;
+}
+
 /** Matrix P with x P taking element `from(j)` of each row to place j. Products with it are exact. */
 export function permutation(
   g: GraphBuilder,
@@ -39,14 +48,8 @@ function* offsets(kernel: readonly number[]): Generator<number[]> {
  * the kernel offset o. On large maps the products stay batched over n and are summed afterwards; on small ones n joins
  * p in the inner dimension. One big im2col (k² copies of the input at once) is slower, and a big-kernel Conv much more.
  */
-export function lowerWeightGrad(
-  g: GraphBuilder,
-  x: string,
-  dy: string,
-  attrs: WeightGradAttrs,
-  xa: Aval,
-  da: Aval,
-): string {
+export function lowerWeightGrad(g: GraphBuilder, of: WeightGrad): string {
+  const { x, attrs, xa, da } = of;
   const { kernel, groups, padding } = attrs;
   const merged = groups === 1 && sizeOf(da.shape.slice(2)) < 256;
   const [k, c] = [da.shape[1]!, xa.shape[1]! / groups];
@@ -55,7 +58,7 @@ export function lowerWeightGrad(
     const rows = g.reshape(products, [sizeOf(kernel), k * c]);
     return g.reshape(transposeNarrow(g, rows, sizeOf(kernel), xa.dtype), shape);
   };
-  if (shiftsSeparate(attrs, xa, da)) return offsetsFirst(separateShifts(g, x, dy, attrs, xa, da, merged));
+  if (shiftsSeparate(of)) return offsetsFirst(separateShifts(g, of, merged));
   const padded = padding.flat().some((p) => p !== 0)
     ? g.op("Pad", [x, g.ints([0, 0, ...padding.map((p) => p[0]), 0, 0, ...padding.map((p) => p[1])])], {
         mode: "constant",
@@ -64,8 +67,10 @@ export function lowerWeightGrad(
   const out = da.shape.slice(2);
   const spatial = xa.shape.slice(2).map((d, i) => d + padding[i]![0] + padding[i]![1]);
   const views = { shifts: [...offsets(kernel)], spatial, out };
-  if (merged) return g.reshape(mergedProduct(g, padded, dy, attrs, views, xa, da), shape);
-  return offsetsFirst(batchedProducts(g, padded, dy, attrs, views, xa, da));
+  const ready = { ...of, x: padded };
+  return merged
+    ? g.reshape(mergedProduct(g, ready, views), shape)
+    : offsetsFirst(batchedProducts(g, ready, views));
 }
 
 /** [few, many] to [many, few]. As a product with the identity it runs at three times the speed of Transpose. */
@@ -112,15 +117,7 @@ function timesTransposed(g: GraphBuilder, a: string, b: string, dtype: DType, ra
   return g.op("MatMul", [a, g.transpose(b, perm)]);
 }
 
-function batchedProducts(
-  g: GraphBuilder,
-  x: string,
-  dy: string,
-  attrs: WeightGradAttrs,
-  views: Views,
-  xa: Aval,
-  da: Aval,
-): string {
+function batchedProducts(g: GraphBuilder, { x, dy, attrs, xa, da }: WeightGrad, views: Views): string {
   const { groups } = attrs;
   const n = xa.shape[0]!;
   const [c, k] = [xa.shape[1]! / groups, da.shape[1]! / groups];
@@ -134,7 +131,7 @@ function batchedProducts(
 }
 
 /** Whether `separateShifts` applies: two-dimensional, no stride, and each column of the kernel meets the input. */
-function shiftsSeparate({ kernel, stride, dilation, padding }: WeightGradAttrs, xa: Aval, da: Aval): boolean {
+function shiftsSeparate({ attrs: { kernel, stride, dilation, padding }, xa, da }: WeightGrad): boolean {
   if (kernel.length !== 2 || kernel.some((d) => d === 1) || stride.some((d) => d !== 1)) return false;
   const [width, outWidth, left] = [xa.shape[3]!, da.shape[3]!, padding[1]![0]];
   return left <= outWidth && dilation[1]! * (kernel[1]! - 1) - left <= width;
@@ -145,18 +142,11 @@ function shiftsSeparate({ kernel, stride, dilation, padding }: WeightGradAttrs, 
  * row shifts stacked are the left operand [K R, ...] of one product per column shift: R + S copies instead of R S, and
  * the runtime packs each right operand once for R times as many rows. Gives [R, S, K, C].
  */
-function separateShifts(
-  g: GraphBuilder,
-  x: string,
-  dy: string,
-  attrs: WeightGradAttrs,
-  xa: Aval,
-  da: Aval,
-  merged: boolean,
-): string {
+function separateShifts(g: GraphBuilder, of: WeightGrad, merged: boolean): string {
+  const { attrs, xa, da } = of;
   const [rows, columns] = attrs.kernel as [number, number];
   const [k, c] = [da.shape[1]!, xa.shape[1]! / attrs.groups];
-  const times = merged ? mergedShifts(g, x, dy, attrs, xa, da) : batchedShifts(g, x, dy, attrs, xa, da);
+  const times = merged ? mergedShifts(g, of) : batchedShifts(g, of);
   const products = Array.from({ length: columns }, (_, i) => g.reshape(times(i), [1, k, rows, c]));
   return g.transpose(g.op("Concat", products, { axis: 0 }), [2, 0, 1, 3]);
 }
@@ -176,14 +166,7 @@ function columnPads(
 /** Of a column of the kernel, the product [K R, C] summed over images. */
 type ColumnProduct = (column: number) => string;
 
-function batchedShifts(
-  g: GraphBuilder,
-  x: string,
-  dy: string,
-  attrs: WeightGradAttrs,
-  xa: Aval,
-  da: Aval,
-): ColumnProduct {
+function batchedShifts(g: GraphBuilder, { x, dy, attrs, xa, da }: WeightGrad): ColumnProduct {
   const { kernel, groups, dilation } = attrs;
   const [n, channels, , width] = xa.shape as [number, number, number, number];
   const [, k, outHeight, outWidth] = da.shape as [number, number, number, number];
@@ -202,14 +185,7 @@ function batchedShifts(
   };
 }
 
-function mergedShifts(
-  g: GraphBuilder,
-  x: string,
-  dy: string,
-  attrs: WeightGradAttrs,
-  xa: Aval,
-  da: Aval,
-): ColumnProduct {
+function mergedShifts(g: GraphBuilder, { x, dy, attrs, xa, da }: WeightGrad): ColumnProduct {
   const { kernel, dilation } = attrs;
   const [n, c, height, width] = xa.shape as [number, number, number, number];
   const [, k, outHeight, outWidth] = da.shape as [number, number, number, number];
@@ -231,15 +207,7 @@ function mergedShifts(
   };
 }
 
-function mergedProduct(
-  g: GraphBuilder,
-  x: string,
-  dy: string,
-  attrs: WeightGradAttrs,
-  views: Views,
-  xa: Aval,
-  da: Aval,
-): string {
+function mergedProduct(g: GraphBuilder, { x, dy, attrs, xa, da }: WeightGrad, views: Views): string {
   const [n, c, k, points] = [xa.shape[0]!, xa.shape[1]!, da.shape[1]!, sizeOf(views.out)];
   const swap = [1, 0, ...views.out.map((_, i) => i + 2)];
   const rows = g.reshape(g.transpose(dy, swap), [k, n * points]);

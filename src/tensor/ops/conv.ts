@@ -164,7 +164,9 @@ const convWeightGradOp: Op<WeightGradAttrs> = {
     needSameDType([x!, dy!]);
     return [{ shape: [dy!.shape[1]!, x!.shape[1]! / groups, ...kernel], dtype: x!.dtype }];
   },
-  lower: (g, [x, dy], attrs, { inputs: [xa, da] }) => [lowerWeightGrad(g, x!, dy!, attrs, xa!, da!)],
+  lower: (g, [x, dy], attrs, { inputs: [xa, da] }) => [
+    lowerWeightGrad(g, { x: x!, dy: dy!, attrs, xa: xa!, da: da! }),
+  ],
   vjp: ([ct], [x, dy], _, attrs) => {
     if (!ct) return [];
     return [
