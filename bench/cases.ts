@@ -132,6 +132,16 @@ export const CASES: readonly Case[] = [
       return made(() => f(a, b), 2 * 1024 ** 3);
     },
   },
+  {
+    name: "matmul 1024x1024x1024, eight compiled functions in turn",
+    peer: { kind: "matmul", args: [1024, 1024, 1024] },
+    async build() {
+      const [a, b] = [random([1024, 1024]), random([1024, 1024])];
+      const functions = Array.from({ length: 8 }, () => jit(matmul));
+      let calls = 0;
+      return made(() => functions[calls++ % functions.length]!(a, b), 2 * 1024 ** 3);
+    },
+  },
   ...sizes.map(([c, s]) => convForward(c, s)),
   ...sizes.map(([c, s]) => convStep(c, s)),
   {
