@@ -1,6 +1,6 @@
 /** Counts the multiplications and additions of the matrix products and convolutions behind some tensors. */
 import { sizeOf, type Tensor } from "../src/tensor/index.ts";
-import { reachable } from "../src/tensor/onnx/lower.ts";
+import { reachable } from "../src/tensor/lower.ts";
 
 /** Floating-point operations (two per multiply-add); elementwise work is not counted. */
 export function countFlops(...results: readonly Tensor[]): number {

@@ -4,7 +4,7 @@
  */
 import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { isFloat } from "./dtype.ts";
-import { reachable } from "./onnx/lower.ts";
+import { reachable } from "./lower.ts";
 import { alias, barrier, customVjp, stopGradient } from "./ops/control.ts";
 import { onesLike, zerosLike } from "./ops/create.ts";
 import { type AnyOp, type Cotangent, type Node, peekNodeId, type Tensor } from "./tensor.ts";

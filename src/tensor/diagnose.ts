@@ -1,7 +1,7 @@
 /** Finds where a computation first stops being finite. */
 import { isFloat } from "./dtype.ts";
 import { evaluate } from "./eager.ts";
-import { reachable } from "./onnx/lower.ts";
+import { reachable } from "./lower.ts";
 import { type Node, readHost, type Tensor } from "./tensor.ts";
 import { treeEntries } from "./tree.ts";
 

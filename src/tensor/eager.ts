@@ -1,8 +1,8 @@
 /** Values on demand: compiles and runs whatever a tensor depends on, with a cache of compiled graphs. */
 import { DeviceError, DTypeError, LifetimeError, ShapeError } from "../errors.ts";
 import { DTYPES, type DType, elementToNumber, type HostArray, sizeOf } from "./dtype.ts";
+import { lowerGraph } from "./lower.ts";
 import { assertFits } from "./memory.ts";
-import { lowerGraph } from "./onnx/lower.ts";
 import { defaultDevice, runtime } from "./runtime/devices.ts";
 import type { DeviceTensor, Runtime, Session } from "./runtime/runtime.ts";
 import { type Node, readHost, type Tensor, type Value } from "./tensor.ts";

@@ -15,7 +15,7 @@ import {
   valueAndGrad,
   zeros,
 } from "../../src/tensor/index.ts";
-import { lowerGraph } from "../../src/tensor/onnx/lower.ts";
+import { lowerGraph } from "../../src/tensor/lower.ts";
 import { input } from "../../src/tensor/ops/create.ts";
 import { runtime } from "../../src/tensor/runtime/devices.ts";
 

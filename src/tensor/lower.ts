@@ -2,14 +2,14 @@
  * From tensors to an ONNX graph: puts the nodes in an order that keeps little alive, lets each operation lower itself,
  * and names inputs and outputs.
  */
-import { LifetimeError } from "../../errors.ts";
-import type { Aval } from "../aval.ts";
-import { bytesOf, convertHost } from "../dtype.ts";
-import type { ExternalWeights } from "../runtime/runtime.ts";
-import { STOP } from "../runtime/session.ts";
-import { type Node, readHost, type Tensor } from "../tensor.ts";
-import { type Capabilities, GraphBuilder } from "./builder.ts";
-import { encodeModel, type NamedAval } from "./model.ts";
+import { LifetimeError } from "../errors.ts";
+import type { Aval } from "./aval.ts";
+import { bytesOf, convertHost } from "./dtype.ts";
+import { type Capabilities, GraphBuilder } from "./onnx/builder.ts";
+import { encodeModel, type NamedAval } from "./onnx/model.ts";
+import type { ExternalWeights } from "./runtime/runtime.ts";
+import { STOP } from "./runtime/session.ts";
+import { type Node, readHost, type Tensor } from "./tensor.ts";
 
 /** Depth-first order, inputs before users; of several starts or inputs the last is visited first. Not recursive: graphs are deep. */
 function postOrder(starts: readonly Node[], inputsOf: (node: Node) => readonly Node[]): Node[] {
