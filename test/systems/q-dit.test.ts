@@ -10,7 +10,7 @@ import {
   signalToNoiseDecibels,
   withQuantized,
 } from "../../src/nn/index.ts";
-import type { Cell } from "../../src/systems/q-dit/cells.ts";
+import { type Cell, SEARCHED_CELLS, SEARCHES, searchName, searchOf } from "../../src/systems/q-dit/cells.ts";
 import { loadDiT, saveDiT } from "../../src/systems/q-dit/checkpoint.ts";
 import { batchIndices, gather } from "../../src/systems/q-dit/data.ts";
 import { measureDeployed, packDiT, timingBatch } from "../../src/systems/q-dit/deploy.ts";
@@ -264,6 +264,17 @@ describe("the study", () => {
   test("sizes that were searched on one model are not used on another", async () => {
     const searched = { ...cell, method: "q-dit", groups: "searched" } as const;
     await expect(open().cell(searched)).rejects.toThrow(/search comes before/);
+  });
+
+  test("every search has its own model and rounding, and each cell takes the sizes of its own", () => {
+    expect(new Set(SEARCHES.map(searchName)).size).toBe(SEARCHES.length);
+    for (const searched of SEARCHED_CELLS) expect(SEARCHES).toContainEqual(searchOf(searched));
+    const stressed = { ...cell, condition: "stress", groups: "searched-gptq" } as const;
+    expect(searchOf(stressed)).toEqual({ condition: "stress", method: "q-dit" });
+    expect(searchOf({ ...cell, groups: "random" })).toEqual({
+      condition: "natural",
+      method: "group-dynamic",
+    });
   });
 });
 

@@ -8,8 +8,8 @@ export interface Cell {
   readonly method: MethodName | "fp32";
   readonly weights: number;
   readonly activations: number;
-  /** One size, those that the search found, or none. */
-  readonly groups: number | "searched" | "random" | "none";
+  /** One size, those that a search found (see `searchOf`), or none. */
+  readonly groups: number | "searched" | "searched-gptq" | "random" | "none";
   /** Whether pictures are drawn; else only single predictions are compared. */
   readonly pictures: boolean;
   /** DDIM steps of the pictures. Default: those of the study. */
@@ -121,7 +121,26 @@ export const STEP_CELLS: readonly Cell[] = [10, 20, 50, 100].flatMap((steps) =>
   ].map((cell) => ({ ...cell, steps })),
 );
 
-/** What is measured with the sizes that the search found. */
+/** A search for group sizes: on which model, and how weights are rounded while candidates are judged. */
+export interface SearchSetup {
+  readonly condition: Condition;
+  readonly method: "group-dynamic" | "q-dit";
+}
+
+/** Rounding to nearest as in the released code; then as in the end, where little and where much is lost. */
+export const SEARCHES: readonly SearchSetup[] = [
+  { condition: "natural", method: "group-dynamic" },
+  { condition: "natural", method: "q-dit" },
+  { condition: "stress", method: "q-dit" },
+];
+
+export const searchName = ({ condition, method }: SearchSetup): string => `search-${condition}-${method}`;
+
+/** The search that found the group sizes of a cell: "searched-gptq" is that of its own condition. */
+export const searchOf = ({ condition, groups }: Cell): SearchSetup =>
+  groups === "searched-gptq" ? { condition, method: "q-dit" } : SEARCHES[0]!;
+
+/** What is measured with the sizes that the searches found. */
 export const SEARCHED_CELLS: readonly Cell[] = [
   ...cells(
     "natural",
@@ -133,4 +152,6 @@ export const SEARCHED_CELLS: readonly Cell[] = [
     ],
   ),
   ...cells("natural", false, [4, 8], [["q-dit", "random"]]),
+  ...cells("natural", true, [4, 8], [["q-dit", "searched-gptq"]]),
+  ...cells("stress", true, [4, 8], [["q-dit", "searched-gptq"]]),
 ];

@@ -8,15 +8,15 @@ import { isDeepStrictEqual } from "node:util";
 import { writeFileAtomic } from "../../io/index.ts";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
 import { weightBytes, withQuantized } from "../../nn/index.ts";
-import { type Cell, type Condition, cellName } from "./cells.ts";
-import { bitBudget, quantizeDiT } from "./quantize.ts";
+import { type Cell, type Condition, cellName, type SearchSetup, searchName, searchOf } from "./cells.ts";
+import { type Bits, type Found, type GroupSearchSettings, searchOn } from "./group-search.ts";
+import { quantizeDiT } from "./quantize.ts";
 import { calibrationBatches, type Drawn, draw, type NoisyBatch } from "./sample.ts";
 import type { Groups } from "./schemes.ts";
-import { type Generation, searchGroups } from "./search.ts";
+import type { Generation } from "./search.ts";
 import { stressed } from "./stress.ts";
 import {
   bySlices,
-  distanceToReal,
   measureQuality,
   predictionErrors,
   type Quality,
@@ -59,16 +59,7 @@ export interface StudySettings {
   readonly calibrationSamples: number;
   /** Samples of the trajectory on which single predictions are compared. */
   readonly trajectory: number;
-  readonly search: {
-    readonly population: number;
-    readonly generations: number;
-    readonly top: number;
-    readonly pictures: number;
-    readonly steps: number;
-    readonly space: readonly number[];
-    readonly budget: number;
-    readonly seed: number;
-  };
+  readonly search: GroupSearchSettings;
   readonly threads?: number;
 }
 
@@ -145,12 +136,13 @@ export class Study {
   }
 
   /** The group sizes of a cell. */
-  private async groupsOf({ groups }: Cell): Promise<Groups | number> {
+  private async groupsOf(cell: Cell): Promise<Groups | number> {
+    const { groups } = cell;
     if (typeof groups === "number") return groups;
     if (groups === "none") return 128;
-    const found = await this.searched();
+    const found = await this.searched(searchOf(cell));
     if (!found) throw new Error("the search comes before the cells that use it");
-    return groups === "searched" ? found.groups : found.random;
+    return groups === "random" ? found.random : found.groups;
   }
 
   private cellSettings({ steps }: Cell): CellSettings {
@@ -173,15 +165,15 @@ export class Study {
     return found.quality || !cell.pictures ? found : undefined;
   }
 
-  private searchSettings(): SearchResult["settings"] {
+  private searchSettings(setup: SearchSetup): SearchResult["settings"] {
     const { model, search } = this.settings;
-    return { model, ...search, space: [...search.space] };
+    return { ...setup, model, ...search, space: [...search.space] };
   }
 
-  /** What the search found on this model with these settings, when it was run. */
-  async searched(): Promise<SearchResult | undefined> {
-    const found = await this.stored<SearchResult>("search");
-    return found && isDeepStrictEqual(found.settings, this.searchSettings()) ? found : undefined;
+  /** What a search found on this model with these settings, when it was run. */
+  async searched(setup: SearchSetup): Promise<SearchResult | undefined> {
+    const found = await this.stored<SearchResult>(searchName(setup));
+    return found && isDeepStrictEqual(found.settings, this.searchSettings(setup)) ? found : undefined;
   }
 
   /** Measures a cell, or reads what was measured. */
@@ -220,78 +212,21 @@ export class Study {
     return result;
   }
 
-  /**
-   * Searches group sizes on the natural model: rounding to nearest, as in the released code, with the distance
-   * of few pictures of one seed as objective and the bit operations of a uniform size as budget. The best of the first,
-   * random generation is kept beside it as a control.
-   */
-  async *search(bits: { weights: number; activations: number }): AsyncGenerator<Generation, SearchResult> {
-    const known = await this.searched();
+  /** Searches group sizes on the model of a condition, or reads what was found. */
+  async *search(setup: SearchSetup, bits: Bits): AsyncGenerator<Generation, SearchResult> {
+    const known = await this.searched(setup);
     if (known) return known;
-    const { model, batches } = await this.condition("natural");
-    const { space, budget, pictures: count, steps, seed, ...sizes } = this.settings.search;
-    const genes = 4 * model.transformerBlocks.length;
-    const allowed = bitBudget(model, budget, bits) * (1 + 1e-9);
-    const { threads } = this.settings;
-    const fitness = async (groups: readonly number[]): Promise<number> => {
-      const layers = await quantizeDiT(model, "group-dynamic", bits, groups, batches);
-      const drawn = await draw(withQuantized(model, layers, "simulated"), {
-        count,
-        steps,
-        seed: 3000,
-        ...(threads && { threads }),
-      });
-      return distanceToReal(this.real, drawn);
-    };
-    const uniform = Array.from({ length: genes }, () => budget);
-    const legal = (groups: readonly number[]): boolean => bitBudget(model, groups, bits) <= allowed;
-    const running = searchGroups({ genes, space, seed, legal, fitness, first: [uniform], ...sizes });
-    const history: Generation[] = [];
-    let random: Generation["best"] | undefined;
-    for (;;) {
-      const { done, value } = await running.next();
-      if (done) {
-        const start = value.find((i) => i.genes.join() === uniform.join())!;
-        const result: SearchResult = {
-          groups: value[0]!.genes,
-          random: random!.genes,
-          fitness: value[0]!.fitness,
-          uniformFitness: start.fitness,
-          randomFitness: random!.fitness,
-          evaluated: value.length,
-          history: history.map(({ generation, best, evaluated }) => ({
-            generation,
-            best: best.fitness,
-            evaluated,
-          })),
-          bits,
-          settings: this.searchSettings(),
-          date: new Date().toISOString(),
-        };
-        await this.store("search", result);
-        return result;
-      }
-      random ??= value.best;
-      history.push(value);
-      yield value;
-    }
+    const { model, batches } = await this.condition(setup.condition);
+    const { search, threads } = this.settings;
+    const found = yield* searchOn({ model, batches, real: this.real }, setup.method, bits, search, threads);
+    const result = { ...found, settings: this.searchSettings(setup), date: new Date().toISOString() };
+    await this.store(searchName(setup), result);
+    return result;
   }
 }
 
-export interface SearchResult {
-  readonly groups: readonly number[];
-  /** The best of the first generation. */
-  readonly random: readonly number[];
-  readonly fitness: number;
-  readonly uniformFitness: number;
-  readonly randomFitness: number;
-  readonly evaluated: number;
-  readonly history: readonly {
-    readonly generation: number;
-    readonly best: number;
-    readonly evaluated: number;
-  }[];
-  readonly bits: { readonly weights: number; readonly activations: number };
+/** What a search found, with what it depends on. */
+export interface SearchResult extends Found {
   readonly settings: Readonly<Record<string, unknown>>;
   readonly date: string;
 }

@@ -1,6 +1,6 @@
 /** Tables of a study, and what they say of the claim. */
 import type { Table } from "../../report/index.ts";
-import { type Condition, cellName } from "./cells.ts";
+import { type Condition, cellName, searchName, searchOf } from "./cells.ts";
 import type { Deployed } from "./deploy.ts";
 import type { CellResult, SearchResult } from "./experiment.ts";
 import type { LayerTime } from "./layer-speed.ts";
@@ -139,6 +139,9 @@ export const searchTable = ({ history }: SearchResult): Table => ({
   ]),
 });
 
+/** Results of searches by `searchName`. */
+export type Searches = ReadonlyMap<string, SearchResult>;
+
 /** One statement of the claim and whether the numbers bear it out. */
 export interface Verdict {
   readonly statement: string;
@@ -149,8 +152,16 @@ export interface Verdict {
 /** Ties of predictions within this many decibels count as equal. */
 const TIE = 0.3;
 
+/** Where searched sizes stand against uniform ones. */
+const JUDGED = [
+  { cell: "natural-group-dynamic-w4a8-gsearched", about: "natural, to nearest, searched to nearest" },
+  { cell: "natural-q-dit-w4a8-gsearched", about: "natural, GPTQ, searched to nearest" },
+  { cell: "natural-q-dit-w4a8-gsearched-gptq", about: "natural, GPTQ, searched with GPTQ" },
+  { cell: "stress-q-dit-w4a8-gsearched-gptq", about: "stress, GPTQ, searched with GPTQ" },
+] as const;
+
 /** The pass rules of the specification, as far as what was measured decides them. */
-export function verdicts(results: readonly CellResult[], search: SearchResult | undefined): Verdict[] {
+export function verdicts(results: readonly CellResult[], searches: Searches): Verdict[] {
   const named = new Map(results.map((r) => [cellName(r), r]));
   const found: Verdict[] = [];
   const natural = named.get("natural-fp32");
@@ -222,17 +233,13 @@ export function verdicts(results: readonly CellResult[], search: SearchResult | 
         });
     }
   }
-  for (const [method, rounding] of [
-    ["group-dynamic", "rounding to nearest, as in the search"],
-    ["q-dit", "GPTQ"],
-  ] as const) {
-    const [searched, uniform] = [
-      named.get(`natural-${method}-w4a8-gsearched`),
-      named.get(`natural-${method}-w4a8-g64`),
-    ];
-    if (!search || !searched?.quality || !uniform?.quality) continue;
+  for (const { cell: name, about } of JUDGED) {
+    const searched = named.get(name);
+    const uniform = searched && named.get(cellName({ ...searched, groups: 64 }));
+    const search = searched && searches.get(searchName(searchOf(searched)));
+    if (!search || !searched.quality || !uniform?.quality) continue;
     found.push({
-      statement: `searched group sizes at most the distance of uniform ones at equal bit operations, on other seeds, ${rounding}`,
+      statement: `${about}: searched group sizes at most the distance of uniform ones at equal bit operations, on other seeds`,
       measured: `${fixed(searched.quality.mean)} and ${fixed(uniform.quality.mean)} (in the search ${fixed(search.fitness)} and ${fixed(search.uniformFitness)})`,
       holds: searched.quality.mean <= uniform.quality.mean,
     });

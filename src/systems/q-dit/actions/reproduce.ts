@@ -6,7 +6,17 @@ import { AbortError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { type Cell, CORE_CELLS, cellName, FURTHER_CELLS, SEARCHED_CELLS, STEP_CELLS } from "../cells.ts";
+import {
+  type Cell,
+  CORE_CELLS,
+  cellName,
+  FURTHER_CELLS,
+  SEARCHED_CELLS,
+  SEARCHES,
+  type SearchSetup,
+  STEP_CELLS,
+  searchName,
+} from "../cells.ts";
 import { type Deployed, measureDeployed, packDiT, savePacked, timingBatch } from "../deploy.ts";
 import { type CellResult, type SearchResult, Study, type StudySettings } from "../experiment.ts";
 import { type LayerTime, timeLayers } from "../layer-speed.ts";
@@ -16,6 +26,7 @@ import {
   deployTable,
   errorTable,
   qualityTable,
+  type Searches,
   searchTable,
   sliceTable,
   speedTable,
@@ -121,21 +132,21 @@ function commandOf(options: ReproduceActionOptions): string {
 const section = (title: string, table: Table, about: string): string =>
   `## ${title}\n\n${about}\n\n${tableMarkdown(table)}\n`;
 
-const searchSection = (search: SearchResult): string =>
+const searchSection = (search: SearchResult, { condition, method }: SearchSetup): string =>
   section(
-    "The search",
+    `The search, ${condition} model, ${method === "q-dit" ? "GPTQ" : "rounding to nearest"}`,
     searchTable(search),
-    `${search.evaluated} candidates of at most ${search.settings.generations} generations of ${search.settings.population}, each judged by ${search.settings.pictures} pictures of one seed in ${search.settings.steps} steps; budget: bit operations of groups of ${search.settings.budget}. Uniform groups of that size had ${search.uniformFitness.toFixed(2)}, the best of the first generation ${search.randomFitness.toFixed(2)}.`,
+    `Sizes found, in the order qkv, out, fc1, fc2 of every block: ${search.groups.join(", ")}. ${search.evaluated} candidates of at most ${search.settings.generations} generations of ${search.settings.population}, each judged by ${search.settings.pictures} pictures of one seed in ${search.settings.steps} steps; budget: bit operations of groups of ${search.settings.budget}. Uniform groups of that size had ${search.uniformFitness.toFixed(2)}, the best of the first generation ${search.randomFitness.toFixed(2)}.`,
   );
 
-/** Measures all cells, with the search before those that need it. */
+/** Measures all cells, with the searches before those that need them. */
 async function* measureAll(
   study: Study,
   wanted: readonly Cell[],
   results: CellResult[],
   generations: number,
   signal: AbortSignal | undefined,
-): AsyncGenerator<ActionEvent, SearchResult> {
+): AsyncGenerator<ActionEvent, Searches> {
   const total = wanted.length + SEARCHED_CELLS.length;
   const measure = async (cell: Cell): Promise<ActionEvent> => {
     if (signal?.aborted) throw new AbortError();
@@ -143,24 +154,34 @@ async function* measureAll(
     return { type: "progress", stage: "cells", done: results.length, total, note: cellName(cell) };
   };
   for (const cell of wanted) yield await measure(cell);
-  const running = study.search({ weights: 4, activations: 8 });
-  let step = await running.next();
-  for (; !step.done; step = await running.next()) {
-    const { generation, best, evaluated } = step.value;
-    const note = `distance ${best.fitness.toFixed(2)} after ${evaluated} candidates`;
-    yield { type: "progress", stage: "search", done: generation + 1, total: generations, note };
+  const searches = new Map<string, SearchResult>();
+  for (const setup of SEARCHES) {
+    const stage = searchName(setup);
+    const running = study.search(setup, { weights: 4, activations: 8 });
+    let step = await running.next();
+    for (; !step.done; step = await running.next()) {
+      const { generation, best, evaluated } = step.value;
+      const note = `distance ${best.fitness.toFixed(2)} after ${evaluated} candidates`;
+      yield { type: "progress", stage, done: generation + 1, total: generations, note };
+    }
+    searches.set(stage, step.value);
   }
   for (const cell of SEARCHED_CELLS) yield await measure(cell);
-  return step.value;
+  return searches;
 }
 
 /** What was measured before. */
-async function readAll(study: Study, results: CellResult[]): Promise<SearchResult | undefined> {
+async function readAll(study: Study, results: CellResult[]): Promise<Searches> {
   for (const cell of [...CORE_CELLS, ...FURTHER_CELLS, ...STEP_CELLS, ...SEARCHED_CELLS]) {
     const known = await study.known(cell);
     if (known) results.push(known);
   }
-  return study.searched();
+  const searches = new Map<string, SearchResult>();
+  for (const setup of SEARCHES) {
+    const known = await study.searched(setup);
+    if (known) searches.set(searchName(setup), known);
+  }
+  return searches;
 }
 
 /** Measures what is missing, and writes all tables. */
@@ -176,7 +197,7 @@ export async function* reproduceAction(
   await mkdir(options.work, { recursive: true });
   const results: CellResult[] = [];
   const wanted = [...CORE_CELLS, ...(options.further ? [...FURTHER_CELLS, ...STEP_CELLS] : [])];
-  const search = options.measure
+  const searches = options.measure
     ? yield* measureAll(study, wanted, results, options.generations, signal)
     : await readAll(study, results);
   const models = await kept(join(options.work, "deployed.json"), hash, () => deployed(options));
@@ -187,12 +208,12 @@ export async function* reproduceAction(
     );
 
   const measured = [...new Map(results.map((r) => [cellName(r), r])).values()];
-  const all = verdicts(measured, search);
+  const all = verdicts(measured, searches);
   const { pictures, steps, seeds, calibrationSamples, trajectory } = settings;
   const counts = `${pictures} pictures for each of ${seeds.length} seeds, DDIM in ${steps} steps, no guidance; distances of 64 features to 10000 test pictures (extractor ${real.extractor.recipe.name} ${real.extractor.recipe.hash.slice(0, 12)}), comparable within the table alone. The interval's width is from resampling pictures; the seeds, and so the noise, are the same for all rows.`;
   const errors = `Simulated. Mean over 15 steps of the signal-to-noise ratio of the prediction in dB, on ${trajectory} trajectories of the full-precision model; higher is better. Calibrated on ${calibrationSamples} samples.`;
   const text = [
-    `# Q-DiT in miniature\n\n${commandOf(options)}; rows or columns that are missing were not measured. Date: ${new Date().toISOString().slice(0, 10)}. ${search ? `Group sizes that the search found, in the order qkv, out, fc1, fc2 of every block: ${search.groups.join(", ")}.` : "The search was not run."}\n`,
+    `# Q-DiT in miniature\n\n${commandOf(options)}; rows or columns that are missing were not measured. Date: ${new Date().toISOString().slice(0, 10)}.\n`,
     section(
       "What the claim says, and what was measured",
       verdictTable(all),
@@ -221,7 +242,10 @@ export async function* reproduceAction(
       stepsTable(measured),
       `Simulated. ${counts.replace(` DDIM in ${steps} steps,`, "").replace(String(pictures), String(settings.stepPictures))}`,
     ),
-    ...(search ? [searchSection(search)] : []),
+    ...SEARCHES.flatMap((setup) => {
+      const search = searches.get(searchName(setup));
+      return search ? [searchSection(search, setup)] : [];
+    }),
     section(
       "Packed models",
       deployTable(models),
