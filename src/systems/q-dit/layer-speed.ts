@@ -51,6 +51,7 @@ async function contenders(shape: LayerShape, seed: number): Promise<[name: strin
   const bytes = transposedCodes(weight, outFeatures);
   return [
     ["fp32", float],
+    ["W4A8 groups of 32", new PackedLinear(packed(weight, shape, 4, 32), bias, 8)],
     ["W4A8 groups of 64", new PackedLinear(packed(weight, shape, 4, 64), bias, 8)],
     ["W4A8 groups of 128", new PackedLinear(packed(weight, shape, 4, 128), bias, 8)],
     ["W4A16 groups of 64", new PackedLinear(packed(weight, shape, 4, 64), bias, 16)],
