@@ -204,7 +204,7 @@ export async function* reproduceAction(
   const speeds: LayerTime[][] = [];
   for (const [i, shape] of SHAPES.entries())
     speeds.push(
-      await kept(join(options.work, `speed-${i}.json`), "DiT-XL", () => timeLayers(shape, { runs: 30 })),
+      await kept(join(options.work, `speed-${i}.json`), "DiT-XL", () => timeLayers(shape, { runs: 100 })),
     );
 
   const measured = [...new Map(results.map((r) => [cellName(r), r])).values()];
@@ -255,7 +255,7 @@ export async function* reproduceAction(
       section(
         `A linear layer of DiT-XL, ${shape.inFeatures} to ${shape.outFeatures}, ${shape.tokens} tokens`,
         speedTable(speeds[i]!),
-        "Real; 30 interleaved runs on two threads.",
+        "Real; 100 interleaved runs on two threads of an otherwise idle machine.",
       ),
     ),
   ].join("\n");
