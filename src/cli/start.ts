@@ -1,4 +1,6 @@
 /** `npm start`: the tour of all systems, then the studio. */
 import { start } from "./start/index.ts";
+import { endWithReader } from "./terminal.ts";
 
+endWithReader();
 process.exitCode = await start(process.argv.slice(2));

@@ -14,12 +14,13 @@ export function styled(text: string, style: keyof typeof CODES, colours = hasCol
   return colours ? `\x1b[${on}m${text}\x1b[${off}m` : text;
 }
 
-/** `tweedie … | head`: the reader has left, so there is nobody to write to, which is no error. */
-export function endWithReader(stream: NodeJS.WriteStream = process.stdout): void {
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    process.exit();
-  });
+/** `tweedie … 2>&1 | head`: the reader has left, so there is nobody to write to, which is no error. */
+export function endWithReader(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+      process.exit();
+    });
 }
 
 /** A command line as it is typed into a shell. */

@@ -1,4 +1,5 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { tweedie } from "../../src/cli/commands/index.ts";
 import { Unsuccessful } from "../../src/cli/errors.ts";
@@ -15,6 +16,22 @@ describe("colours", () => {
     expect(hasColours({}, {})).toBe(false);
     expect(styled("a", "bold", true)).toBe("\x1b[1ma\x1b[22m");
     expect(styled("a", "bold", false)).toBe("a");
+  });
+});
+
+describe("a reader who leaves early, as head does", () => {
+  it.each(["main.ts", "start.ts"])("ends %s without an error", async (file) => {
+    const root = fileURLToPath(new URL("../../", import.meta.url));
+    const args = ["--import", "tsx", `src/cli/${file}`, "--help"];
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    child.stdout.destroy();
+    let errors = "";
+    child.stderr.on("data", (chunk) => {
+      errors += chunk;
+    });
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    expect(errors).toBe("");
+    expect(code).toBe(0);
   });
 });
 
