@@ -217,7 +217,7 @@ export async function* reproduceAction(
     section(
       "What the claim says, and what was measured",
       verdictTable(all),
-      "The rules were fixed before these measurements.",
+      "The rules were fixed before these measurements; the last two were added, before they were measured, when the one above them had failed.",
     ),
     section("Pictures, natural model", qualityTable(measured, "natural"), `Simulated. ${counts}`),
     section(
