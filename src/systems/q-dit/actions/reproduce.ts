@@ -255,7 +255,7 @@ export async function* reproduceAction(
       section(
         `A linear layer of DiT-XL, ${shape.inFeatures} to ${shape.outFeatures}, ${shape.tokens} tokens`,
         speedTable(speeds[i]!),
-        "Real; 100 interleaved runs on two threads of an otherwise idle machine.",
+        "Real; 100 interleaved runs on two threads.",
       ),
     ),
   ].join("\n");
