@@ -14,13 +14,19 @@ export function styled(text: string, style: keyof typeof CODES, colours = hasCol
   return colours ? `\x1b[${on}m${text}\x1b[${off}m` : text;
 }
 
-/** `tweedie … 2>&1 | head`: the reader has left, so there is nobody to write to, which is no error. */
+/**
+ * `tweedie … | head`: the reader of results has left, so there is nobody to work for, which is no error. Without a reader
+ * of progress and messages the work goes on.
+ */
 export function endWithReader(): void {
-  for (const stream of [process.stdout, process.stderr])
+  const onClosedPipe = (stream: NodeJS.WriteStream, act: () => void): void => {
     stream.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code !== "EPIPE") throw error;
-      process.exit();
+      act();
     });
+  };
+  onClosedPipe(process.stdout, () => process.exit());
+  onClosedPipe(process.stderr, () => undefined);
 }
 
 /** A command line as it is typed into a shell. */

@@ -33,6 +33,15 @@ describe("a reader who leaves early, as head does", () => {
     expect(errors).toBe("");
     expect(code).toBe(0);
   });
+
+  it("does not end the work when only messages have lost theirs", async () => {
+    const root = fileURLToPath(new URL("../../", import.meta.url));
+    const args = ["--import", "tsx", "src/cli/main.ts", "run", "sdseg", "--image", "nowhere.png"];
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    child.stderr.destroy();
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    expect(code).toBe(2); // the code of its own error, which nobody reads
+  });
 });
 
 describe("a command line that can be typed again", () => {
