@@ -17,7 +17,11 @@ export const model = under(MODEL);
 export const how = under(HOW);
 
 export const seed = how(z.int().min(0).default(0), "seed of all randomness", "S");
-export const threads = how(z.int().min(1).max(256).optional(), "processor threads (default: all cores)", "N");
+export const threads = how(
+  z.int().min(1).max(256).optional(),
+  "processor threads (default: what doctor says)",
+  "N",
+);
 export const limit = data(z.int().min(1).optional(), "only the first so many pictures", "N");
 
 /** Options of jobs over a folder of pictures (`batch.ts`). */

@@ -4,6 +4,7 @@ import { DTYPES, type DType, elementToNumber, type HostArray, sizeOf } from "./d
 import { lowerGraph } from "./lower.ts";
 import { assertFits } from "./memory.ts";
 import { defaultDevice, runtime } from "./runtime/devices.ts";
+import { downloaded, withBits } from "./runtime/half.ts";
 import type { DeviceTensor, Runtime, Session } from "./runtime/runtime.ts";
 import { type Node, readHost, type Tensor, type Value } from "./tensor.ts";
 
@@ -39,7 +40,7 @@ export function toDevice(t: Tensor, rt: Runtime): DeviceTensor {
 export function wrapHost(rt: Runtime, dtype: DType, shape: readonly number[], data: HostArray): DeviceTensor {
   const { ort } = DTYPES[dtype];
   if (!ort) throw new DTypeError(`${dtype} is for storage only: cast to f32 first`);
-  return new rt.Tensor(ort as "float32", data as Float32Array, shape as number[]);
+  return withBits<DeviceTensor>(new rt.Tensor(ort as "float32", data as Float32Array, shape as number[]));
 }
 
 /** Reads the values that lie in files and are wanted on the host. */
@@ -102,7 +103,7 @@ export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
 async function download(t: Tensor): Promise<void> {
   const value = t.value;
   if (!value?.device) return;
-  value.host ??= (await value.device.getData()) as HostArray;
+  value.host ??= await downloaded(value.device);
 }
 
 /** Number of compiled eager graphs that are kept; for tests and reports. */

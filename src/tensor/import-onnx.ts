@@ -1,9 +1,10 @@
 /** Foreign ONNX models, for inference: frozen feature extractors, detectors, encoders. */
 import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
-import { DTYPES, type DType, type HostArray } from "./dtype.ts";
+import { DTYPES, type DType } from "./dtype.ts";
 import { evaluate, toDevice } from "./eager.ts";
 import { fromHost } from "./ops/create.ts";
 import { checkDevice, defaultDevice, runtime } from "./runtime/devices.ts";
+import { downloaded } from "./runtime/half.ts";
 import type { Device, DeviceTensor, SessionSettings } from "./runtime/runtime.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -79,7 +80,7 @@ export async function importOnnx(
       const results = await session.run(feeds, Object.fromEntries(outputs.map((p) => [p.name, null])));
       const read = async ({ name, dtype }: Port): Promise<[string, Tensor]> => {
         const value: DeviceTensor = results[name]!;
-        return [name, fromHost(dtype, value.dims, (await value.getData()) as HostArray)];
+        return [name, fromHost(dtype, value.dims, await downloaded(value))];
       };
       return Object.fromEntries(await Promise.all(outputs.map(read)));
     },

@@ -35,7 +35,13 @@ export * from "./ops/reduce.ts";
 export * from "./ops/shape.ts";
 export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
 export * from "./random/index.ts";
-export { defaultDevice, listDevices, setDefaultDevice } from "./runtime/devices.ts";
-export type { Device } from "./runtime/runtime.ts";
+export {
+  defaultDevice,
+  deviceCapabilities,
+  listDevices,
+  sessionThreads,
+  setDefaultDevice,
+} from "./runtime/devices.ts";
+export type { Device, ThreadCount } from "./runtime/runtime.ts";
 export * from "./tree.ts";
 export { Node, OPS, readHost, Tensor, type TensorLike };

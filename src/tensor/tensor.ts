@@ -7,6 +7,7 @@ import { LifetimeError } from "../errors.ts";
 import type { Aval, FileSlice } from "./aval.ts";
 import { bytesOf, type DType, type HostArray, sizeOf } from "./dtype.ts";
 import type { GraphBuilder } from "./onnx/builder.ts";
+import { asHostArray } from "./runtime/half.ts";
 import type { DeviceTensor } from "./runtime/runtime.ts";
 
 /** A value: on the host, on the device, in a file that has not been read yet, or in several of these. */
@@ -156,6 +157,6 @@ export function readHost(t: Tensor): HostArray {
   const value = t.value;
   if (!value || (!value.host && !value.device))
     throw new LifetimeError(`${t} has no value yet: await its data()`);
-  value.host ??= value.device!.data as HostArray;
+  value.host ??= asHostArray(value.device!.data);
   return value.host;
 }

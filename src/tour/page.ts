@@ -141,7 +141,7 @@ function circumstances(summary: TourSummary): string {
     `${date.slice(0, 10)} ${date.slice(11, 16)} UTC`,
     `Node ${node} on ${platform}`,
     processor,
-    threads === null ? `${cores} cores` : `${threads} threads on ${cores} cores`,
+    `${threads} threads on ${cores} cores`,
     `seed ${seed}`,
     `${secondsText(seconds)} in all`,
     `at most ${formatBytes(peakMemoryBytes)} of memory`,

@@ -8,6 +8,7 @@ import { encodePicture } from "../io/index.ts";
 import { shippedRoot } from "../systems/shipped.ts";
 import type { Paper, System } from "../systems/system.ts";
 import type { Quality, Tour, TourEvent, TourFigure, TourResult } from "../systems/tour.ts";
+import { sessionThreads } from "../tensor/index.ts";
 import { sheet } from "./sheet.ts";
 import { type SystemRow, type TourSummary, tourSummary } from "./summary.ts";
 import { trainingTour } from "./training/tour.ts";
@@ -192,7 +193,7 @@ export async function* runTour(options: TourOptions): AsyncGenerator<TourUpdate,
     platform: `${process.platform} ${process.arch}`,
     processor: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
-    threads: options.threads ?? null,
+    threads: options.threads ?? (await sessionThreads()).threads,
     seed: options.seed,
     seconds: (performance.now() - startedAt) / 1000,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,

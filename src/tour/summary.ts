@@ -38,8 +38,8 @@ export const tourSummary = z.strictObject({
   platform: z.string(),
   processor: z.string(),
   cores: z.int().min(1),
-  /** Of the networks; null: one for every core. */
-  threads: z.int().min(1).nullable(),
+  /** Of the networks. */
+  threads: z.int().min(1),
   seed: z.int().min(0),
   seconds,
   peakMemoryBytes: z.int().min(0),

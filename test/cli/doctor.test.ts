@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from "vitest";
 import { tweedie } from "../../src/cli/commands/index.ts";
-import { CHECKS, type CheckResult, runChecks } from "../../src/cli/doctor/self-test.ts";
+import { CHECKS, type CheckResult, PROCESSOR_CHECKS, runChecks } from "../../src/cli/doctor/self-test.ts";
 import { runCli } from "../../src/cli/run.ts";
+import { sessionThreads } from "../../src/tensor/index.ts";
 
 async function resultsOf(checks: Parameters<typeof runChecks>[0]): Promise<CheckResult[]> {
   const results: CheckResult[] = [];
@@ -11,9 +12,9 @@ async function resultsOf(checks: Parameters<typeof runChecks>[0]): Promise<Check
 
 describe("the self-test", () => {
   it("passes on a runtime that computes rightly", async () => {
-    const results = await resultsOf(CHECKS);
+    const results = await resultsOf([...CHECKS, ...PROCESSOR_CHECKS]);
     expect(results.filter(({ passed }) => !passed)).toEqual([]);
-    expect(results).toHaveLength(6);
+    expect(results).toHaveLength(8);
   });
 
   it("finds a runtime that computes wrongly", async () => {
@@ -36,6 +37,22 @@ describe("the self-test", () => {
     }
   });
 
+  it("finds integer kernels that saturate, and half precision that reads as nothing", async () => {
+    const { Tensor } = await import("../../src/tensor/index.ts");
+    const toArray = vi.spyOn(Tensor.prototype, "toArray").mockImplementation(async function (
+      this: InstanceType<typeof Tensor>,
+    ) {
+      return Array.from({ length: this.size }, () => (this.dtype === "i32" ? 8_160 : 2.38e-7));
+    });
+    try {
+      const results = await resultsOf(PROCESSOR_CHECKS);
+      expect(results.map(({ passed }) => passed)).toEqual([false, false]);
+      expect(results[1]!.detail).toMatch(/expected -2088960, got 8160/);
+    } finally {
+      toArray.mockRestore();
+    }
+  });
+
   it("goes on after a check that fails", async () => {
     const wrong = { name: "wrong", run: () => Promise.reject(new Error("not so\nat all")) };
     const right = { name: "right", run: async () => "so" };
@@ -55,11 +72,13 @@ describe("tweedie doctor", () => {
     const lines = out.map((line) => JSON.parse(line));
     const of = (type: string) => lines.filter((line) => line.type === type);
     expect(of("machine")).toMatchObject([
-      { versions: { node: process.version }, threads: expect.any(Number) },
+      { versions: { node: process.version }, processors: expect.any(Number) },
     ]);
+    expect(of("threads")).toMatchObject([{ threads: (await sessionThreads()).threads }]);
+    expect(of("kernels")).toMatchObject([{ exactSignedBytes: expect.any(Boolean) }]);
     expect(of("device")[0]).toMatchObject({ name: "cpu", works: true });
     expect(of("checkpoints")[0].checkpoints.every((c: { intact: boolean }) => c.intact)).toBe(true);
-    expect(of("check").length).toBe(7);
+    expect(of("check").length).toBe(9);
     expect(of("result")).toEqual([{ type: "result", passed: true, failures: 0 }]);
     expect(code).toBe(0);
   });

@@ -4,14 +4,21 @@ import { openModel } from "../../systems/sdseg/actions/common.ts";
 import { openSegmenter } from "../../systems/sdseg/infer.ts";
 import { lesion } from "../../systems/sdseg/lesions.ts";
 import { imageValues } from "../../systems/sdseg/samples.ts";
-import { type Device, formatBytes, fromHost, setDefaultDevice } from "../../tensor/index.ts";
+import {
+  type Device,
+  deviceCapabilities,
+  formatBytes,
+  fromHost,
+  sessionThreads,
+  setDefaultDevice,
+} from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
 import { given } from "../given.ts";
 import { styled } from "../terminal.ts";
 import { deviceReports } from "./devices.ts";
 import { machine, peers, shippedCheckpoints, shortName } from "./machine.ts";
 import { DOCTOR_OPTIONS } from "./options.ts";
-import { CHECKS, type Check, runChecks } from "./self-test.ts";
+import { CHECKS, type Check, PROCESSOR_CHECKS, runChecks } from "./self-test.ts";
 
 /** Numbers that no lesion of the training has. */
 const UNSEEN = [3_000_000, 3_000_001, 3_000_002, 3_000_003];
@@ -53,20 +60,46 @@ const row = (label: string, text: string): string => `${label.padEnd(WIDTH)}${te
 const mark = (good: boolean, word = good ? "pass" : "FAIL"): string =>
   styled(word.padEnd(WIDTH), good ? "green" : "red");
 
+/** How many threads sessions get, and what was tried. */
+async function threadsFound(): Promise<Line> {
+  const { threads, usable, milliseconds } = await sessionThreads();
+  const tried = [...milliseconds].map(([count, ms]) => `${count}: ${ms.toFixed(2)} ms`).join(", ");
+  const why = tried ? `one matrix product by threads ${tried}` : `${usable} usable`;
+  return {
+    text: row("threads", `${threads} per session (${why})`),
+    json: { type: "threads", threads, usable, milliseconds: Object.fromEntries(milliseconds) },
+  };
+}
+
+/** Which kernels this processor gets. */
+async function kernelsFound(): Promise<Line> {
+  const { channelBlock, exactSignedBytes = false } = await deviceCapabilities("cpu");
+  const convolutions = channelBlock
+    ? `convolutions in blocks of ${channelBlock} channels`
+    : "convolutions in plain layout";
+  const integers = `integer products with ${exactSignedBytes ? "signed" : "unsigned"} weights`;
+  return {
+    text: row("kernels", `${convolutions}, ${integers}`),
+    json: { type: "kernels", channelBlock: channelBlock ?? null, exactSignedBytes },
+  };
+}
+
 async function* findings(): AsyncGenerator<Line> {
   const { versions, ...rest } = machine();
-  const { processor, threads, memoryBytes, freeBytes } = rest;
+  const { processor, processors, memoryBytes, freeBytes } = rest;
   yield {
     text: [
       row("tweedie", versions.tweedie),
       row("node", versions.node),
       row("onnxruntime", versions.onnxruntime),
       row("system", versions.system),
-      row("processor", `${processor}, ${threads} thread${threads === 1 ? "" : "s"}`),
+      row("processor", `${processor}, ${processors} of them usable here`),
       row("memory", `${formatBytes(memoryBytes)}, ${formatBytes(freeBytes)} of it free`),
     ].join("\n"),
     json: { type: "machine", versions, ...rest },
   };
+  yield await threadsFound();
+  yield await kernelsFound();
   for (const { name, about, version } of peers())
     yield {
       text: row("optional", `${name} ${version ?? "not installed"}: ${about}`),
@@ -108,7 +141,7 @@ async function* checks(list: readonly Check[]): AsyncGenerator<Line> {
 async function* all(device: string | undefined): AsyncGenerator<Line> {
   if (device === undefined) yield* findings();
   else await setDefaultDevice(device as Device);
-  yield* checks(device === undefined ? [...CHECKS, systemCheck] : CHECKS);
+  yield* checks(device === undefined ? [...CHECKS, ...PROCESSOR_CHECKS, systemCheck] : CHECKS);
 }
 
 /** Runs `tweedie doctor`. Exit code 1 when something does not work that should. */

@@ -28,8 +28,8 @@ function installedVersion(name: string): string | undefined {
 export interface Machine {
   readonly versions: Readonly<Record<"tweedie" | "node" | "onnxruntime" | "system", string>>;
   readonly processor: string;
-  /** Threads that a run uses at most. */
-  readonly threads: number;
+  /** Processors of the machine that this process may run on. */
+  readonly processors: number;
   /** What this process may use, a container's limit included. */
   readonly memoryBytes: number;
   readonly freeBytes: number;
@@ -49,7 +49,7 @@ export const machine = (): Machine => ({
     system: `${process.platform} ${release()} ${arch()}`,
   },
   processor: cpus()[0]?.model.trim() ?? "unknown",
-  threads: availableParallelism(),
+  processors: availableParallelism(),
   memoryBytes: memory(),
   freeBytes: process.availableMemory(),
 });

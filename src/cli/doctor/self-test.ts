@@ -5,7 +5,16 @@ import { join } from "node:path";
 import { euler } from "../../diffusion/index.ts";
 import { AbortError } from "../../errors.ts";
 import { adamW, initialState, makeTrainStep, type TrainState, train } from "../../nn/index.ts";
-import { conv, fillNormal, fromHost, type Tensor, treeLeaves, valueAndGrad } from "../../tensor/index.ts";
+import {
+  conv,
+  fillNormal,
+  fromHost,
+  matmulInteger,
+  type Tensor,
+  tensor,
+  treeLeaves,
+  valueAndGrad,
+} from "../../tensor/index.ts";
 
 /** Something that must hold on this machine. */
 export interface Check {
@@ -82,6 +91,44 @@ const convCheck: Check = {
     });
     const found = await conv(x, w, undefined, { stride: 2, padding: 1 }).toArray();
     return expectBelow(difference(found, expected), 1e-4, "relative difference");
+  },
+};
+
+const halfCheck: Check = {
+  name: "half precision in and out",
+  async run() {
+    const [a, b] = [tensor([1, -2, 65504], { dtype: "f16" }), tensor([3, 4.5, 0], { dtype: "f16" })];
+    const sum = a.add(b);
+    const [first, second] = [await sum.toArray(), await sum.mul(0.5).toArray()]; // made on the host, then by the runtime
+    const [wanted, halved] = [
+      [4, 2.5, 65504],
+      [2, 1.25, 32752],
+    ];
+    if (first.join() !== wanted.join() || second.join() !== halved.join())
+      throw new Error(`expected ${wanted} and ${halved}, got ${first} and ${second}`);
+    return "equal to the last bit";
+  },
+};
+
+/** Sums of the largest products of bytes, which kernels for bytes may cut off at 16 bits. */
+const integerCheck: Check = {
+  name: "integer products at their extremes",
+  async run() {
+    const [rows, inner, columns] = [8, 64, 16];
+    const codes = fromHost("u8", [rows, inner], new Uint8Array(rows * inner).fill(255));
+    for (const [weight, dtype] of [
+      [-128, "i8"],
+      [127, "i8"],
+      [255, "u8"],
+    ] as const) {
+      const values = new (dtype === "i8" ? Int8Array : Uint8Array)(inner * columns).fill(weight);
+      const sums = await matmulInteger(codes, fromHost(dtype, [inner, columns], values)).toArray();
+      const expected = 255 * weight * inner;
+      const wrong = sums.find((sum) => sum !== expected);
+      if (wrong !== undefined)
+        throw new Error(`${inner} products of 255 by ${weight}: expected ${expected}, got ${wrong}`);
+    }
+    return "exact";
   },
 };
 
@@ -201,6 +248,9 @@ export const CHECKS: readonly Check[] = [
   checkpointCheck,
   samplerCheck,
 ];
+
+/** Element types that graphics devices need not have. */
+export const PROCESSOR_CHECKS: readonly Check[] = [halfCheck, integerCheck];
 
 export interface CheckResult {
   readonly name: string;

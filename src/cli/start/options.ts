@@ -31,7 +31,7 @@ export const START_OPTIONS = {
     type: "string",
     group: HOW,
     valueHint: "N",
-    description: "processor threads of the networks (default: all cores)",
+    description: "processor threads of the networks (default: what doctor says)",
   },
   steps: {
     type: "string",

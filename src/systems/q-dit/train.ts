@@ -29,7 +29,7 @@ export interface TrainOptions {
   readonly dropLabels: number;
   readonly directory?: string;
   readonly saveEvery?: number;
-  /** Threads of the compiled step. Default: all cores. */
+  /** Threads of the compiled step. Default: as `sessionThreads` says. */
   readonly threads?: number;
   readonly signal?: AbortSignal;
 }

@@ -41,7 +41,7 @@ export interface MeasureOptions {
   /** Foreground is darker: for Otsu's threshold. */
   readonly dark: boolean;
   readonly batch: number;
-  /** Of the networks; see `TrainInputs`. Times are always measured with all cores. */
+  /** Of the networks; see `TrainInputs`. Times are always measured with the default number. */
   readonly threads?: number;
   readonly signal?: AbortSignal;
 }

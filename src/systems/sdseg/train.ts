@@ -141,7 +141,7 @@ export interface TrainInputs {
   readonly signal?: AbortSignal;
   readonly saveEvery?: number;
   readonly validateEvery?: number;
-  /** Of the training step. Default: all cores; on a busy machine one is faster than two that wait for each other. */
+  /** Threads of the training step. Default: as `sessionThreads` says. */
   readonly threads?: number;
 }
 

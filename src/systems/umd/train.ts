@@ -67,7 +67,7 @@ export interface TrainInputs {
   readonly settings: TrainSettings;
   readonly directory?: string;
   readonly saveEvery?: number;
-  /** Threads of the compiled step. Default: all cores. */
+  /** Threads of the compiled step. Default: as `sessionThreads` says. */
   readonly threads?: number;
   readonly signal?: AbortSignal;
   /** Called with the model to keep, every so many steps and after the last one. */

@@ -37,6 +37,8 @@ export interface Capabilities {
   readonly name: string;
   /** Channels per block of the CPU's blocked convolutions, where there are any. */
   readonly channelBlock?: number;
+  /** Integer products with signed bytes on the right are exact; elsewhere their sums may saturate in 16 bits. */
+  readonly exactSignedBytes?: boolean;
   /** Results are written into memory of the caller. */
   readonly writesInto?: boolean;
   /** Large constants may lie outside of the model: in memory, or in files that the runtime maps. */

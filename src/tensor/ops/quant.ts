@@ -1,7 +1,7 @@
 /** Integer arithmetic of quantised layers. */
 import { ArgumentError, DTypeError, ShapeError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
-import { DTYPES, sizeOf } from "../dtype.ts";
+import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { bitwiseAnd, shiftRight } from "./arithmetic.ts";
@@ -111,6 +111,40 @@ function needBytes(x: Aval): void {
   if (x.dtype !== "i8" && x.dtype !== "u8") throw new DTypeError(`expected i8 or u8, got ${x.dtype}`);
 }
 
+/** Bytes as one operand of an integer product; without a zero point it is 0. */
+interface ByteOperand {
+  readonly codes: string;
+  readonly zero: string | undefined;
+  readonly dtype: DType;
+}
+
+/** Signed bytes 128 higher, as unsigned ones: constants on the host, other values in the graph. */
+function raised(g: GraphBuilder, signed: string, shape?: readonly number[]): string {
+  const values = shape && g.valuesOf(signed);
+  if (values)
+    return g.constant(
+      "u8",
+      shape,
+      Uint8Array.from(values as Int8Array, (v) => v + 128),
+    );
+  const wide = g.op("Cast", [signed], { to: DTYPES.i32.onnx });
+  return g.op("Cast", [g.op("Add", [wide, g.scalar("i32", 128)])], { to: DTYPES.u8.onnx });
+}
+
+/**
+ * The right operand as the kernels of this device multiply it exactly. Without VNNI, products of unsigned by signed
+ * bytes saturate in 16 bits (255 · 127 + 255 · 127 is too much), those of two unsigned ones do not.
+ */
+function exactBytes(
+  g: GraphBuilder,
+  { codes, zero, dtype }: ByteOperand,
+  shape?: readonly number[],
+): ByteOperand {
+  if (dtype === "u8" || g.capabilities.exactSignedBytes) return { codes, zero, dtype };
+  const zeroUp = zero ? raised(g, zero) : g.scalar("u8", 128);
+  return { codes: raised(g, codes, shape), zero: zeroUp, dtype: "u8" };
+}
+
 /** Which of the optional zero points are among the inputs. */
 export interface IntegerAttrs {
   readonly aZero: boolean;
@@ -128,9 +162,15 @@ const matmulIntegerOp: Op<IntegerAttrs> = {
     if (k !== l) throw new ShapeError(`inner dimensions ${k} and ${l} differ`);
     return [{ shape: [...broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2)), m, n], dtype: "i32" }];
   },
-  lower: (g, [a, b, ...zeros], { aZero, bZero }) => {
+  lower: (g, [a, b, ...zeros], { aZero, bZero }, { inputs }) => {
     const za = aZero ? zeros[0]! : "";
-    return [g.op("MatMulInteger", bZero ? [a!, b!, za, zeros.at(-1)!] : aZero ? [a!, b!, za] : [a!, b!])];
+    const right = exactBytes(
+      g,
+      { codes: b!, zero: bZero ? zeros.at(-1)! : undefined, dtype: inputs[1]!.dtype },
+      inputs[1]!.shape,
+    );
+    const rest = right.zero ? [za, right.zero] : aZero ? [za] : [];
+    return [g.op("MatMulInteger", [a!, right.codes, ...rest])];
   },
   vjp: notDifferentiable,
 };
@@ -224,11 +264,18 @@ const dynamicMatmulOp: Op<object> = {
       throw new ShapeError(`the scales must be f32[${n}]`);
     return [{ shape: [...a!.shape.slice(0, -1), n], dtype: "f32" }];
   },
-  lower: (g, [a, b, scales, bias]) => {
-    if (g.contrib)
-      return [g.contribOp("DynamicQuantizeMatMul", [a!, b!, scales!, ...(bias ? ["", bias] : [])])];
+  lower: (g, [a, b, scales, bias], _, { inputs }) => {
+    const { dtype, shape } = inputs[1]!;
+    const right = exactBytes(g, { codes: b!, zero: undefined, dtype }, shape);
+    if (g.contrib) {
+      // One zero point per scale.
+      const zeros = right.zero ? g.op("Expand", [right.zero, g.ints([shape[1]!])]) : "";
+      const optional = bias ? [zeros, bias] : right.zero ? [zeros] : [];
+      return [g.contribOp("DynamicQuantizeMatMul", [a!, right.codes, scales!, ...optional])];
+    }
     const [codes, scale, zero] = g.node("DynamicQuantizeLinear", [a!], {}, 3) as [string, string, string];
-    const product = g.op("Cast", [g.op("MatMulInteger", [codes, b!, zero])], { to: DTYPES.f32.onnx });
+    const operands = [codes, right.codes, zero, ...(right.zero ? [right.zero] : [])];
+    const product = g.op("Cast", [g.op("MatMulInteger", operands)], { to: DTYPES.f32.onnx });
     const y = g.op("Mul", [product, g.op("Mul", [scale, scales!])]);
     return [bias ? g.op("Add", [y, bias]) : y];
   },

@@ -34,7 +34,7 @@ export async function findChannelBlock(rt: Runtime): Promise<number | undefined>
   const feeds = { x: array(SHAPES.x, 0), w: array(SHAPES.w, 1) };
   for (const block of [16, 8]) {
     try {
-      const session = await probe(block, (model) => rt.createSession(model, "cpu"));
+      const session = await probe(block, (model) => rt.createSession(model, "cpu", { threads: 1 }));
       const [plain, blocked] = session.outputNames as [string, string];
       const results = await session.run(feeds, { [plain]: null, [blocked]: null });
       await session.close();

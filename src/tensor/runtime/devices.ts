@@ -1,6 +1,7 @@
 /** The runtime of this platform, and the device that is used where none is named. */
 import { DeviceError } from "../../errors.ts";
-import type { Device, Runtime } from "./runtime.ts";
+import type { Capabilities } from "../onnx/builder.ts";
+import type { Device, Runtime, ThreadCount } from "./runtime.ts";
 
 let loaded: Runtime | undefined;
 
@@ -34,4 +35,14 @@ export async function checkDevice(device: Device): Promise<Device> {
     throw new DeviceError(`device "${device}" is not available here; available: ${here.join(", ")}`);
   }
   return device;
+}
+
+/** Threads of a session that is not told how many, and what was tried to find out. */
+export async function sessionThreads(): Promise<ThreadCount> {
+  return (await runtime()).threads();
+}
+
+/** What the kernels of a device offer here; some of it is found by trial. */
+export async function deviceCapabilities(device: Device): Promise<Capabilities> {
+  return (await runtime()).capabilities(await checkDevice(device));
 }

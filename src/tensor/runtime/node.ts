@@ -5,10 +5,12 @@ import { createRequire } from "node:module";
 import { dirname, join, parse } from "node:path";
 import * as ort from "onnxruntime-node";
 import { FormatError } from "../../errors.ts";
-import { CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
+import { type Capabilities, CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import { findChannelBlock } from "./blocked-layout.ts";
-import type { Device, Runtime } from "./runtime.ts";
+import { signedBytesAreExact } from "./integer-products.ts";
+import type { Device, Runtime, ThreadCount } from "./runtime.ts";
 import { openSession } from "./session.ts";
+import { decideThreads } from "./threads.node.ts";
 
 /** Whether the library of a provider that the package does not bundle (CUDA, TensorRT) lies beside its binding. */
 function isInstalled(provider: string): boolean {
@@ -25,7 +27,16 @@ function isInstalled(provider: string): boolean {
 const ROOT = parse(process.cwd()).root;
 
 /** Probed once per process. */
-let channelBlock: Promise<number | undefined> | undefined;
+let kernels: Promise<Pick<Capabilities, "channelBlock" | "exactSignedBytes">> | undefined;
+let threadCount: Promise<ThreadCount> | undefined;
+
+async function probeKernels() {
+  const [channelBlock, exactSignedBytes] = [
+    await findChannelBlock(runtime),
+    await signedBytesAreExact(runtime),
+  ];
+  return { channelBlock, exactSignedBytes };
+}
 
 const runtime: Runtime = {
   Tensor: ort.Tensor,
@@ -37,16 +48,14 @@ const runtime: Runtime = {
   },
   async capabilities(device) {
     if (device !== "cpu") return { ...PLAIN_ONNX, name: device, externalWeights: true };
-    channelBlock ??= findChannelBlock(runtime);
-    return {
-      ...CPU_CAPABILITIES,
-      externalWeights: true,
-      writesInto: true,
-      channelBlock: await channelBlock,
-    };
+    kernels ??= probeKernels();
+    return { ...CPU_CAPABILITIES, externalWeights: true, writesInto: true, ...(await kernels) };
   },
-  createSession: (model, device, settings = {}, weights) =>
-    openSession(ort.InferenceSession, model, device, {
+  threads: () => (threadCount ??= decideThreads(runtime)),
+  async createSession(model, device, settings = {}, weights) {
+    const threads = settings.threads ?? (await runtime.threads()).threads;
+    return openSession(ort.InferenceSession, model, device, threads, {
+      intraOpNumThreads: threads,
       ...(weights?.memory.size && {
         externalData: [...weights.memory].map(([path, data]) => ({ path, data })),
       }),
@@ -61,13 +70,13 @@ const runtime: Runtime = {
       executionProviders: [device],
       graphOptimizationLevel: "all",
       enableMemPattern: false, // a planned block would be kept beside the arena that the first run filled: 1.4x the memory
-      ...(settings.threads && { intraOpNumThreads: settings.threads }),
       ...(settings.profile && {
         enableProfiling: true,
         profileFilePrefix: settings.profilePrefix ?? "profile",
       }),
       logSeverityLevel: 3, // errors only: the optimiser warns about things that are fine
-    }),
+    });
+  },
   async readFile({ path, offset }, bytes) {
     const file = await open(path, "r");
     try {

@@ -13,7 +13,7 @@ export type DeviceTensor = OrtTensor;
 export type Device = "cpu" | "webgpu" | "wasm" | "cuda" | "tensorrt" | "coreml" | "dml" | "webnn";
 
 export interface SessionSettings {
-  /** Threads for one operator; default: all physical cores. */
+  /** Threads for one operator; default: as `Runtime.threads` decides. */
   readonly threads?: number;
   /** Writes a time-per-node trace (chrome://tracing format) when the session is released. */
   readonly profile?: boolean;
@@ -29,8 +29,19 @@ export interface ExternalWeights {
   readonly inFiles: boolean;
 }
 
+/** The number of threads that sessions get, and why. */
+export interface ThreadCount {
+  readonly threads: number;
+  /** Processors that this process may use. */
+  readonly usable: number;
+  /** Best time of one matrix product by number of threads; empty when there was nothing to choose. */
+  readonly milliseconds: ReadonlyMap<number, number>;
+}
+
 export interface Session {
   readonly device: Device;
+  /** Threads for one operator. */
+  readonly threads: number;
   run(
     feeds: Record<string, DeviceTensor>,
     fetches: Record<string, DeviceTensor | null>,
@@ -50,6 +61,8 @@ export interface Runtime {
   /** Devices that this build of ONNX Runtime can use here, the default first. */
   devices(): Device[];
   capabilities(device: Device): Promise<Capabilities>;
+  /** Threads of a session that is not told how many. Decided once. */
+  threads(): Promise<ThreadCount>;
   /** Compiles a model. Throws `DeviceError` with the runtime's own words when it cannot. */
   createSession(
     model: Uint8Array | string,

@@ -1,6 +1,7 @@
 /** Wraps an ONNX Runtime session of either package in our interface, with typed errors. */
 import type { InferenceSession, InferenceSessionFactory } from "onnxruntime-common";
 import { DeviceError, LifetimeError, MemoryError } from "../../errors.ts";
+import { withBits } from "./half.ts";
 import type { Device, DeviceTensor, Session } from "./runtime.ts";
 
 /**
@@ -25,6 +26,7 @@ export async function openSession(
   factory: InferenceSessionFactory,
   model: Uint8Array | string,
   device: Device,
+  threads: number,
   options: InferenceSession.SessionOptions,
 ): Promise<Session> {
   let inner: InferenceSession;
@@ -42,6 +44,7 @@ export async function openSession(
   let closed = false;
   return {
     device,
+    threads,
     inputNames: inner.inputNames,
     outputNames: inner.outputNames,
     inputs: inner.inputMetadata,
@@ -49,7 +52,9 @@ export async function openSession(
     async run(feeds, fetches) {
       if (closed) throw new LifetimeError("this session is closed");
       try {
-        return (await inner.run(feeds, fetches)) as unknown as Record<string, DeviceTensor>;
+        const results = (await inner.run(feeds, fetches)) as unknown as Record<string, DeviceTensor>;
+        for (const result of Object.values(results)) withBits(result);
+        return results;
       } catch (error) {
         throw translate(error, `running a graph on "${device}"`);
       }

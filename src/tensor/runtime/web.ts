@@ -7,6 +7,7 @@ import { ArgumentError, DeviceError } from "../../errors.ts";
 import { CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import type { Device, Runtime } from "./runtime.ts";
 import { openSession } from "./session.ts";
+import { webThreads } from "./web-threads.ts";
 
 export interface WebOptions {
   /**
@@ -14,7 +15,10 @@ export interface WebOptions {
    * `new URL(…, import.meta.url)` (Vite, webpack) need none.
    */
   readonly wasmPaths?: string;
-  /** Threads of the wasm device. More than one needs a cross-origin isolated page; default: half the cores, up to 4. */
+  /**
+   * Threads of the wasm device. More than one needs a cross-origin isolated page; default there: all processors up to
+   * four, beyond that half of them, since two may share a core.
+   */
   readonly threads?: number;
 }
 
@@ -44,7 +48,7 @@ function load(device: Device): Promise<Build> {
       ? import("onnxruntime-web/webgpu")
       : import("onnxruntime-web/wasm"));
     if (options.wasmPaths !== undefined) build.env.wasm.wasmPaths = options.wasmPaths;
-    if (options.threads !== undefined) build.env.wasm.numThreads = options.threads;
+    build.env.wasm.numThreads = webThreads(options.threads);
     return build;
   };
   const build =
@@ -70,8 +74,13 @@ const runtime: Runtime = {
   devices: () => [...devices],
   capabilities: async (device) =>
     device === "wasm" ? { ...CPU_CAPABILITIES, name: "wasm" } : { ...PLAIN_ONNX, name: device },
+  threads: async () => ({
+    threads: webThreads(options.threads),
+    usable: navigator.hardwareConcurrency,
+    milliseconds: new Map(), // fixed when the runtime starts, so that there is nothing to try
+  }),
   createSession: async (model, device) =>
-    openSession((await load(device)).InferenceSession, model, device, {
+    openSession((await load(device)).InferenceSession, model, device, webThreads(options.threads), {
       executionProviders: [device],
       graphOptimizationLevel: "all",
       logSeverityLevel: 3,

@@ -1,5 +1,6 @@
 /** Inference wholly in the page: the model and onnxruntime-web are fetched once; after that no server is needed. */
 import type * as Ort from "onnxruntime-web";
+import { webThreads } from "../../../tensor/runtime/web-threads.ts";
 import { browserModelUrl } from "./api.ts";
 
 export type InPageDevice = "webgpu" | "wasm";
@@ -30,7 +31,7 @@ async function openOn(device: InPageDevice, model: Uint8Array, size: number): Pr
   const address = `/ort/ort.${device}.min.mjs`; // served as it is; a bundler must not follow it
   const ort = (await import(/* @vite-ignore */ address)) as typeof Ort;
   ort.env.wasm.wasmPaths = "/ort/";
-  if (!crossOriginIsolated) ort.env.wasm.numThreads = 1;
+  ort.env.wasm.numThreads = webThreads();
   const session = await ort.InferenceSession.create(model, { executionProviders: [device] });
   const run = async (planes: Float32Array): Promise<Float32Array> => {
     const image = new ort.Tensor("float32", planes, [1, 3, size, size]);
