@@ -9,7 +9,7 @@ import { ALL_CASES } from "./cases.ts";
 import { findChromium, startChromium } from "./chromium.ts";
 import type { Page } from "./page.ts";
 import { openSite, type Site } from "./site.ts";
-import { drawTrials, type Result, runTrial, trainTiny } from "./trials.ts";
+import { drawTrials, type Result, runHalf, runTrial, trainTiny } from "./trials.ts";
 
 declare const tweedie: Page;
 
@@ -32,6 +32,7 @@ const WEBGPU_GAPS: Record<string, RegExp> = {
   "grouped Conv over three axes": /Conv3D does not support grouped convolution/,
   "indices of MaxPool": /The Indices output is not supported/,
   "f64 (WGSL has none)": /IsNodeCompatibleWithProvider/,
+  "f16 (the adapter has no shader-f16)": /requires f16 but the device does not support it/,
   "MatMulNBits (not enabled by our capabilities)": /"webgpu" has no MatMulNBits/,
 };
 const isGap = (message: string): boolean => Object.values(WEBGPU_GAPS).some((words) => words.test(message));
@@ -122,6 +123,19 @@ describe.skipIf(!chromium && !required)("in Chromium", () => {
       expect(losses).toEqual([...losses].sort((a, b) => b - a)); // every step improves
     }, 60_000);
 
+    it("takes f16 and gives it back, or says what to do without it", async (context) => {
+      const devices = await tab.evaluate(() => tweedie.devices());
+      if (!devices.includes(device)) context.skip("no adapter");
+      const found = await tab.evaluate((d) => tweedie.half(d), device);
+      if (webgpu && typeof found === "string") expect(found).toMatch(/shader-f16.*cast to f32/s);
+      else expect(found).toEqual(await runHalf());
+      expect(await runHalf()).toEqual([
+        [4, 6.5],
+        [8, 13],
+        [4, 5, 4.5],
+      ]);
+    });
+
     it("asks for no file that is not served, and logs no error", () => {
       expect(site.missing).toEqual([]);
       expect(complaints.filter((c) => !isGap(c))).toEqual([]);
@@ -150,6 +164,7 @@ describe.skipIf(!chromium && !required)("in Chromium", () => {
         expect(errors).toEqual([]);
         expect(files.filter((f) => f.endsWith(".wasm"))).toHaveLength(1);
         expect(files.some((f) => f.startsWith("/ort/"))).toBe("wasmPaths" in options);
+        expect(await tab.evaluate(() => tweedie.threads())).toBe(2);
         expect(tab.workers().length).toBeGreaterThan(0);
       } finally {
         await browser.close();

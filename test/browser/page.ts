@@ -1,9 +1,9 @@
 /** What the page offers to the test that drives it. */
 
-import { type Device, listDevices, setDefaultDevice } from "../../src/tensor/index.ts";
+import { type Device, listDevices, sessionThreads, setDefaultDevice } from "../../src/tensor/index.ts";
 import { configureWeb, type WebOptions } from "../../src/tensor/runtime/web.ts";
 import { ALL_CASES } from "./cases.ts";
-import { drawTrials, type Result, runTrial, trainTiny } from "./trials.ts";
+import { drawTrials, type Result, runHalf, runTrial, trainTiny } from "./trials.ts";
 
 const page = {
   configure: (options: WebOptions): void => configureWeb(options),
@@ -16,6 +16,11 @@ const page = {
       ? `${adapter.info.vendor} ${adapter.info.architecture} ${adapter.info.description}`.trim()
       : "";
   },
+  half: async (device: Device): Promise<number[][] | string> => {
+    await setDefaultDevice(device);
+    return runHalf().catch((error: Error) => error.message);
+  },
+  threads: async (): Promise<number> => (await sessionThreads()).threads,
   train: async (device: Device): Promise<number[]> => {
     await setDefaultDevice(device);
     return trainTiny();

@@ -112,3 +112,16 @@ export async function trainTiny(): Promise<number[]> {
   await step.close();
   return losses;
 }
+
+/** f16 in and out: of an operation, of one on its result, and of a donated state. */
+export async function runHalf(): Promise<number[][]> {
+  const half = (values: number[]): Tensor => tensor(values, { dtype: "f16" });
+  const sum = half([1, 2]).add(half([3, 4.5]));
+  const first = await sum.toArray();
+  const step = jit((state: Tensor, x: Tensor) => state.add(x), { donate: [0] });
+  let state = half([1, 2, 3]);
+  for (let i = 0; i < 3; i++) state = await step(state, half([1, 1, 0.5]));
+  const last = await state.toArray();
+  await step.close();
+  return [first, await sum.mul(2).toArray(), last];
+}

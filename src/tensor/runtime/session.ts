@@ -13,13 +13,18 @@ export const STOP = "stop";
 const stopped = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith("Non tensor type is temporarily not supported");
 
+/** What to do about what a graphics device lacks. */
+const NO_F16 =
+  ". This graphics device has no shader-f16: cast to f32 first, load weights with precision "f32", or use the wasm or cpu device";
+
 /** Allocation failures of the runtime are memory errors; everything else is the device's fault. */
 function translate(error: unknown, doing: string): Error {
   const reason = error instanceof Error ? error.message : String(error);
   if (/bad_alloc|Failed to allocate|out of memory|allocation failed/i.test(reason)) {
     return new MemoryError(`${doing}: ${reason}`);
   }
-  return new DeviceError(`${doing}: ${reason}`, { cause: error });
+  const advice = /requires f16 but the device does not support it/.test(reason) ? NO_F16 : "";
+  return new DeviceError(`${doing}: ${reason}${advice}`, { cause: error });
 }
 
 export async function openSession(
