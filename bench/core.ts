@@ -2,8 +2,9 @@
 import { cpus } from "node:os";
 import { formatBytes } from "../src/tensor/index.ts";
 import { CASES, type Case } from "./cases.ts";
-import { better, type Measured, runOurs, runPython, THREADS } from "./peer.ts";
+import { better, type Measured, runOurs, runPython } from "./peer.ts";
 import type { SuiteOptions, SuiteResult } from "./suite.ts";
+import { THREADS, threadsAtWork } from "./threads.ts";
 
 interface Row {
   readonly name: string;
@@ -18,7 +19,7 @@ interface Row {
 }
 
 const ours = (index: number, seconds: number): Promise<Measured> =>
-  runOurs("measure.ts", [String(index), String(seconds)]);
+  runOurs("measure.ts", [String(index), String(seconds)], { threads: THREADS });
 
 const theirs = (python: string, { name, peer }: Case, seconds: number): Promise<Measured> =>
   runPython(python, "peers/torch_peer.py", {
@@ -51,7 +52,7 @@ async function measureCase(
   };
 }
 
-function table(rows: readonly Row[], version: string | undefined): string {
+function table(rows: readonly Row[], version: string | undefined, atWork: string): string {
   const ms = (s: number | null): string => (s === null ? "-" : (s * 1000).toFixed(2));
   const peak = Math.max(...rows.filter((r) => r.name.startsWith("matmul")).map((r) => r.gflops ?? 0));
   const lines = rows.map((r) => {
@@ -68,6 +69,7 @@ function table(rows: readonly Row[], version: string | undefined): string {
     `Best time of each case; ratio = PyTorch's time over ours (above 1: Tweedie is faster). ${THREADS} threads, f32.`,
     `GFLOP/s counts matrix products and convolutions only; in brackets the share of what one 1024³ product reaches here.`,
     "Peak memory is that of the whole process (ours / PyTorch's), runtime included.",
+    atWork,
     "",
     `Measured on ${new Date().toISOString().slice(0, 10)}, ${cpus()[0]?.model.trim()}, Node ${process.version}, ${version ? `PyTorch ${version}` : "PyTorch absent"}.`,
     "Command: `npm run bench -- core`.",
@@ -81,6 +83,8 @@ function table(rows: readonly Row[], version: string | undefined): string {
 
 /** Runs the core suite. */
 export async function coreSuite({ python, filter, seconds, rounds }: SuiteOptions): Promise<SuiteResult> {
+  const atWork = await threadsAtWork(python);
+  console.log(atWork);
   const found: (Row & { version: string | undefined })[] = [];
   for (const [i, item] of CASES.entries()) {
     if (filter && !item.name.includes(filter)) continue;
@@ -92,6 +96,6 @@ export async function coreSuite({ python, filter, seconds, rounds }: SuiteOption
   }
   return {
     rows: found.map(({ version: _, ...row }) => row),
-    page: table(found, found.find((r) => r.version)?.version),
+    page: table(found, found.find((r) => r.version)?.version, atWork),
   };
 }

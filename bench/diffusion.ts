@@ -12,8 +12,9 @@ import {
   writeWeights,
 } from "./diffusion-cases.ts";
 import type { MeasureRequest } from "./diffusion-measure.ts";
-import { better, type Measured, runOurs, runPython, THREADS } from "./peer.ts";
+import { better, type Measured, runOurs, runPython } from "./peer.ts";
 import type { SuiteOptions, SuiteResult } from "./suite.ts";
+import { THREADS, threadsAtWork } from "./threads.ts";
 
 /** Largest difference of the two results, relative to the largest value, at which they are the same. */
 const SAME = 1e-3;
@@ -68,7 +69,10 @@ async function measureCase(index: number, folder: string, options: SuiteOptions)
   let [mine, peer]: [Ours | undefined, Measured | undefined] = [undefined, undefined];
   for (let round = 0; round < options.rounds; round++) {
     const request: MeasureRequest = { index, weights, inputs, output: file("ours"), budget };
-    mine = better(mine, await runOurs<Ours>("diffusion-measure.ts", [JSON.stringify(request)]));
+    mine = better(
+      mine,
+      await runOurs<Ours>("diffusion-measure.ts", [JSON.stringify(request)], { threads: THREADS }),
+    );
     if (!options.python || !item.peer) continue;
     const theirs = { threads: THREADS, case: item.peer, weights, inputs, output: file("peer"), budget };
     const passive = round % 2 === 0; // builds differ in what suits them: the better one counts
@@ -95,7 +99,7 @@ async function measureCase(index: number, folder: string, options: SuiteOptions)
 
 const seconds = (s: number | null): string => (s === null ? "-" : s < 10 ? s.toFixed(3) : s.toFixed(1));
 
-function page(rows: readonly Row[]): string {
+function page(rows: readonly Row[], atWork: string): string {
   const peer = rows.find((r) => r.peer)?.peer ?? "PyTorch absent: set TWEEDIE_PYTHON to a Python that has it";
   const lines = rows.map((r) => {
     const memory = `${formatBytes(r.peakBytes)} / ${r.peerPeakBytes ? formatBytes(r.peerPeakBytes) : "-"}`;
@@ -109,6 +113,7 @@ function page(rows: readonly Row[]): string {
     "Both sides read the same file of random weights. Peak memory is that of the whole process (ours / PyTorch's),",
     "runtime and weights included. The first result includes loading and compiling. The difference is that of the two",
     `results, relative to the largest value; above ${SAME} the benchmark fails.`,
+    atWork,
     "",
     `Measured on ${new Date().toISOString().slice(0, 10)}, ${cpus()[0]?.model.trim()}, Node ${process.version}, ${peer}.`,
     `Programs that wanted to run meanwhile, these included: ${loadavg()[2]!.toFixed(1)} on ${cpus().length} cores (above ${cpus().length}, times are too long on both sides).`,
@@ -125,6 +130,8 @@ function page(rows: readonly Row[]): string {
 export async function diffusionSuite(options: SuiteOptions): Promise<SuiteResult> {
   const folder = await mkdtemp(join(tmpdir(), "tweedie-bench-"));
   const rows: Row[] = [];
+  const atWork = await threadsAtWork(options.python);
+  console.log(atWork);
   try {
     for (const [i, item] of DIFFUSION_CASES.entries()) {
       if (options.filter && !item.name.includes(options.filter)) continue;
@@ -138,5 +145,5 @@ export async function diffusionSuite(options: SuiteOptions): Promise<SuiteResult
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-  return { rows, page: page(rows) };
+  return { rows, page: page(rows, atWork) };
 }

@@ -1,11 +1,7 @@
 /** Programs that the benchmarks compare with, and how a case is run in a process of its own. */
 import { execFile, spawn } from "node:child_process";
-import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-
-/** Threads that both sides use. */
-export const THREADS = Math.min(2, cpus().length);
 
 export const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
@@ -21,10 +17,15 @@ export interface Measured {
 export const better = <T extends Measured>(a: T | undefined, b: T): T =>
   a && a.seconds <= b.seconds ? { ...a, peakBytes: Math.min(a.peakBytes, b.peakBytes) } : b;
 
-/** The last line that a program of ours prints, as JSON. */
-export async function runOurs<T>(script: string, args: readonly string[]): Promise<T> {
+/** The last line that a program of ours prints, as JSON. All of its sessions have so many threads. */
+export async function runOurs<T>(
+  script: string,
+  args: readonly string[],
+  { threads }: { readonly threads: number },
+): Promise<T> {
   const program = ["--import", "tsx", path(script), ...args];
-  const { stdout } = await promisify(execFile)(process.execPath, program);
+  const env = { ...process.env, TWEEDIE_THREADS: String(threads) };
+  const { stdout } = await promisify(execFile)(process.execPath, program, { env });
   return JSON.parse(stdout.trim().split("\n").at(-1)!);
 }
 

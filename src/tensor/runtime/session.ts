@@ -15,7 +15,7 @@ const stopped = (error: unknown): boolean =>
 
 /** What to do about what a graphics device lacks. */
 const NO_F16 =
-  ". This graphics device has no shader-f16: cast to f32 first, load weights with precision "f32", or use the wasm or cpu device";
+  ". This graphics device has no shader-f16: cast to f32 first, load weights with precision 'f32', or use the wasm or cpu device";
 
 /** Allocation failures of the runtime are memory errors; everything else is the device's fault. */
 function translate(error: unknown, doing: string): Error {
