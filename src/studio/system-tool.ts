@@ -11,6 +11,7 @@ import {
   type ActionEvent,
   type ActionName,
   type ActionResult,
+  type OptionRole,
   type OptionSchema,
   optionSchemas,
   type System,
@@ -31,22 +32,15 @@ const ORDER: readonly ActionName[] = ["run", "train", "evaluate", "reproduce"];
 /** They go on where they were stopped when they are called again with the same folder. */
 const RESUMABLE: ReadonlySet<ActionName> = new Set(["train", "reproduce"]);
 
-/** What becomes of an option in the page. */
-type Role = "field" | "picture" | "checkpoint" | "folder" | "output" | "hidden";
-
-/** Options for the machine or for folders of pictures, which the page does not send. */
-const NOT_IN_FORMS: ReadonlySet<string> = new Set(["threads", "shard", "force", "maxPixels"]);
 /** Measures of work over a folder, which say nothing of one picture; the time is with the job. */
 const OF_FOLDERS: ReadonlySet<string> = new Set(["pictures", "kept", "broken", "seconds"]);
 
-function roleOf({ path, name, description, default: standard }: OptionSchema, system: System): Role {
-  if (path === undefined) return NOT_IN_FORMS.has(name) ? "hidden" : "field";
-  if (path === "output") return "output";
-  if (path === "folder") return "folder";
-  const isModel = system.checkpoints.some((c) => c.name === standard) || /\bcheckpoint\b/i.test(description);
-  if (isModel) return "checkpoint";
-  return /\b(?:pictures?|images?|photos?|masks?)\b/i.test(`${name} ${description}`) ? "picture" : "hidden";
-}
+/** What becomes of an option in the page. */
+type Role = OptionRole | "field";
+
+/** As declared; otherwise a field to fill in, but for paths, which the page never sends. */
+const roleOf = ({ role, path }: OptionSchema): Role =>
+  role ?? (path === undefined ? "field" : "command-line");
 
 type Roles = ReadonlyMap<string, { readonly role: Role; readonly option: OptionSchema }>;
 
@@ -56,7 +50,7 @@ function formSchema(action: Action, roles: Roles, { folders }: CatalogSettings):
   const shape: Record<string, z.ZodType> = {};
   for (const [name, { role, option }] of roles) {
     if (role === "field") shape[name] = action.options.shape[name] as z.ZodType;
-    if (role !== "folder" || names.length === 0) continue;
+    if (role !== "data" || names.length === 0) continue;
     const choice = z.enum(names as [string, ...string[]]);
     const help = `${option.description}: one of the folders that the studio was started with`;
     shape[name] = (option.required ? choice : choice.optional()).describe(help);
@@ -68,9 +62,9 @@ function formSchema(action: Action, roles: Roles, { folders }: CatalogSettings):
 function missing(roles: Roles, { folders }: CatalogSettings): string | undefined {
   for (const { role, option } of roles.values()) {
     if (!option.required) continue;
-    if (role === "folder" && Object.keys(folders).length === 0)
+    if (role === "data" && Object.keys(folders).length === 0)
       return `This needs data: ${option.description}. Start the studio with --folder NAME=DIR.`;
-    if (role === "hidden") return `This needs ${option.name}, which only the command line takes.`;
+    if (role === "command-line") return `This needs ${option.name}, which only the command line takes.`;
   }
   return undefined;
 }
@@ -90,8 +84,8 @@ function actionOptions(
   for (const [name, { role, option }] of roles) {
     if (role === "output") given[name] = join(folder, name + extname(String(option.default ?? "")));
     if (role === "picture" && inputs[name]) given[name] = inputs[name];
-    if (role === "checkpoint" && checkpoint) given[name] = checkpoint;
-    if (role === "folder" && options[name] !== undefined) given[name] = folders[options[name] as string];
+    if (role === "model" && checkpoint) given[name] = checkpoint;
+    if (role === "data" && options[name] !== undefined) given[name] = folders[options[name] as string];
   }
   return given;
 }
@@ -170,9 +164,9 @@ function* resultEvents({ summary, metrics = {} }: ActionResult, folder: string):
     };
 }
 
-function taskOf(system: System, name: ActionName, action: Action, settings: CatalogSettings): Task {
+function taskOf(name: ActionName, action: Action, settings: CatalogSettings): Task {
   const roles: Roles = new Map(
-    optionSchemas(action).map((option) => [option.name, { role: roleOf(option, system), option }]),
+    optionSchemas(action).map((option) => [option.name, { role: roleOf(option), option }]),
   );
   const inputs = namesOf(roles, "picture").map((option) => [
     option.name,
@@ -183,7 +177,7 @@ function taskOf(system: System, name: ActionName, action: Action, settings: Cata
       required: option.required,
     } as const,
   ]);
-  const checkpoints = namesOf(roles, "checkpoint");
+  const checkpoints = namesOf(roles, "model");
   return {
     label: LABELS[name],
     help: `${sentence(action.about)}.`,
@@ -212,7 +206,7 @@ export function systemTool(
 ): Tool {
   const { name, title, about, paper, claim, actions, samples = [], inPage } = system;
   const tasks = ORDER.filter((action) => ACTIONS.includes(action)).flatMap((action) =>
-    actions[action] ? [[action, taskOf(system, action, actions[action], settings)] as const] : [],
+    actions[action] ? [[action, taskOf(action, actions[action], settings)] as const] : [],
   );
   const checkpoints = system.checkpoints
     .map((c) => ({ name: c.name, label: `${c.name}: ${c.about}`, file: join(root, c.file) }))

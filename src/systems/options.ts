@@ -17,10 +17,9 @@ export const model = under(MODEL);
 export const how = under(HOW);
 
 export const seed = how(z.int().min(0).default(0), "seed of all randomness", "S");
-export const threads = how(
-  z.int().min(1).max(256).optional(),
-  "processor threads (default: what doctor says)",
-  "N",
+export const threads = hinted(
+  z.int().min(1).max(256).optional().describe("processor threads (default: what doctor says)"),
+  { group: HOW, hint: "N", role: "command-line" },
 );
 export const limit = data(z.int().min(1).optional(), "only the first so many pictures", "N");
 
@@ -32,10 +31,11 @@ export const batch = {
       .regex(/^[1-9]\d*\/[1-9]\d*$/, "expected I/N, such as 1/4")
       .optional()
       .describe("only part I of N of the folder, so that N machines share it"),
-    { group: "Folders", hint: "I/N" },
+    { group: "Folders", hint: "I/N", role: "command-line" },
   ),
   force: hinted(z.boolean().default(false).describe("makes again what is done already"), {
     group: "Folders",
+    role: "command-line",
   }),
 };
 
@@ -44,16 +44,34 @@ export const count = (standard: number, about: string, max = 10_000_000) =>
   how(z.int().min(1).max(max).default(standard), about, "N");
 
 const inFolder = <T extends z.ZodType>(type: T, about: string): T =>
-  hinted(type.describe(about), { group: DATA, hint: "DIR", path: "folder" });
+  hinted(type.describe(about), { group: DATA, hint: "DIR", role: "data", path: "folder" });
 
 /** A folder to read from, for systems that can do without. */
 export const dataFolder = (about: string) => inFolder(z.string().optional(), about);
 /** A folder to read from that must be given. */
 export const neededDataFolder = (about: string) => inFolder(z.string(), about);
 
-/** A file with weights to begin with. */
+/** A file with published weights to begin with. */
 export const weightsFile = (about: string) =>
-  hinted(z.string().optional().describe(about), { group: MODEL, hint: "FILE", path: "file" });
+  hinted(z.string().optional().describe(about), {
+    group: MODEL,
+    hint: "FILE",
+    role: "command-line",
+    path: "file",
+  });
+
+/** A checkpoint of the system itself to begin with. */
+export const startingCheckpoint = (about: string) =>
+  hinted(z.string().optional().describe(about), { group: MODEL, hint: "FILE", role: "model", path: "file" });
+
+/** A picture, or a folder of them, that must be given. */
+export const pictures = (about: string) =>
+  hinted(z.string().describe(about), {
+    group: DATA,
+    hint: "FILE|DIR",
+    role: "picture",
+    path: "file-or-folder",
+  });
 
 /** A model by the name of a checkpoint that ships, the first by default, or by its file. */
 export function modelNamed(checkpoints: readonly Checkpoint[], about?: string) {
@@ -63,13 +81,18 @@ export function modelNamed(checkpoints: readonly Checkpoint[], about?: string) {
       .string()
       .default(names[0]!)
       .describe(about ?? `${names.join(", ")}, or a checkpoint file`),
-    { group: MODEL, hint: "NAME|FILE", path: "file", names },
+    { group: MODEL, hint: "NAME|FILE", role: "model", path: "file", names },
   );
 }
 
 /** A folder to write into. */
 export const outFolder = (standard: string, about: string) =>
-  hinted(z.string().default(standard).describe(about), { group: OUTPUT, hint: "DIR", path: "output" });
+  hinted(z.string().default(standard).describe(about), {
+    group: OUTPUT,
+    hint: "DIR",
+    role: "output",
+    path: "output",
+  });
 /** Where a training keeps its state. */
 export const runFolder = (standard: string) =>
   outFolder(standard, "run folder; a run that was stopped goes on");
@@ -81,7 +104,7 @@ export const workFolder = (standard: string, about = "runs and models; what is t
 export const listed = (text: string): string[] => [...new Set(text.split(",").map((name) => name.trim()))];
 
 const toFile = <T extends z.ZodType>(type: T, about: string): T =>
-  hinted(type.describe(about), { group: OUTPUT, hint: "FILE", path: "output" });
+  hinted(type.describe(about), { group: OUTPUT, hint: "FILE", role: "output", path: "output" });
 
 /** A file to write. */
 export const outFile = (standard: string, about: string) => toFile(z.string().default(standard), about);

@@ -133,8 +133,15 @@ export const deferredAction = <Schema extends z.ZodObject>({
 /** What kind of path an option is, for file pickers and completion. */
 export type PathKind = "file" | "folder" | "file-or-folder" | "output";
 
-/** What a declaration says of an option beside its type: a heading, a word for the value, that it is a path. */
+/**
+ * What an option stands for, where it is no value to fill in: a picture that somebody brings, a model chosen by name, a
+ * folder of data, something that is written, or a matter of the command line alone.
+ */
+export type OptionRole = "picture" | "model" | "data" | "output" | "command-line";
+
+/** Extra facts about an option: its heading, its placeholder, its role, and whether it is a path. */
 export interface OptionHints {
+  readonly role?: OptionRole;
   readonly group?: string;
   readonly hint?: string;
   readonly path?: PathKind;
@@ -170,6 +177,7 @@ interface JsonSchema {
   readonly items?: JsonSchema;
   readonly group?: string;
   readonly hint?: string;
+  readonly role?: OptionRole;
   readonly path?: PathKind;
   readonly names?: readonly string[];
 }
@@ -177,7 +185,7 @@ interface JsonSchema {
 const KINDS = ["string", "number", "integer", "boolean"] as const;
 
 function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
-  const { description = "", group, hint, path, names } = schema;
+  const { description = "", group, hint, role, path, names } = schema;
   const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
   const type = KINDS.find((kind) => kind === inner.type) ?? "string";
   const bound = (value: number | undefined): number | undefined =>
@@ -195,6 +203,7 @@ function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSc
     ...(maximum !== undefined && { maximum }),
     ...(group !== undefined && { group }),
     ...(hint !== undefined && { hint }),
+    ...(role !== undefined && { role }),
     ...(path !== undefined && { path }),
     ...(names !== undefined && { names }),
   };

@@ -11,6 +11,7 @@ import { SYSTEMS } from "../../src/systems/index.ts";
 import { saveSDSeg } from "../../src/systems/sdseg/checkpoint.ts";
 import { PRESETS } from "../../src/systems/sdseg/config.ts";
 import { createSDSeg } from "../../src/systems/sdseg/model.ts";
+import { optionSchemas } from "../../src/systems/system.ts";
 import { writeTinyControlNet, writeTinyLora, writeTinyStableDiffusion } from "../pipelines/tiny-pipelines.ts";
 import { closeStudio, type Opened, openStudio } from "./server.ts";
 
@@ -39,6 +40,17 @@ describe("every declared system", () => {
         }
     },
   );
+});
+
+test("every option of a system that is a path declares what it stands for", () => {
+  const undeclared = SYSTEMS.flatMap(({ name, actions }) =>
+    Object.entries(actions).flatMap(([action, declared]) =>
+      optionSchemas(declared)
+        .filter(({ path, role }) => path !== undefined && role === undefined)
+        .map((option) => `${name} ${action} ${option.name}`),
+    ),
+  );
+  expect(undeclared).toEqual([]);
 });
 
 test("SDSeg's form asks for a picture and a checkpoint; folders are those that were named at the start", () => {

@@ -9,8 +9,8 @@ import {
   outFolder,
   runFolder,
   seed,
+  startingCheckpoint,
   threads,
-  weightsFile,
   workFolder,
 } from "../options.ts";
 
@@ -43,7 +43,7 @@ export const trainOptions = z.object({
   batch: count(32, "pictures per step"),
   learningRate: how(z.number().positive().default(1e-3), "peak of the learning rate", "R"),
   dropLabels: how(z.number().min(0).max(1).default(0.1), "share of labels dropped, for guidance", "P"),
-  from: weightsFile("checkpoint to begin with"),
+  from: startingCheckpoint("checkpoint to begin with"),
   seed,
   threads,
   out: runFolder("out/q-dit"),

@@ -10,8 +10,10 @@ import {
   modelNamed,
   optionalOutFile,
   outFolder,
+  pictures,
   runFolder,
   seed,
+  startingCheckpoint,
   threads,
   weightsFile,
   workFolder,
@@ -60,7 +62,7 @@ export const trainOptions = z.object({
     z.enum(["raw", "vskip", "image-only"]).optional(),
     "what the denoiser predicts: the noise (paper), v (mini), or the mask without diffusion",
   ),
-  from: weightsFile("checkpoint to go on from; its autoencoder and scale are kept"),
+  from: startingCheckpoint("checkpoint to go on from; its autoencoder and scale are kept"),
   initAutoencoder: weightsFile("published KL-f8 weights, as safetensors (preset paper)"),
   initDenoiser: weightsFile("published LSUN-churches LDM weights, as safetensors (preset paper)"),
   steps: how(z.int().min(1).optional(), "steps of the denoiser (default: the preset's)", "N"),
@@ -81,12 +83,12 @@ export const trainOptions = z.object({
 });
 
 export const runOptions = z.object({
-  image: hinted(z.string().describe("picture, or a folder of them"), {
+  image: pictures("picture, or a folder of them"),
+  maxPixels: hinted(z.int().min(1).default(100_000_000).describe("most pixels that a picture may have"), {
     group: "Data",
-    hint: "FILE|DIR",
-    path: "file-or-folder",
+    hint: "N",
+    role: "command-line",
   }),
-  maxPixels: data(z.int().min(1).default(100_000_000), "most pixels that a picture may have", "N"),
   model: modelNamed(CHECKPOINTS),
   ...inference,
   tile: how(z.int().min(16).max(8192).default(512), "larger pictures go in tiles of this side", "PX"),

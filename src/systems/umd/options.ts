@@ -11,6 +11,7 @@ import {
   outFolder,
   runFolder,
   seed,
+  startingCheckpoint,
   threads,
   weightsFile,
   workFolder,
@@ -30,7 +31,7 @@ const pictures = dataFolder(
 );
 const autoencoder = hinted(
   z.string().optional().describe("autoencoder of a latent model: a folder with its config.json, or a file"),
-  { group: "Model", hint: "FILE|DIR", path: "file-or-folder" },
+  { group: "Model", hint: "FILE|DIR", role: "command-line", path: "file-or-folder" },
 );
 const share = (about: string) =>
   how(z.number().min(0).max(1).optional(), `${about} (default: the method's)`, "F");
@@ -54,7 +55,7 @@ export const trainOptions = z.object({
     z.boolean().default(false),
     "class tokens begin at zero, as released: they stay equal for ever",
   ),
-  from: weightsFile("checkpoint to begin with; needed to fine-tune what was pre-trained"),
+  from: startingCheckpoint("checkpoint to begin with; needed to fine-tune what was pre-trained"),
   initEncoder: weightsFile("published MAE weights, as safetensors, for the encoder"),
   phase: how(
     z.enum(["pretrain", "finetune"]).default("pretrain"),
