@@ -2,7 +2,7 @@
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type Tensor, tensor } from "../tensor/index.ts";
 import { isWithoutSteps, noised } from "./img2img.ts";
-import { intervene, type Sampling } from "./intervene.ts";
+import { replaceSample, type Sampling } from "./replace-sample.ts";
 import type { Denoise, SampleOptions, Sampler, SampleStep } from "./sample.ts";
 
 export interface InpaintOptions extends SampleOptions {
@@ -59,7 +59,7 @@ export async function* inpaint(
     return blend(made, known, mask).eval();
   };
   const start = blend(x, await noised(image, noiseAt(0), sigmas[0]!, flow), mask);
-  return yield* intervene(sampler(denoise, await start.eval(), sigmas, options), putBack);
+  return yield* replaceSample(sampler(denoise, await start.eval(), sigmas, options), putBack);
 }
 
 /**

@@ -4,8 +4,8 @@
  */
 import { AbortError, ArgumentError } from "../errors.ts";
 import { jit, type NoiseSource, type Tensor, tensor, vjp } from "../tensor/index.ts";
-import { floatsOf, linear, noiseTerms } from "./linear.ts";
 import type { Parameterization } from "./parameterization.ts";
+import { floatsOf, noiseTerms, weightedSum } from "./weighted-sum.ts";
 
 /** A network that can be traced and differentiated: x [N, ...] and the timestep, a scalar tensor, to its prediction. */
 export type TraceableNetwork = (x: Tensor, timestep: Tensor) => Tensor;
@@ -72,9 +72,9 @@ export async function logLikelihood(
       const [sigma, next] = [sigmas[i]!, sigmas[i + 1]!];
       const step = next - sigma;
       const first = await field.at(at, sigma, probes);
-      const predicted = linear([1, at], [step, first.slope]);
+      const predicted = weightedSum([1, at], [step, first.slope]);
       const second = await field.at(predicted, next, probes);
-      at = linear([1, at], [step / 2, first.slope], [step / 2, second.slope]);
+      at = weightedSum([1, at], [step / 2, first.slope], [step / 2, second.slope]);
       for (let b = 0; b < rows; b++) {
         change[b]! += (step / 2) * weight * (first.divergence[b]! + second.divergence[b]!);
       }
@@ -120,7 +120,7 @@ function flowField(network: TraceableNetwork, { parameterization, timestep }: Li
         count++;
       }
       if (!denoised) throw new ArgumentError(`logLikelihood: expected at least one probe, got ${count}`);
-      return { slope: linear(...noiseTerms(1, x, denoised, sigma)), divergence };
+      return { slope: weightedSum(...noiseTerms(1, x, denoised, sigma)), divergence };
     },
   };
 }

@@ -1,7 +1,7 @@
 /** Looks at a sample before it is done: by a linear map from latents to colours, or by a decoder. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type Tensor, tensor } from "../tensor/index.ts";
-import type { Sampling } from "./intervene.ts";
+import type { Sampling } from "./replace-sample.ts";
 import type { SampleStep } from "./sample.ts";
 
 /** Colour of a latent pixel, from -1 to 1: bias + sum over channels of value * factor. */

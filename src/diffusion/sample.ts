@@ -2,7 +2,7 @@
 import { AbortError, ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { fnv1a32, isFloat, type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
 import { type BrownianPath, brownianPath } from "./brownian.ts";
-import { assertFinite } from "./linear.ts";
+import { assertFinite } from "./weighted-sum.ts";
 
 /**
  * The guess of the clean sample from the noisy one, `x = x0 + sigma * noise` (or, for flow models,

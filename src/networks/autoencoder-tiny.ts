@@ -1,11 +1,13 @@
 /** The tiny autoencoder (TAESD and its kin): latents of the large one, decoded in a fraction of the time. */
+
 import { ArgumentError } from "../errors.ts";
+import { COUNT, Fields, FLAG, listOf, NATURAL, NUMBER, oneOf, POSITIVE } from "../io/fields.ts";
 import { type Activation, activate, Conv2d, GroupNorm, Module, type Rng } from "../nn/index.ts";
 import { type Tensor, tanh } from "../tensor/index.ts";
+import { activationOf } from "./activation-names.ts";
 import { type LatentScale, latentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
-import { Upsample2D } from "./blocks/samplers.ts";
-import { activationOf, COUNT, Config, FLAG, listOf, NATURAL, NUMBER, oneOf, POSITIVE } from "./config.ts";
-import { checkMap } from "./map-sizes.ts";
+import { Upsample2D } from "./blocks/resampling.ts";
+import { checkMap } from "./check-map.ts";
 
 /** A checked configuration. */
 export interface AutoencoderTinyConfig {
@@ -203,7 +205,7 @@ export class AutoencoderTiny extends Module {
 }
 
 /** The same channels at all levels: between levels there is nothing that would change them. */
-function levelsOf(config: Config, half: "encoder" | "decoder", fallback: readonly number[]) {
+function levelsOf(config: Fields, half: "encoder" | "decoder", fallback: readonly number[]) {
   const blocksKey = `num_${half}_blocks`;
   const channelsKey = `${half}_block_out_channels`;
   const counts = config.value(blocksKey, listOf(NATURAL), fallback);
@@ -216,11 +218,11 @@ function levelsOf(config: Config, half: "encoder" | "decoder", fallback: readonl
 }
 
 /**
- * A tiny autoencoder from its `config.json`; `use_midblock_gn` is the variant of TAEF2. Throws `ArgumentError` for
+ * A tiny autoencoder from its `config.json`; `use_midblock_gn` is the variant of TAEF2. Throws `FormatError` for
  * values that do not fit.
  */
 export function autoencoderTiny(config: unknown, rng: Rng): AutoencoderTiny {
-  const read = new Config("AutoencoderTiny", config);
+  const read = new Fields("AutoencoderTiny", config);
   const encoder = levelsOf(read, "encoder", [1, 3, 3, 3]);
   const decoder = levelsOf(read, "decoder", [3, 3, 3, 1]);
   if (encoder.counts.length !== decoder.counts.length)

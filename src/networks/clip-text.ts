@@ -216,11 +216,11 @@ export class CLIPTextModelWithProjection extends CLIPTextModel {
   }
 }
 
-/** A `CLIPTextModel` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+/** A `CLIPTextModel` from its `config.json`. Throws `FormatError` naming a key whose value cannot be. */
 export const clipText = (config: unknown, rng: Rng): CLIPTextModel =>
   new CLIPTextModel(clipTextConfig(config), rng);
 
-/** A `CLIPTextModelWithProjection` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+/** A `CLIPTextModelWithProjection` from its `config.json`. Throws `FormatError` naming a key whose value cannot be. */
 export const clipTextWithProjection = (config: unknown, rng: Rng): CLIPTextModelWithProjection =>
   new CLIPTextModelWithProjection(clipTextConfig(config), rng);
 

@@ -1,8 +1,8 @@
 /** ControlNet (Zhang et al. 2023): a copy of a U-Net's encoder that reads a picture and steers the frozen U-Net. */
 import { ArgumentError, ShapeError } from "../errors.ts";
+import { COUNT, Fields, FLAG, listOf, oneOf } from "../io/fields.ts";
 import { activate, Conv2d, Module, mapParameters, parameters, type Rng, zeroed } from "../nn/index.ts";
 import { flip, type Tensor, type TensorLike } from "../tensor/index.ts";
-import { COUNT, Config, FLAG, listOf, oneOf } from "./config.ts";
 import type { Controls, UNet2DConditionModel } from "./unet-2d-condition.ts";
 import { type EncoderConfig, encoderConfig, skipChannels } from "./unet-config.ts";
 import { ConditionalEncoder, type UNetConditions } from "./unet-encoder.ts";
@@ -110,7 +110,7 @@ export function sumControls(controls: readonly Controls[]): Controls {
 
 /** A `ControlNetModel` from its `config.json`; see `unet2DCondition`. */
 export function controlNet(config: unknown, rng: Rng): ControlNetModel {
-  const read = new Config("ControlNetModel", config);
+  const read = new Fields("ControlNetModel", config);
   const order = read.value("controlnet_conditioning_channel_order", oneOf("rgb", "bgr"), "rgb");
   return new ControlNetModel(
     {

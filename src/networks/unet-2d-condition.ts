@@ -1,9 +1,9 @@
 /** The denoiser of latent diffusion: Stable Diffusion 1 and 2, SDXL and their relatives. */
 import { ShapeError } from "../errors.ts";
+import { Fields } from "../io/fields.ts";
 import { type Activation, activate, Conv2d, GroupNorm, type Rng } from "../nn/index.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { sizeOfMap, UpBlock2D } from "./blocks/index.ts";
-import { Config } from "./config.ts";
 import { type UNetConfig, unetConfig } from "./unet-config.ts";
 import { ConditionalEncoder, type UNetConditions } from "./unet-encoder.ts";
 
@@ -68,8 +68,8 @@ function addControls(
 
 /**
  * A `UNet2DConditionModel` from its `config.json`. With `blankRng` it takes no memory until weights are loaded. Throws
- * `ArgumentError` naming the key, for values that are wrong or of variants that are not built here.
+ * `FormatError` naming the key, for values that are wrong or of variants that are not built here.
  */
 export function unet2DCondition(config: unknown, rng: Rng): UNet2DConditionModel {
-  return new UNet2DConditionModel(unetConfig(new Config("UNet2DConditionModel", config)), rng);
+  return new UNet2DConditionModel(unetConfig(new Fields("UNet2DConditionModel", config)), rng);
 }

@@ -1,4 +1,6 @@
 /** The denoiser of pictures without a context: DDPM and its relatives (Ho et al. 2020). */
+
+import { COUNT, Fields, FLAG, NATURAL, NUMBER, oneOf, POSITIVE } from "../io/fields.ts";
 import {
   activate,
   Conv2d,
@@ -25,7 +27,6 @@ import {
   UP_BLOCKS,
   UpBlock2D,
 } from "./blocks/index.ts";
-import { COUNT, Config, FLAG, NATURAL, NUMBER, oneOf, POSITIVE } from "./config.ts";
 import {
   blockTypes,
   type ClassEmbedding,
@@ -135,13 +136,13 @@ export class UNet2DModel extends Module {
 }
 
 /** Block types with the sampler that the configuration names for those with self attention. */
-function withSampler(config: Config, key: string, types: readonly BlockType[]): readonly BlockType[] {
+function withSampler(config: Fields, key: string, types: readonly BlockType[]): readonly BlockType[] {
   const resnetSampler = config.value(key, oneOf("conv", "resnet"), "conv") === "resnet";
   return types.map((type) => (type.attention === "self" ? { ...type, resnetSampler } : type));
 }
 
 /** Levels of the way down. */
-function downLevels(config: Config): LevelOptions[] {
+function downLevels(config: Fields): LevelOptions[] {
   const self = "AttnDownBlock2D" as const;
   const plain = {
     DownBlock2D: DOWN_BLOCKS.DownBlock2D,
@@ -159,7 +160,7 @@ function downLevels(config: Config): LevelOptions[] {
 }
 
 /** The width of a head, which at `null` is all channels. */
-function headDimOf(config: Config, channels: number, where: string): number {
+function headDimOf(config: Fields, channels: number, where: string): number {
   const headDim = config.isNull("attention_head_dim")
     ? channels
     : config.value("attention_head_dim", COUNT, 8);
@@ -167,13 +168,13 @@ function headDimOf(config: Config, channels: number, where: string): number {
   return headDim;
 }
 
-function levelOf(config: Config, name: string, type: BlockType, outChannels: number) {
+function levelOf(config: Fields, name: string, type: BlockType, outChannels: number) {
   const headDim = type.attention === "none" ? 1 : headDimOf(config, outChannels, name);
   return { name, type, outChannels, headDim, heads: 1, contextDim: 0, depths: [], onlyCrossAttention: false };
 }
 
 /** Levels of the way up, for the levels of the way down. */
-function upLevels(config: Config, downs: readonly LevelOptions[]): UNet2DConfig["ups"] {
+function upLevels(config: Fields, downs: readonly LevelOptions[]): UNet2DConfig["ups"] {
   const self = "AttnUpBlock2D" as const;
   const plain = {
     UpBlock2D: UP_BLOCKS.UpBlock2D,
@@ -195,7 +196,7 @@ function upLevels(config: Config, downs: readonly LevelOptions[]): UNet2DConfig[
 }
 
 function midAttention(
-  config: Config,
+  config: Fields,
   network: NetworkOptions,
   channels: number,
 ): UNet2DConfig["midAttention"] {
@@ -216,7 +217,7 @@ export function unet2DWeights(weights: ReadonlyMap<string, Tensor>): ReadonlyMap
 
 /** A `UNet2DModel` from its `config.json`; see `unet2DCondition`. */
 export function unet2D(config: unknown, rng: Rng): UNet2DModel {
-  const read = new Config("UNet2DModel", config);
+  const read = new Fields("UNet2DModel", config);
   const downs = downLevels(read);
   const network = networkOptions(read, 4 * downs[0]!.outChannels);
   read.supports("attention_legacy_order", false);

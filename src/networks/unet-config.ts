@@ -1,17 +1,8 @@
 /** Configurations of the conditional U-Net and of its ControlNet, checked and in the terms of the blocks. */
-import type { Activation } from "../nn/index.ts";
+
 import {
-  type BlockType,
-  DOWN_BLOCKS,
-  type LevelOptions,
-  MID_BLOCKS,
-  type NetworkOptions,
-  UP_BLOCKS,
-} from "./blocks/index.ts";
-import {
-  activationOf,
   COUNT,
-  type Config,
+  type Fields,
   FLAG,
   type Kind,
   keyOf,
@@ -21,7 +12,17 @@ import {
   oneOf,
   POSITIVE,
   PROBABILITY,
-} from "./config.ts";
+} from "../io/fields.ts";
+import type { Activation } from "../nn/index.ts";
+import { activationOf } from "./activation-names.ts";
+import {
+  type BlockType,
+  DOWN_BLOCKS,
+  type LevelOptions,
+  MID_BLOCKS,
+  type NetworkOptions,
+  UP_BLOCKS,
+} from "./blocks/index.ts";
 
 /** How class labels become part of the time embedding. */
 export type ClassEmbedding =
@@ -82,7 +83,7 @@ const DEPTH: Kind<number | readonly number[]> = {
 };
 
 /** Options that are the same for all levels, read by the U-Nets alike. */
-export function networkOptions(config: Config, timeDim: number): NetworkOptions {
+export function networkOptions(config: Fields, timeDim: number): NetworkOptions {
   if (config.isNull("norm_num_groups")) throw config.error("norm_num_groups", COUNT.expected);
   return {
     timeDim,
@@ -100,7 +101,7 @@ export function networkOptions(config: Config, timeDim: number): NetworkOptions 
 
 /** Block types of all levels, by the names of a table; older files write them with the prefix "UNetRes". */
 export function blockTypes<T extends Record<string, BlockType>>(
-  config: Config,
+  config: Fields,
   key: string,
   table: T,
   fallback: readonly (keyof T & string)[],
@@ -120,7 +121,7 @@ export function blockTypes<T extends Record<string, BlockType>>(
 
 /** Channels of all levels, each of which splits into the groups of the norms. */
 export function levelChannels(
-  config: Config,
+  config: Fields,
   levels: number,
   fallback: readonly number[],
 ): readonly number[] {
@@ -132,7 +133,7 @@ export function levelChannels(
   return channels;
 }
 
-function timesConfig(config: Config, width: number): TimesConfig {
+function timesConfig(config: Fields, width: number): TimesConfig {
   const kind = config.value("time_embedding_type", oneOf("positional", "fourier"), "positional");
   const dim = config.value("time_embedding_dim", COUNT, (kind === "fourier" ? 2 : 4) * width);
   if (kind === "fourier" && dim % 2 !== 0) throw config.error("time_embedding_dim", "an even number");
@@ -150,7 +151,7 @@ function timesConfig(config: Config, width: number): TimesConfig {
 }
 
 /** What the configuration says of class labels. */
-export function classEmbedding(config: Config): ClassEmbedding | undefined {
+export function classEmbedding(config: Fields): ClassEmbedding | undefined {
   const kinds = oneOf("timestep", "identity", "projection", "simple_projection");
   const kind = config.optional("class_embed_type", kinds);
   if (kind === "timestep" || kind === "identity") return { kind };
@@ -159,7 +160,7 @@ export function classEmbedding(config: Config): ClassEmbedding | undefined {
   return classes === undefined ? undefined : { kind: "labels", classes };
 }
 
-function textTime(config: Config): EncoderConfig["textTime"] {
+function textTime(config: Fields): EncoderConfig["textTime"] {
   config.supports("addition_embed_type", "text_time");
   if (!config.has("addition_embed_type")) return undefined;
   return {
@@ -169,7 +170,7 @@ function textTime(config: Config): EncoderConfig["textTime"] {
 }
 
 /** Depths of transformers for each level: a number for all, one for each level, or one for each layer of each. */
-function depths(config: Config, key: string, levels: number): readonly (number | readonly number[])[] {
+function depths(config: Fields, key: string, levels: number): readonly (number | readonly number[])[] {
   const given = config.raw(key);
   if (!Array.isArray(given) || !given.some(Array.isArray)) return config.perLevel(key, levels, COUNT, 1);
   const nested = config.value(key, listOf(DEPTH));
@@ -178,7 +179,7 @@ function depths(config: Config, key: string, levels: number): readonly (number |
 }
 
 function depthsOfLevel(
-  config: Config,
+  config: Fields,
   key: string,
   given: number | readonly number[],
   layers: number,
@@ -199,7 +200,7 @@ interface PerLevel {
   readonly onlyCross: readonly boolean[];
 }
 
-function perLevel(config: Config, levels: number): PerLevel {
+function perLevel(config: Fields, levels: number): PerLevel {
   const headKey = config.has("num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
   return {
     channels: levelChannels(config, levels, [320, 640, 1280, 1280]),
@@ -214,7 +215,7 @@ function perLevel(config: Config, levels: number): PerLevel {
 
 /** A level of the U-Net, with its attention checked. */
 function levelOf(
-  config: Config,
+  config: Fields,
   per: PerLevel,
   i: number,
   own: Pick<LevelOptions, "name" | "type" | "inChannels" | "layers" | "resample" | "depths">,
@@ -235,7 +236,7 @@ function levelOf(
   };
 }
 
-function midConfig(config: Config, per: PerLevel, depth: number | readonly number[]): EncoderConfig["mid"] {
+function midConfig(config: Fields, per: PerLevel, depth: number | readonly number[]): EncoderConfig["mid"] {
   if (config.isNull("mid_block_type")) return undefined;
   const name = config.value("mid_block_type", keyOf(MID_BLOCKS), "UNetMidBlock2DCrossAttn");
   const last = per.channels.length - 1;
@@ -256,7 +257,7 @@ function midConfig(config: Config, per: PerLevel, depth: number | readonly numbe
 }
 
 /** The encoder's part of a configuration. */
-export function encoderConfig(config: Config): EncoderConfig {
+export function encoderConfig(config: Fields): EncoderConfig {
   const cross = "CrossAttnDownBlock2D" as const;
   const types = blockTypes(config, "down_block_types", DOWN_BLOCKS, [cross, cross, cross, "DownBlock2D"]);
   const n = types.length;
@@ -309,7 +310,7 @@ export function skipChannels(levels: readonly LevelOptions[]): number[] {
 
 /** The depths of the way up: those of the way down backwards, unless they are given. */
 function upDepths(
-  config: Config,
+  config: Fields,
   levels: number,
 ): [key: string, depths: readonly (number | readonly number[])[]] {
   const [down, up] = ["transformer_layers_per_block", "reverse_transformer_layers_per_block"];
@@ -321,7 +322,7 @@ function upDepths(
 }
 
 /** The configuration of a conditional U-Net. */
-export function unetConfig(config: Config): UNetConfig {
+export function unetConfig(config: Fields): UNetConfig {
   const encoder = encoderConfig(config);
   const n = encoder.levels.length;
   const cross = "CrossAttnUpBlock2D" as const;

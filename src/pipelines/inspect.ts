@@ -1,10 +1,10 @@
 /** What a model is made of, from headers and configurations alone. */
 import { sizeOf } from "../tensor/index.ts";
+import { prepare } from "./build-network.ts";
 import { detectFile } from "./detect.ts";
 import { resolveModelPath } from "./hub.ts";
 import { type OpenOptions, openModel, openPipeline } from "./load.ts";
 import { kindOf } from "./model-files.ts";
-import { prepare } from "./prepare.ts";
 import { openWeights, type WeightSource } from "./weights.ts";
 
 /** Number of tensors, of values, of bytes, and of values by element type. */

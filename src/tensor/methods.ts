@@ -1,8 +1,8 @@
 /** Functions that are also methods of `Tensor`: the tensor is their first argument. */
 import { data, evalTensor, item, toArray } from "./eager.ts";
 import * as arithmetic from "./ops/arithmetic.ts";
-import * as control from "./ops/control.ts";
 import * as elementwise from "./ops/elementwise.ts";
+import * as control from "./ops/gradient-control.ts";
 import * as image from "./ops/image.ts";
 import * as indexing from "./ops/indexing.ts";
 import * as matrix from "./ops/matmul.ts";

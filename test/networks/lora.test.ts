@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { clipText, clipTextWithProjection } from "../../src/networks/clip-text.ts";
-import { ditTransformer2D } from "../../src/networks/dit.ts";
-import { adaptableLayers } from "../../src/networks/lora/names.ts";
+import { ditTransformer2D } from "../../src/networks/dit/dit.ts";
 import {
   attachedAdapters,
   attachLoras,
@@ -11,7 +10,8 @@ import {
   ldmNames,
   readLora,
   writeLora,
-} from "../../src/networks/lora.ts";
+} from "../../src/networks/lora/index.ts";
+import { adaptableLayers } from "../../src/networks/lora/names.ts";
 import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
 import {
   blankRng,

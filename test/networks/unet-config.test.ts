@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ArgumentError } from "../../src/errors.ts";
+import { FormatError } from "../../src/errors.ts";
 import { controlNet } from "../../src/networks/controlnet.ts";
 import { unet2D } from "../../src/networks/unet-2d.ts";
 import { unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
@@ -171,7 +171,7 @@ describe("a configuration that is wrong, or not built here, is refused by key", 
     [{ mid_block_type: "UNetMidBlock3D" }, /mid_block_type.*UNetMidBlock2DCrossAttn/],
   ])("%o", (wrong, message) => {
     expect(() => unet2DCondition({ ...small, ...wrong }, blankRng)).toThrow(message);
-    expect(() => unet2DCondition({ ...small, ...wrong }, blankRng)).toThrow(ArgumentError);
+    expect(() => unet2DCondition({ ...small, ...wrong }, blankRng)).toThrow(FormatError);
   });
 
   it("anything but an object", () => {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ditPreset } from "../../src/networks/dit/config.ts";
-import { initDiT } from "../../src/networks/dit.ts";
+import { initDiT } from "../../src/networks/dit/dit.ts";
 import {
   initMaskedAutoencoder,
   MaskedAutoencoder,
@@ -10,7 +10,7 @@ import {
 } from "../../src/networks/mae.ts";
 import { patchify, unpatchify } from "../../src/networks/patches.ts";
 import { resizePositions, vitPreset } from "../../src/networks/vit/layers.ts";
-import { initVisionTransformer, VisionTransformer } from "../../src/networks/vit.ts";
+import { initVisionTransformer, VisionTransformer } from "../../src/networks/vit/vit.ts";
 import {
   blankRng,
   createRng,

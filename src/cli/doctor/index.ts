@@ -6,7 +6,7 @@ import { lesion } from "../../systems/sdseg/lesions.ts";
 import { imageValues } from "../../systems/sdseg/samples.ts";
 import { type Device, formatBytes, fromHost, setDefaultDevice } from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
-import { given } from "../given.ts";
+import { given } from "../positionals.ts";
 import { styled } from "../terminal.ts";
 import { deviceReports } from "./devices.ts";
 import { machine, peers, shippedCheckpoints, shortName } from "./machine.ts";

@@ -18,7 +18,7 @@ import {
   writeFolderAtomic,
 } from "../../pipelines/index.ts";
 import { UsageError } from "../errors.ts";
-import { type Given, given, printJson } from "../given.ts";
+import { type Given, given, printJson } from "../positionals.ts";
 import { choiceValue, integerValue, sizeValue } from "../values.ts";
 import { openOptions } from "./open-options.ts";
 import { CONVERT_OPTIONS } from "./options.ts";

@@ -13,7 +13,7 @@ import {
 import { shippedRoot } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
-import { given, printJson } from "../given.ts";
+import { given, printJson } from "../positionals.ts";
 import { openOptions } from "./open-options.ts";
 import { CHECK_OPTIONS, INSPECT_OPTIONS, LIST_OPTIONS } from "./options.ts";
 

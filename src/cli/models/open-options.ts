@@ -1,7 +1,7 @@
 /** Options that say which files are meant. */
 import { GUIDED_PRESETS, type OpenOptions } from "../../pipelines/index.ts";
 import { readConfig } from "../../pipelines/model-files.ts";
-import type { Given } from "../given.ts";
+import type { Given } from "../positionals.ts";
 import { choiceValue } from "../values.ts";
 
 const PREDICTIONS = ["epsilon", "v_prediction", "sample"] as const;

@@ -5,7 +5,7 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Seed } from "../../tensor/index.ts";
 import { type Dataset, dataset } from "../dataset.ts";
-import { createDraw, type Draw } from "../draw.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 import { coverage, type Distance, disc, paint, square, stroke, triangle, union } from "./canvas.ts";
 import { withArticle } from "./captions.ts";
 import { type Colour, scaleColour } from "./materials.ts";

@@ -8,8 +8,8 @@
  */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { jit, type Tensor, tensor, valueAndGrad } from "../../tensor/index.ts";
-import { intervene, type Sampling } from "../intervene.ts";
 import type { DenoiserOptions } from "../parameterization.ts";
+import { replaceSample, type Sampling } from "../replace-sample.ts";
 import type { Denoise, SampleOptions, Sampler, SampleStep } from "../sample.ts";
 import {
   at,
@@ -266,7 +266,7 @@ export async function* posteriorSampling<I>(
     return moved.eval();
   };
   try {
-    return yield* intervene(sampler(remember, x, sigmas, rest), follow);
+    return yield* replaceSample(sampler(remember, x, sigmas, rest), follow);
   } finally {
     await both.close();
   }

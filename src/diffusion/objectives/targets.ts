@@ -1,6 +1,6 @@
 /** What a network is trained to predict. */
 import type { Tensor } from "../../tensor/index.ts";
-import { type NoiseLevel, perSample, squaredRatio } from "./levels.ts";
+import { type NoiseLevel, perSample, squaredRatio } from "./add-noise.ts";
 
 /**
  * A training target. Every prediction is affine in the clean sample, so its squared error is that of the clean sample
@@ -77,12 +77,3 @@ export function edmObjective(sigmaData = 0.5): Objective {
     noiseShare: ({ sigma }) => skip(sigma),
   };
 }
-
-/** Objectives by the names that configurations use; EDM's with the usual deviation 0.5. */
-export const OBJECTIVES = {
-  epsilon: epsilonObjective,
-  sample: sampleObjective,
-  v_prediction: vObjective,
-  flow_prediction: flowObjective,
-  edm: edmObjective(),
-} as const satisfies Readonly<Record<string, Objective>>;

@@ -4,7 +4,7 @@
  */
 import { ArgumentError } from "../../errors.ts";
 import { maximum, minimum, type Tensor } from "../../tensor/index.ts";
-import { type NoiseLevel, signalToNoise } from "./levels.ts";
+import { type NoiseLevel, signalToNoise } from "./add-noise.ts";
 import type { Objective } from "./targets.ts";
 
 export type LossWeight = (objective: Objective, level: NoiseLevel) => Tensor;
@@ -52,13 +52,3 @@ export function debiasedWeight(floor = 1e-4): LossWeight {
   positive("floor of the debiased weight", floor);
   return (objective, level) => objective.noiseShare(level).mul(maximum(signalToNoise(level), floor).rsqrt());
 }
-
-/** Weights by name, with the papers' settings. */
-export const LOSS_WEIGHTS = {
-  uniform: uniformWeight,
-  "min-snr": minSnrWeight(),
-  "soft-min-snr": softMinSnrWeight(),
-  p2: p2Weight(),
-  edm: edmWeight(),
-  debiased: debiasedWeight(),
-} as const satisfies Readonly<Record<string, LossWeight>>;

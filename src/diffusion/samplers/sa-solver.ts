@@ -1,8 +1,8 @@
 /** SA-Solver (Xue et al. 2023): stochastic Adams predictor and corrector, in lambda = -log sigma. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { linear, noiseTerms, type Term } from "../linear.ts";
 import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { noiseIn, type Term, weightedSum } from "../weighted-sum.ts";
 
 export interface SASolverOptions extends SampleOptions {
   /** 1 to 4. Default 2. */
@@ -72,7 +72,7 @@ function update(
     ? next * Math.sqrt(-Math.expm1(-2 * tau ** 2 * h))
     : tau * Math.sqrt(Math.max(0, sigma ** 2 - next ** 2));
   const terms = values.map(({ value }, j): Term => [factor * weights[j]!, value]);
-  return linear([kept, x], ...terms, [deviation, noise]);
+  return weightedSum([kept, x], ...terms, [deviation, noise]);
 }
 
 /** What the exponential rule misses of a straight line, so that order 2 meets DPM-Solver++'s midpoint form. */
@@ -93,7 +93,7 @@ export const saSolver: Sampler<SASolverOptions> = (denoise, x, sigmas, options =
   return runSampler(denoise, x, sigmas, options, async (s) => {
     const { x: predicted, sigma, next, step, steps } = s;
     const denoised = await s.denoise(predicted, sigma);
-    const value = predict === "denoised" ? denoised : linear(...noiseTerms(1, predicted, denoised, sigma));
+    const value = predict === "denoised" ? denoised : noiseIn(predicted, denoised, sigma);
     const newest = { sigma, value };
     let x = predicted;
     if (last) {

@@ -2,8 +2,8 @@
 import { type Activation, activate, Conv2d, GroupNorm, Module, type Rng } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
 import { SpatialAttention } from "../blocks/attention.ts";
+import { Downsample2D, Upsample2D } from "../blocks/resampling.ts";
 import { ResnetBlock2D } from "../blocks/resnet.ts";
-import { Downsample2D, Upsample2D } from "../blocks/samplers.ts";
 import { MidBlock2D } from "../blocks/unet-blocks.ts";
 
 const EPS = 1e-6;

@@ -12,7 +12,7 @@ import {
   type Rng,
 } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { Downsample2D, Upsample2D } from "./samplers.ts";
+import { Downsample2D, Upsample2D } from "./resampling.ts";
 
 export interface ResnetOptions {
   /** Default: as many as go in. */

@@ -2,8 +2,8 @@
 import { type Activation, Module, type Rng } from "../../nn/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 import { AddedContextAttention, type AttentionInputs, SpatialAttention } from "./attention.ts";
+import { Downsample2D, type Size, sizeOfMap, Upsample2D } from "./resampling.ts";
 import { ResnetBlock2D, type ResnetOptions } from "./resnet.ts";
-import { Downsample2D, type Size, sizeOfMap, Upsample2D } from "./samplers.ts";
 import { Transformer2DModel } from "./transformer.ts";
 
 /** What reaches every block beside the map. */

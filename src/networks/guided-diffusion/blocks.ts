@@ -16,8 +16,8 @@ import {
 } from "../../nn/index.ts";
 import { matmul, softmax, type Tensor } from "../../tensor/index.ts";
 import type { AttentionInputs } from "../blocks/attention.ts";
+import { Downsample2D, type Upsample2D } from "../blocks/resampling.ts";
 import { ResnetBlock2D, type ResnetOptions } from "../blocks/resnet.ts";
-import { Downsample2D, type Upsample2D } from "../blocks/samplers.ts";
 import { Transformer2DModel } from "../blocks/transformer.ts";
 
 /** Groups of the norms of published networks; transformers always have as many. */

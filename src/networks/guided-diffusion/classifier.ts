@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { Conv1d, Conv2d, GroupNorm, Linear, Module, type Rng, zeroed } from "../../nn/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 import { timesOf } from "../blocks/embeddings.ts";
-import { checkMap } from "../map-sizes.ts";
+import { checkMap } from "../check-map.ts";
 import {
   attendColumns,
   guidedTimes,

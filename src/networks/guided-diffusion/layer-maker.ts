@@ -1,6 +1,6 @@
 /** Makes the layers of the networks of guided-diffusion: the way down, the middle, the way up. */
 import { Conv2d, type Rng } from "../../nn/index.ts";
-import { Upsample2D } from "../blocks/samplers.ts";
+import { Upsample2D } from "../blocks/resampling.ts";
 import { Transformer2DModel } from "../blocks/transformer.ts";
 import { AttentionBlock, Downsample, headCount, type Layer, LayerSequence, resBlock } from "./blocks.ts";
 import type { GuidedConfig } from "./options.ts";

@@ -1,7 +1,7 @@
 /** What the linear layers of a network see on calibration samples: ranges, magnitudes and second moments of their inputs. */
 import { ArgumentError, CalibrationError, NonFiniteError } from "../../errors.ts";
 import { type Jitted, jit, type Tensor } from "../../tensor/index.ts";
-import { withHooks } from "../features.ts";
+import { withHooks } from "../capture.ts";
 
 /** Statistics of the inputs of one layer, per input channel. */
 export interface InputStatistics {

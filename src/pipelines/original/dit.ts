@@ -6,7 +6,7 @@ import { sinCosPositions2d } from "../../nn/index.ts";
 import type { Config } from "../components.ts";
 import { type KeyRule, renames } from "../key-maps/engine.ts";
 import { merged, renamed, selected, type WeightSource, weightsInMemory } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { Original } from "./original-network.ts";
 import { countOf, gridOf, HEADS, headsOf, shapeOf } from "./shapes.ts";
 
 const BLOCK: readonly KeyRule[] = [

@@ -6,7 +6,7 @@ import type { Config } from "../components.ts";
 import type { GuidedClass } from "../detect.ts";
 import { networkClass } from "../registry.ts";
 import { selected, type WeightSource } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { Original } from "./original-network.ts";
 
 /** The published configurations, by class and name. */
 export const GUIDED_PRESETS: Readonly<Record<GuidedClass, Readonly<Record<string, Config>>>> = {

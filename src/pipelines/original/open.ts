@@ -7,7 +7,7 @@ import { controlNetConfig, FAMILIES, type Family } from "../original-configs.ts"
 import { renamed, type WeightSource } from "../weights.ts";
 import { openDit, originalDit } from "./dit.ts";
 import { openGuided } from "./guided.ts";
-import type { Original } from "./original.ts";
+import type { Original } from "./original-network.ts";
 import { openTaesd, originalTaesd } from "./taesd.ts";
 import { vaeConfigOf } from "./vae.ts";
 import { openMae, openVit } from "./vision.ts";

@@ -5,7 +5,7 @@ import { taesdConfig, taesdKey } from "../../networks/index.ts";
 import type { Config } from "../components.ts";
 import { detectFile } from "../detect.ts";
 import { kindOfPath, merged, openWeights, selected, type WeightSource } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { Original } from "./original-network.ts";
 
 type Half = "encoder" | "decoder";
 

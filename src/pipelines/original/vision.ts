@@ -1,7 +1,7 @@
 /** Vision transformers (timm) and masked autoencoders (He et al. 2022) in files with their authors' names. */
 import type { Config } from "../components.ts";
 import { selected, type WeightSource } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { Original } from "./original-network.ts";
 import { countOf, gridOf, HEADS, headsOf, shapeOf } from "./shapes.ts";
 
 /** The part of a source below a prefix, which its names lose. */

@@ -6,8 +6,8 @@ import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Cotangent, type Op, Tensor, type TensorLike } from "../tensor.ts";
 import { unblocked } from "./block-form.ts";
 import { blockedSum, elementwise, withChannels } from "./blocked.ts";
-import { cast } from "./control.ts";
 import { asTensor, zerosLike } from "./create.ts";
+import { cast } from "./gradient-control.ts";
 import { apply1, broadcastShapes, needSameDType } from "./op.ts";
 import { sumTo } from "./reduce.ts";
 

@@ -3,9 +3,9 @@
 import type { AnyOp } from "../tensor.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { attentionOps } from "./attention.ts";
-import { controlOps } from "./control.ts";
 import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
+import { controlOps } from "./gradient-control.ts";
 import { indexingOps } from "./indexing.ts";
 import { matmulOps } from "./matmul.ts";
 import { normalizeOps } from "./normalize.ts";

@@ -1,11 +1,11 @@
 /** The diffusion transformer (Peebles and Xie 2022), conditioned on a class. Keys are those of the reference library. */
-import { ArgumentError, ShapeError } from "../errors.ts";
-import { blankRng, LayerNorm, Linear, Module, modulate, type Rng } from "../nn/index.ts";
-import { full, silu, type Tensor, type TensorLike, where, zeros } from "../tensor/index.ts";
-import { type DiTConfig, ditConfig } from "./dit/config.ts";
-import { DiTBlock, DiTPatchEmbed, TimestepLabelEmbedding } from "./dit/layers.ts";
-import { unpatchify } from "./patches.ts";
-import { initTransformer, xavierMatrix } from "./vit/layers.ts";
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import { blankRng, LayerNorm, Linear, Module, modulate, type Rng } from "../../nn/index.ts";
+import { full, silu, type Tensor, type TensorLike, where, zeros } from "../../tensor/index.ts";
+import { unpatchify } from "../patches.ts";
+import { initTransformer, xavierMatrix } from "../vit/layers.ts";
+import { type DiTConfig, ditConfig } from "./config.ts";
+import { DiTBlock, DiTPatchEmbed, TimestepLabelEmbedding } from "./layers.ts";
 
 /** Reference class `DiTTransformer2DModel`, formerly `Transformer2DModel` with `norm_type` "ada_norm_zero". */
 export class DiTTransformer2DModel extends Module {
@@ -59,7 +59,7 @@ export class DiTTransformer2DModel extends Module {
   }
 }
 
-/** A `DiTTransformer2DModel` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+/** A `DiTTransformer2DModel` from its `config.json`. Throws `FormatError` naming a key whose value cannot be. */
 export const ditTransformer2D = (config: unknown, rng: Rng): DiTTransformer2DModel =>
   new DiTTransformer2DModel(ditConfig(config), rng);
 

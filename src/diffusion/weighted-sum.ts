@@ -27,7 +27,7 @@ export function fromFloats(values: Floats, shape: readonly number[], dtype: DTyp
  * weight 0 do not count, whatever they hold. Throws `ShapeError` when shapes differ, `LifetimeError` when a tensor is
  * not evaluated, `ArgumentError` for a weight that is no finite number.
  */
-export function linear(...terms: readonly Term[]): Tensor {
+export function weightedSum(...terms: readonly Term[]): Tensor {
   const { shape, size, dtype } = terms[0]![1];
   const sum = new Float64Array(size);
   for (const [weight, x] of terms) {
@@ -53,13 +53,17 @@ export function mapElements(x: Tensor, f: (value: number, index: number) => numb
 
 /** The sample with its noise scaled: denoised + ratio * (x - denoised). Exact for ratio 0, precise for huge noise. */
 export const scaleNoise = (x: Tensor, denoised: Tensor, ratio: number): Tensor =>
-  linear([ratio, x], [1 - ratio, denoised]);
+  weightedSum([ratio, x], [1 - ratio, denoised]);
 
 /** Weighted terms of the noise in x, for samplers that work with noise: (x - denoised) / sigma times a factor. */
 export const noiseTerms = (factor: number, x: Tensor, denoised: Tensor, sigma: number): [Term, Term] => [
   [factor / sigma, x],
   [-factor / sigma, denoised],
 ];
+
+/** The noise in x: (x - denoised) / sigma. */
+export const noiseIn = (x: Tensor, denoised: Tensor, sigma: number): Tensor =>
+  weightedSum(...noiseTerms(1, x, denoised, sigma));
 
 /** Throws `NonFiniteError` when an evaluated tensor holds a NaN or infinity; `what` and `where` say which it is. */
 export function assertFinite(x: Tensor, what: string, where: string): void {

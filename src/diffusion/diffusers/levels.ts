@@ -1,5 +1,6 @@
 /** Levels and timesteps as the reference library's schedulers choose them. */
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError } from "../../errors.ts";
+import { ANY_NUMBER, COUNT, type Fields, FLAG, maybeEmptyListOf, NUMBER, oneOf } from "../../io/fields.ts";
 import {
   alphasCumprod,
   type BetaScheduleName,
@@ -8,8 +9,7 @@ import {
   linspace32,
   rescaleZeroTerminalSnr,
   trainingSigmas,
-} from "./betas.ts";
-import type { ConfigReader } from "./config-reader.ts";
+} from "../betas.ts";
 import {
   betaDistributionSigmas,
   exponentialSigmas,
@@ -17,7 +17,7 @@ import {
   luSigmas,
   shiftFlow,
   stretchToTerminal,
-} from "./sigmas.ts";
+} from "../sigmas.ts";
 import {
   type LevelTable,
   levelTable,
@@ -25,7 +25,7 @@ import {
   roundHalfEven,
   solverTimesteps,
   spacedTimesteps,
-} from "./timesteps.ts";
+} from "../spacing.ts";
 
 /** What a run asks of a configuration. */
 export interface SchedulerOptions {
@@ -65,8 +65,8 @@ const KEYS = {
 type Kind = (typeof KINDS)[number];
 
 /** What kind of levels is asked for, beside flow. Throws when several are. */
-function kindOf(c: ConfigReader): Exclude<Kind, "flow"> | undefined {
-  const asked = KINDS.filter((k) => k !== "flow" && c.boolean(KEYS[k], false));
+function kindOf(c: Fields): Exclude<Kind, "flow"> | undefined {
+  const asked = KINDS.filter((k) => k !== "flow" && c.value(KEYS[k], FLAG, false));
   if (asked.length > 1) {
     throw new ArgumentError(`configuration of ${c.name}: only one of ${asked.map((k) => KEYS[k])} can hold`);
   }
@@ -86,21 +86,21 @@ function levelsOfKind(kind: Exclude<Kind, "flow">, n: number, min: number, max: 
 
 /** The training levels of a configuration. `least` replaces a last share of signal of exactly zero. */
 export function trainingTable(
-  c: ConfigReader,
+  c: Fields,
   defaults: { start?: number; end?: number; schedule?: BetaScheduleName } = {},
   least?: number,
 ): LevelTable {
-  const timesteps = c.count("num_train_timesteps", 1000);
-  const trained = c.numbers("trained_betas");
+  const timesteps = c.value("num_train_timesteps", COUNT, 1000);
+  const trained = c.optional("trained_betas", maybeEmptyListOf(NUMBER));
   const plain = trained
     ? checkBetas(Float32Array.from(trained))
     : betas({
-        schedule: c.choice("beta_schedule", BETA_SCHEDULES, defaults.schedule ?? "linear"),
-        start: c.number("beta_start", defaults.start ?? 1e-4),
-        end: c.number("beta_end", defaults.end ?? 0.02),
+        schedule: c.value("beta_schedule", oneOf(...BETA_SCHEDULES), defaults.schedule ?? "linear"),
+        start: c.value("beta_start", NUMBER, defaults.start ?? 1e-4),
+        end: c.value("beta_end", NUMBER, defaults.end ?? 0.02),
         timesteps,
       });
-  const zeroSnr = c.boolean("rescale_betas_zero_snr", false);
+  const zeroSnr = c.value("rescale_betas_zero_snr", FLAG, false);
   const bars = alphasCumprod(zeroSnr ? rescaleZeroTerminalSnr(plain) : plain);
   if (zeroSnr && least) {
     // The reference library's value can exceed the last but one; levels must not fall.
@@ -110,12 +110,12 @@ export function trainingTable(
 }
 
 /** The spacing of a configuration. */
-export const spacingOf = (c: ConfigReader, fallback: (typeof SPACINGS)[number]) =>
-  c.choice("timestep_spacing", SPACINGS, fallback);
+export const spacingOf = (c: Fields, fallback: (typeof SPACINGS)[number]) =>
+  c.value("timestep_spacing", oneOf(...SPACINGS), fallback);
 
 /** Timesteps of a run: spaced as configured, or one's own, checked. */
 export function runTimesteps(
-  c: ConfigReader,
+  c: Fields,
   table: LevelTable,
   options: SchedulerOptions,
   spaced: () => number[],
@@ -138,22 +138,22 @@ export function runTimesteps(
 
 /** Levels of the schedulers after k-diffusion (Euler, Heun, LMS, DPM2): fractional timesteps, without the end. */
 export function pointLevels(
-  c: ConfigReader,
+  c: Fields,
   table: LevelTable,
   options: SchedulerOptions,
   { roundKarras = false } = {},
 ): Levels {
   const trained = table.sigmas.length;
   const { steps } = options;
-  const spacing = { trained, offset: c.number("steps_offset", 0), fractional: true };
+  const spacing = { trained, offset: c.value("steps_offset", NUMBER, 0), fractional: true };
   const timesteps = runTimesteps(c, table, options, () =>
     spacedTimesteps(spacingOf(c, "linspace"), steps, spacing),
   );
   const sigmas = timesteps.map(table.sigmaAt);
   const kind = kindOf(c);
   if (!kind || steps === 1) return { sigmas, timesteps };
-  const min = c.number("sigma_min", sigmas[steps - 1]!);
-  const levels = levelsOfKind(kind, steps, min, c.number("sigma_max", sigmas[0]!));
+  const min = c.value("sigma_min", NUMBER, sigmas[steps - 1]!);
+  const levels = levelsOfKind(kind, steps, min, c.value("sigma_max", NUMBER, sigmas[0]!));
   const round = kind === "karras" && roundKarras ? roundHalfEven : (t: number) => t;
   return { sigmas: levels, timesteps: levels.map((s) => round(table.timestepAt(s))) };
 }
@@ -177,7 +177,7 @@ export interface SolverFamily {
 
 /** Levels of the solvers in lambda, with the end; integer timesteps. Flow levels are flow times. */
 export function solverLevels(
-  c: ConfigReader,
+  c: Fields,
   table: LevelTable,
   options: SchedulerOptions,
   family: SolverFamily,
@@ -191,16 +191,21 @@ export function solverLevels(
     if (final === "zero") return 0;
     return special && family.least === "last" ? levels[levels.length - 1]! : least;
   };
-  const flow = c.boolean(KEYS.flow, false);
+  const flow = c.value(KEYS.flow, FLAG, false);
   const kind = kindOf(c);
   if (kind) {
-    const levels = levelsOfKind(kind, steps, c.number("sigma_min", least), c.number("sigma_max", greatest));
+    const levels = levelsOfKind(
+      kind,
+      steps,
+      c.value("sigma_min", NUMBER, least),
+      c.value("sigma_max", NUMBER, greatest),
+    );
     if (flow)
       return flowTimes(
         [...levels, end(levels, true)].map((s) => s / (1 + s)),
         trained,
       );
-    const cosine = c.config.beta_schedule === "squaredcos_cap_v2";
+    const cosine = c.raw("beta_schedule") === "squaredcos_cap_v2";
     const rounds = kind === "karras" || kind === "lu";
     const round = rounds && !(cosine && family.least === "table") ? roundHalfEven : Math.floor;
     const timesteps = levels.map((s) => round(table.timestepAt(s)));
@@ -210,17 +215,22 @@ export function solverLevels(
     const levels = flowLevels(c, steps, trained, options, family.flowFromNoise ?? false);
     return flowTimes([...levels, end(levels, true)], trained);
   }
-  const last = trained - clippedCount(training, c.number("lambda_min_clipped", Number.NEGATIVE_INFINITY));
+  const last =
+    trained - clippedCount(training, c.value("lambda_min_clipped", ANY_NUMBER, Number.NEGATIVE_INFINITY));
   const timesteps = runTimesteps(c, table, options, () =>
-    solverTimesteps(spacingOf(c, "linspace"), steps, { trained, last, offset: c.number("steps_offset", 0) }),
+    solverTimesteps(spacingOf(c, "linspace"), steps, {
+      trained,
+      last,
+      offset: c.value("steps_offset", NUMBER, 0),
+    }),
   );
   const levels = timesteps.map(table.sigmaAt);
   return { sigmas: [...levels, end(levels, false)], timesteps };
 }
 
 /** Whether a run ends at the clean sample or at the least level of training. */
-export const finalOf = (c: ConfigReader, fallback: "zero" | "sigma_min"): "zero" | "sigma_min" =>
-  c.choice("final_sigmas_type", ["zero", "sigma_min"], fallback);
+export const finalOf = (c: Fields, fallback: "zero" | "sigma_min"): "zero" | "sigma_min" =>
+  c.value("final_sigmas_type", oneOf("zero", "sigma_min"), fallback);
 
 /** Number of the noisiest levels whose lambda = -log sigma lies below a bound. */
 export const clippedCount = (training: Float32Array, lambdaMin: number): number =>
@@ -232,27 +242,25 @@ const flowTimes = (sigmas: number[], trained: number): Levels => ({
 });
 
 /** The shift of a configuration's flow levels: fixed, or given for the picture at hand. */
-export function flowShift(
-  c: ConfigReader,
-  options: SchedulerOptions,
-  key: string,
-): (sigma: number) => number {
+export function flowShift(c: Fields, options: SchedulerOptions, key: string): (sigma: number) => number {
   const { mu } = options;
-  if (!c.boolean("use_dynamic_shifting", false)) {
-    const shift = mu === undefined ? c.number(key, 1) : Math.exp(mu);
+  if (!c.value("use_dynamic_shifting", FLAG, false)) {
+    const shift = mu === undefined ? c.value(key, NUMBER, 1) : Math.exp(mu);
     return (sigma) => shiftFlow(sigma, shift);
   }
   if (mu === undefined) {
     throw new ArgumentError(`${c.name}: use_dynamic_shifting needs the picture's shift as options.mu`);
   }
   const shift =
-    c.choice("time_shift_type", ["exponential", "linear"], "exponential") === "linear" ? mu : Math.exp(mu);
+    c.value("time_shift_type", oneOf("exponential", "linear"), "exponential") === "linear"
+      ? mu
+      : Math.exp(mu);
   return (sigma) => shiftFlow(sigma, shift);
 }
 
 /** Flow levels of the solvers in lambda: shifted, the first a little below 1. */
 function flowLevels(
-  c: ConfigReader,
+  c: Fields,
   steps: number,
   trained: number,
   options: SchedulerOptions,
@@ -266,24 +274,24 @@ function flowLevels(
   const falling = linspace(1, 1 / trained, steps + 1)
     .slice(0, -1)
     .map(shift);
-  const terminal = c.number("shift_terminal", 0);
+  const terminal = c.value("shift_terminal", NUMBER, 0);
   const levels = terminal ? stretchToTerminal(falling, terminal) : falling;
   if (Math.abs(levels[0]! - 1) < 1e-6) levels[0]! -= 1e-6;
   return levels;
 }
 
 /** Levels of flow matching (Euler, Heun): times from 1 down, without the end. */
-export function flowMatchLevels(c: ConfigReader, options: SchedulerOptions): Levels {
+export function flowMatchLevels(c: Fields, options: SchedulerOptions): Levels {
   const { steps } = options;
-  const trained = c.count("num_train_timesteps", 1000);
+  const trained = c.value("num_train_timesteps", COUNT, 1000);
   const shift = flowShift(c, options, "shift");
-  const least = c.boolean("use_dynamic_shifting", false)
+  const least = c.value("use_dynamic_shifting", FLAG, false)
     ? 1 / trained
-    : shiftFlow(1 / trained, c.number("shift", 1));
+    : shiftFlow(1 / trained, c.value("shift", NUMBER, 1));
   const own = options.timesteps?.map((t) => t / trained);
   const even = linspace(1, least, steps);
   const shifted = (own ?? even).map(shift);
-  const terminal = c.number("shift_terminal", 0);
+  const terminal = c.value("shift_terminal", NUMBER, 0);
   const stretched = terminal ? stretchToTerminal(shifted, terminal) : shifted;
   const kind = kindOf(c);
   const sigmas =

@@ -9,7 +9,7 @@ export type Sampling = AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
  * The steps of a sampling with `edit(step)` in place of each sample, the last one included. Like a sampler, it takes
  * `next(x)` in turn, and ends what it wraps when it is ended.
  */
-export async function* intervene(
+export async function* replaceSample(
   steps: Sampling,
   edit: (step: SampleStep) => Tensor | Promise<Tensor>,
 ): Sampling {

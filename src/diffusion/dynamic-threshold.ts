@@ -1,7 +1,7 @@
 /** Keeping guesses of the clean sample inside the range of the data. */
 import { ArgumentError } from "../errors.ts";
 import type { Tensor } from "../tensor/index.ts";
-import { floatsOf, fromFloats, mapElements } from "./linear.ts";
+import { floatsOf, fromFloats, mapElements } from "./weighted-sum.ts";
 
 /** Clamps to [-range, range]. */
 export function clip(range = 1): (denoised: Tensor) => Tensor {

@@ -9,7 +9,7 @@ import {
   type Quantile,
   uniformBetween,
   uniformSteps,
-} from "../../src/diffusion/timestep-samplers.ts";
+} from "../../src/diffusion/objectives/noise-levels.ts";
 import { ArgumentError } from "../../src/errors.ts";
 import { createNoise } from "../../src/tensor/index.ts";
 

@@ -2,8 +2,8 @@
  * Which noise levels a training batch is made of. A distribution is its quantile function, so that any of them can be
  * drawn independently or in strata. Draws are made on the host and given to the compiled step as inputs.
  */
-import { ArgumentError } from "../errors.ts";
-import type { NoiseAddress, NoiseSource } from "../tensor/index.ts";
+import { ArgumentError } from "../../errors.ts";
+import type { NoiseAddress, NoiseSource } from "../../tensor/index.ts";
 
 /** A distribution: the value below which the share u, 0 < u < 1, of its draws lies. */
 export type Quantile = (u: number) => number;

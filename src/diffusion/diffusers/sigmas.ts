@@ -1,19 +1,24 @@
 /** Schedulers in the noise level (after k-diffusion) and in lambda = -log sigma. */
-import type { ConfigReader } from "./config-reader.ts";
-import { flowPredictionAtRatio } from "./parameterization.ts";
-import type { Sampler } from "./sample.ts";
-import { eulerAncestral } from "./samplers/ancestral.ts";
+
+import { ANY_NUMBER, COUNT, type Fields, FLAG, maybeEmptyListOf, NUMBER, oneOf } from "../../io/fields.ts";
+import { flowPredictionAtRatio } from "../parameterization.ts";
+import type { Sampler } from "../sample.ts";
+import { deis } from "../samplers/deis.ts";
 import {
   dpmSolverMultistep,
   dpmSolverSDE,
   dpmSolverSinglestep,
   singlestepOrders,
-} from "./samplers/dpm-solver.ts";
-import { dpm2, dpm2Ancestral, euler, heun } from "./samplers/euler.ts";
-import { deis, lms } from "./samplers/multistep.ts";
-import { saSolver } from "./samplers/sa-solver.ts";
-import { unipc } from "./samplers/unipc.ts";
-import { timestepLookup } from "./scheduler.ts";
+} from "../samplers/dpm-solver.ts";
+import { dpm2, dpm2Ancestral } from "../samplers/dpm2.ts";
+import { euler, eulerAncestral } from "../samplers/euler.ts";
+import { heun } from "../samplers/heun.ts";
+import { lms } from "../samplers/lms.ts";
+import { saSolver } from "../samplers/sa-solver.ts";
+import { unipc } from "../samplers/unipc.ts";
+import { timestepLookup } from "../scheduler.ts";
+import { ratioOfFlow } from "../sigmas.ts";
+import type { LevelTable } from "../spacing.ts";
 import {
   clippedCount,
   finalOf,
@@ -25,7 +30,7 @@ import {
   solverLevels,
   spacingOf,
   trainingTable,
-} from "./scheduler-levels.ts";
+} from "./levels.ts";
 import {
   bind,
   clipOf,
@@ -35,9 +40,7 @@ import {
   multistepOptions,
   type PartsOf,
   SOLVER_TYPES,
-} from "./scheduler-options.ts";
-import { ratioOfFlow } from "./sigmas.ts";
-import type { LevelTable } from "./timesteps.ts";
+} from "./options.ts";
 
 const SOFT = { start: 0.00085, end: 0.012 };
 
@@ -49,7 +52,7 @@ function points(
   return (c, options) => {
     const table = trainingTable(c, defaults, LEAST_ALPHA_BAR);
     const { sigmas, timesteps } = pointLevels(c, table, options, { roundKarras });
-    const logLinear = c.choice("interpolation_type", ["linear", "log_linear"], "linear") === "log_linear";
+    const logLinear = c.value("interpolation_type", oneOf("linear", "log_linear"), "linear") === "log_linear";
     const end = finalOf(c, "zero") === "zero" ? 0 : table.sigmas[0]!;
     const levels = logLinear ? logLinearLevels(table, options.steps) : [...sigmas, end];
     const greatest = levels[0]!;
@@ -57,8 +60,8 @@ function points(
     const guard = clipped ? clipOf(c) : undefined;
     const parts = discrete(c, table, { sigmas: levels, timesteps }, { sampler, space: "ve" });
     const continuous =
-      c.choice("timestep_type", ["discrete", "continuous"], "discrete") === "continuous" &&
-      c.config.prediction_type === "v_prediction";
+      c.value("timestep_type", oneOf("discrete", "continuous"), "discrete") === "continuous" &&
+      c.raw("prediction_type") === "v_prediction";
     return {
       ...parts,
       ...(guard && { clip: guard }),
@@ -71,27 +74,23 @@ function points(
 /** Schedulers that solve in lambda, for networks that predict noise, sample, v or, over flow times, velocity. */
 function solver(
   family: SolverFamily,
-  sampler: (c: ConfigReader, options: SchedulerOptions, table: LevelTable) => Sampler,
-  arrange: (levels: Levels, table: LevelTable, c: ConfigReader) => Levels = (levels) => levels,
+  sampler: (c: Fields, options: SchedulerOptions, table: LevelTable) => Sampler,
+  arrange: (levels: Levels, table: LevelTable, c: Fields) => Levels = (levels) => levels,
 ): PartsOf {
   return (c, options) => {
     const table = trainingTable(c, {}, LEAST_ALPHA_BAR);
     const { sigmas, timesteps } = arrange(solverLevels(c, table, options, family), table, c);
     const bound = sampler(c, options, table);
     const guard = clipOf(c);
-    const known = c.choice("variance_type", ["learned", "learned_range", "none"], "none") !== "none";
+    const known = c.value("variance_type", oneOf("learned", "learned_range", "none"), "none") !== "none";
     const rest = {
       sampler: bound,
       ...(guard && { clip: guard }),
       ...(known && { learnedVariance: "ignored" as const }),
     };
-    if (!c.boolean("use_flow_sigmas", false)) return discrete(c, table, { sigmas, timesteps }, rest);
-    if (c.config.prediction_type !== "flow_prediction") {
-      throw c.wrong(
-        "prediction_type",
-        "flow_prediction where use_flow_sigmas holds",
-        c.config.prediction_type,
-      );
+    if (!c.value("use_flow_sigmas", FLAG, false)) return discrete(c, table, { sigmas, timesteps }, rest);
+    if (c.raw("prediction_type") !== "flow_prediction") {
+      throw c.error("prediction_type", "flow_prediction where use_flow_sigmas is true");
     }
     const ratios = sigmas.map((s) => ratioOfFlow(Math.fround(s)));
     const trained = table.sigmas.length;
@@ -108,9 +107,9 @@ function solver(
   };
 }
 
-const singlestepSampler = (c: ConfigReader, { steps }: SchedulerOptions): Sampler => {
+const singlestepSampler = (c: Fields, { steps }: SchedulerOptions): Sampler => {
   const { order, ...rest } = dpmOptions(c);
-  const asked = c.boolean("lower_order_final", false);
+  const asked = c.value("lower_order_final", FLAG, false);
   const needed = steps % order !== 0 || finalOf(c, "zero") === "zero";
   return bind(dpmSolverSinglestep, {
     ...rest,
@@ -119,27 +118,27 @@ const singlestepSampler = (c: ConfigReader, { steps }: SchedulerOptions): Sample
   });
 };
 
-const unipcSampler = (c: ConfigReader): Sampler => {
-  const type = c.choice("solver_type", SOLVER_TYPES, "bh2");
+const unipcSampler = (c: Fields): Sampler => {
+  const type = c.value("solver_type", oneOf(...SOLVER_TYPES), "bh2");
   return bind(unipc, {
-    order: c.count("solver_order", 2),
+    order: c.value("solver_order", COUNT, 2),
     variant: type === "bh1" ? "bh1" : "bh2",
-    predict: c.boolean("predict_x0", true) ? "denoised" : "noise",
-    lowerOrderFinal: c.boolean("lower_order_final", true),
-    disableCorrector: c.numbers("disable_corrector") ?? [],
+    predict: c.value("predict_x0", FLAG, true) ? "denoised" : "noise",
+    lowerOrderFinal: c.value("lower_order_final", FLAG, true),
+    disableCorrector: c.optional("disable_corrector", maybeEmptyListOf(NUMBER)) ?? [],
   });
 };
 
-const saSampler = (c: ConfigReader, _: SchedulerOptions, table: LevelTable): Sampler =>
+const saSampler = (c: Fields, _: SchedulerOptions, table: LevelTable): Sampler =>
   bind(saSolver, {
-    predictorOrder: c.count("predictor_order", 2),
-    correctorOrder: c.count("corrector_order", 2),
+    predictorOrder: c.value("predictor_order", COUNT, 2),
+    correctorOrder: c.value("corrector_order", COUNT, 2),
     predict:
-      c.choice("algorithm_type", ["data_prediction", "noise_prediction"], "data_prediction") ===
+      c.value("algorithm_type", oneOf("data_prediction", "noise_prediction"), "data_prediction") ===
       "data_prediction"
         ? "denoised"
         : "noise",
-    lowerOrderFinal: c.boolean("lower_order_final", true),
+    lowerOrderFinal: c.value("lower_order_final", FLAG, true),
     tau: (sigma) => {
       const t = Math.round(table.timestepAt(sigma));
       return t >= 200 && t <= 800 ? 1 : 0;
@@ -147,12 +146,14 @@ const saSampler = (c: ConfigReader, _: SchedulerOptions, table: LevelTable): Sam
   });
 
 /** Rising levels: each timestep's own, and the noisiest as end. */
-function rising({ sigmas, timesteps }: Levels, table: LevelTable, c: ConfigReader): Levels {
+function rising({ sigmas, timesteps }: Levels, table: LevelTable, c: Fields): Levels {
   const { sigmas: training } = table;
   const noisiest =
-    training.length - 1 - clippedCount(training, c.number("lambda_min_clipped", Number.NEGATIVE_INFINITY));
+    training.length -
+    1 -
+    clippedCount(training, c.value("lambda_min_clipped", ANY_NUMBER, Number.NEGATIVE_INFINITY));
   const kinds = ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas"];
-  if (kinds.some((key) => c.config[key] === true)) {
+  if (kinds.some((key) => c.raw(key) === true)) {
     const up = sigmas.slice(0, -1).reverse();
     return { sigmas: [...up, up[up.length - 1]!], timesteps: [...timesteps].reverse() };
   }
@@ -160,8 +161,8 @@ function rising({ sigmas, timesteps }: Levels, table: LevelTable, c: ConfigReade
 }
 
 /** The falling timesteps leave out the least one; the rising ones leave out the noisiest. */
-function risingPoints(falling: number[], noisiest: number, table: LevelTable, c: ConfigReader): Levels {
-  const offset = c.number("steps_offset", 0);
+function risingPoints(falling: number[], noisiest: number, table: LevelTable, c: Fields): Levels {
+  const offset = c.value("steps_offset", NUMBER, 0);
   const spacing = spacingOf(c, "linspace");
   const up = [...falling].reverse();
   const least = spacing === "leading" ? offset : 0;
@@ -191,8 +192,8 @@ export const SIGMA_SCHEDULERS: Readonly<Record<string, PartsOf>> = {
   DPMSolverSinglestepScheduler: solver(DPM, singlestepSampler),
   DEISMultistepScheduler: solver(ADAMS, (c, { steps }) =>
     bind(deis, {
-      order: c.count("solver_order", 2),
-      lowerOrderFinal: c.boolean("lower_order_final", true) && steps < 15,
+      order: c.value("solver_order", COUNT, 2),
+      lowerOrderFinal: c.value("lower_order_final", FLAG, true) && steps < 15,
     }),
   ),
   UniPCMultistepScheduler: solver({ final: "zero", least: "last", flowFromNoise: true }, unipcSampler),

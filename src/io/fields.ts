@@ -1,6 +1,5 @@
-/** Configurations of networks, read and checked: an error names the key, the value that came and what would be right. */
-import { ArgumentError } from "../errors.ts";
-import type { Activation } from "../nn/index.ts";
+/** Fields of a JSON configuration, checked as they are read: an error names the key, the value and what was expected. */
+import { FormatError } from "../errors.ts";
 
 /** A kind of value. */
 export interface Kind<T> {
@@ -15,6 +14,8 @@ const kind = <T>(expected: string, is: (value: unknown) => boolean): Kind<T> => 
 });
 
 export const NUMBER = kind<number>("a finite number", (v) => Number.isFinite(v));
+/** Infinities, too, which the configurations of schedulers use as "no bound". */
+export const ANY_NUMBER = kind<number>("a number", (v) => typeof v === "number" && !Number.isNaN(v));
 export const POSITIVE = kind<number>("a number above 0", (v) => Number.isFinite(v) && (v as number) > 0);
 export const COUNT = kind<number>("a positive integer", (v) => Number.isInteger(v) && (v as number) >= 1);
 export const NATURAL = kind<number>("an integer from 0", (v) => Number.isInteger(v) && (v as number) >= 0);
@@ -34,21 +35,25 @@ export const oneOf = <const T>(...values: readonly T[]): Kind<T> =>
 export const keyOf = <K extends string>(table: Readonly<Record<K, unknown>>): Kind<K> =>
   oneOf(...(Object.keys(table) as K[]));
 
-/** A list of values of a kind. */
+/** A list of values of a kind; it may be empty. */
+export const maybeEmptyListOf = <T>(one: Kind<T>): Kind<readonly T[]> =>
+  kind(`a list, each ${one.expected}`, (v) => Array.isArray(v) && v.every((x) => one.is(x)));
+
+/** A list of at least one value of a kind. */
 export const listOf = <T>(one: Kind<T>): Kind<readonly T[]> =>
   kind(`a list, each ${one.expected}`, (v) => Array.isArray(v) && v.length > 0 && v.every((x) => one.is(x)));
 
-/** A configuration of one network: JSON as the reference library writes it, where null counts as absent. */
-export class Config {
+/** The configuration of one class: JSON as diffusers writes it, where null counts as absent. */
+export class Fields {
   /** Class name, for messages. */
-  readonly network: string;
+  readonly name: string;
   private readonly values: Readonly<Record<string, unknown>>;
 
-  /** Throws `ArgumentError` unless `values` is an object. */
-  constructor(network: string, values: unknown) {
+  /** Throws `FormatError` unless `values` is an object. */
+  constructor(name: string, values: unknown) {
     if (typeof values !== "object" || values === null || Array.isArray(values))
-      throw new ArgumentError(`${network}: expected a configuration object, got ${quoted(values)}`);
-    this.network = network;
+      throw new FormatError(`${name}: expected a configuration object, got ${quoted(values)}`);
+    this.name = name;
     this.values = values as Record<string, unknown>;
   }
 
@@ -67,9 +72,9 @@ export class Config {
   }
 
   /** The error for a key whose value is not as expected. */
-  error(key: string, expected: string): ArgumentError {
-    return new ArgumentError(
-      `${this.network} config: "${key}": expected ${expected}, got ${quoted(this.values[key])}`,
+  error(key: string, expected: string): FormatError {
+    return new FormatError(
+      `${this.name} config: "${key}": expected ${expected}, got ${quoted(this.values[key])}`,
     );
   }
 
@@ -115,18 +120,4 @@ export class Config {
     if (channels % count !== 0)
       throw this.error(key, `a divisor of the ${channels} channels of ${what} (${count} is not)`);
   }
-}
-
-const ACTIVATION_NAMES = {
-  silu: "silu",
-  swish: "silu",
-  gelu: "gelu",
-  relu: "relu",
-  mish: "mish",
-} as const satisfies Record<string, Activation>;
-
-/** An activation by its name in the reference library. */
-export function activationOf(config: Config, key: string, fallback: Activation): Activation {
-  const name = config.optional(key, keyOf(ACTIVATION_NAMES));
-  return name === undefined ? fallback : ACTIVATION_NAMES[name];
 }

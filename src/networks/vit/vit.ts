@@ -1,7 +1,7 @@
 /** The vision transformer (Dosovitskiy et al. 2021), with the keys of timm. */
-import { ArgumentError } from "../errors.ts";
-import { blankRng, LayerNorm, Linear, Module, type Rng, truncatedNormal } from "../nn/index.ts";
-import { type Tensor, zeros } from "../tensor/index.ts";
+import { ArgumentError } from "../../errors.ts";
+import { blankRng, LayerNorm, Linear, Module, type Rng, truncatedNormal } from "../../nn/index.ts";
+import { type Tensor, zeros } from "../../tensor/index.ts";
 import {
   checkViT,
   initTransformer,
@@ -9,7 +9,7 @@ import {
   resizePositions,
   ViTBlock,
   type ViTConfig,
-} from "./vit/layers.ts";
+} from "./layers.ts";
 
 export interface VisionTransformerOptions {
   /** Outputs of the classifier; absent: there is none. */

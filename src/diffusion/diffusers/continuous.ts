@@ -1,25 +1,25 @@
 /** Schedulers of networks that were trained on continuous noise levels: EDM, consistency, score, iPNDM. */
-import { ArgumentError } from "../errors.ts";
-import { linspace32 } from "./betas.ts";
-import type { ConfigReader } from "./config-reader.ts";
+import { ArgumentError } from "../../errors.ts";
+import { COUNT, type Fields, FLAG, NUMBER, oneOf } from "../../io/fields.ts";
+import { linspace32 } from "../betas.ts";
+import { clip } from "../dynamic-threshold.ts";
 import {
   consistencyPrediction,
   edmPrediction,
   type Parameterization,
   scorePrediction,
   vPrediction,
-} from "./parameterization.ts";
-import { consistency } from "./samplers/consistency.ts";
-import { dpmSolverMultistep } from "./samplers/dpm-solver.ts";
-import { euler } from "./samplers/euler.ts";
-import { ipndm } from "./samplers/multistep.ts";
-import { predictorCorrector } from "./samplers/predictor-corrector.ts";
-import { type SchedulerParts, timestepLookup } from "./scheduler.ts";
-import { finalOf, type SchedulerOptions } from "./scheduler-levels.ts";
-import { bind, clipOf, multistepOptions, type PartsOf } from "./scheduler-options.ts";
-import { exponentialSigmas, karrasSigmas, type LevelRange } from "./sigmas.ts";
-import { clip } from "./threshold.ts";
-import { checkSteps } from "./timesteps.ts";
+} from "../parameterization.ts";
+import { consistency } from "../samplers/consistency.ts";
+import { dpmSolverMultistep } from "../samplers/dpm-solver.ts";
+import { euler } from "../samplers/euler.ts";
+import { ipndm } from "../samplers/pndm.ts";
+import { predictorCorrector } from "../samplers/predictor-corrector.ts";
+import { type SchedulerParts, timestepLookup } from "../scheduler.ts";
+import { exponentialSigmas, karrasSigmas, type LevelRange } from "../sigmas.ts";
+import { checkSteps } from "../spacing.ts";
+import { finalOf, type SchedulerOptions } from "./levels.ts";
+import { bind, clipOf, multistepOptions, type PartsOf } from "./options.ts";
 
 /** Defaults in which the classes with EDM's preconditioning differ. */
 interface EDMDefaults {
@@ -40,10 +40,13 @@ function karrasSigmas32(steps: number, { min, max }: LevelRange, rho: number): n
 }
 
 /** Levels of Karras et al. or exponential ones between the configured ends. */
-function edmLevels(c: ConfigReader, steps: number, defaults: EDMDefaults) {
-  const range = { min: c.number("sigma_min", defaults.min), max: c.number("sigma_max", defaults.max) };
-  const kind = c.choice("sigma_schedule", ["karras", "exponential"], defaults.kind);
-  const rho = c.number("rho", 7);
+function edmLevels(c: Fields, steps: number, defaults: EDMDefaults) {
+  const range = {
+    min: c.value("sigma_min", NUMBER, defaults.min),
+    max: c.value("sigma_max", NUMBER, defaults.max),
+  };
+  const kind = c.value("sigma_schedule", oneOf("karras", "exponential"), defaults.kind);
+  const rho = c.value("rho", NUMBER, 7);
   const exact = kind === "karras" ? karrasSigmas(steps, range, rho) : exponentialSigmas(steps, range);
   const levels = kind === "karras" && defaults.single ? karrasSigmas32(steps, range, rho) : exact;
   return { levels: levels.map(Math.fround), ...range };
@@ -51,7 +54,7 @@ function edmLevels(c: ConfigReader, steps: number, defaults: EDMDefaults) {
 
 /** Parts of a scheduler with EDM's preconditioning. */
 function edm(
-  c: ConfigReader,
+  c: Fields,
   options: SchedulerOptions,
   rest: Pick<SchedulerParts, "sampler"> & { clip?: SchedulerParts["clip"] },
   fallback: EDMDefaults,
@@ -59,7 +62,7 @@ function edm(
 ): SchedulerParts {
   const { levels, max, min } = edmLevels(c, options.steps, fallback);
   const velocity =
-    c.choice("prediction_type", ["epsilon", "v_prediction"], fallback.prediction) === "v_prediction";
+    c.value("prediction_type", oneOf("epsilon", "v_prediction"), fallback.prediction) === "v_prediction";
   const { clip: guard, sampler } = rest;
   return {
     name: c.name,
@@ -68,7 +71,7 @@ function edm(
     sigmas: [...levels, finalOf(c, "zero") === "zero" ? 0 : Math.fround(min)],
     timesteps: levels.map(timestep),
     timestepAt: timestep,
-    parameterization: edmPrediction(c.number("sigma_data", fallback.data), velocity ? -1 : 1),
+    parameterization: edmPrediction(c.value("sigma_data", NUMBER, fallback.data), velocity ? -1 : 1),
     initialScale: Math.sqrt(max ** 2 + 1),
     ...(guard && { clip: guard }),
   };
@@ -110,24 +113,24 @@ const cosineDpmParts: PartsOf = (c, options) => {
 };
 
 const consistencyParts: PartsOf = (c, options) => {
-  const trained = c.count("num_train_timesteps", 40);
+  const trained = c.value("num_train_timesteps", COUNT, 40);
   const { steps, timesteps: own } = options;
   checkSteps(steps, trained);
-  const min = c.number("sigma_min", 0.002);
-  const max = c.number("sigma_max", 80);
+  const min = c.value("sigma_min", NUMBER, 0.002);
+  const max = c.value("sigma_max", NUMBER, 80);
   const stride = Math.floor(trained / steps);
   const indices = own ?? Array.from({ length: steps }, (_, i) => (steps - 1 - i) * stride);
   if (indices.length !== steps || indices.some((t) => !(t >= 0 && t < trained))) {
     throw new ArgumentError(`${c.name}: expected ${steps} timesteps below ${trained}, got [${indices}]`);
   }
-  const rho = c.number("rho", 7);
+  const rho = c.value("rho", NUMBER, 7);
   const [low, high] = [min ** (1 / rho), max ** (1 / rho)];
   // Least index, most noise: the reference library lists the indices the other way round.
   const exact = [...indices].reverse().map((t) => (high + (t / (trained - 1)) * (low - high)) ** rho);
   const timestep = (sigma: number): number => 250 * Math.log(sigma + 1e-44);
   const sigmas = [...exact, min].map(Math.fround);
   const timesteps = exact.map(timestep);
-  const guard = c.boolean("clip_denoised", true) ? clip(1) : undefined;
+  const guard = c.value("clip_denoised", FLAG, true) ? clip(1) : undefined;
   return {
     name: c.name,
     sampler: bind(consistency, { sigmaMin: Math.fround(min) }),
@@ -135,7 +138,7 @@ const consistencyParts: PartsOf = (c, options) => {
     sigmas,
     timesteps,
     timestepAt: timestepLookup(sigmas, timesteps, timestep),
-    parameterization: consistencyPrediction(min, c.number("sigma_data", 0.5)),
+    parameterization: consistencyPrediction(min, c.value("sigma_data", NUMBER, 0.5)),
     initialScale: max,
     ...(guard && { clip: guard }),
   };
@@ -143,17 +146,17 @@ const consistencyParts: PartsOf = (c, options) => {
 
 const scoreParts: PartsOf = (c, { steps }) => {
   checkSteps(steps);
-  const min = c.number("sigma_min", 0.01);
-  const max = c.number("sigma_max", 1348);
+  const min = c.value("sigma_min", NUMBER, 0.01);
+  const max = c.value("sigma_max", NUMBER, 1348);
   const falling = [...exponentialSigmas(Math.max(2, steps), { min, max })].slice(0, steps);
-  const times = Array.from(linspace32(1, c.number("sampling_eps", 1e-5), steps));
+  const times = Array.from(linspace32(1, c.value("sampling_eps", NUMBER, 1e-5), steps));
   const sigmas = [...falling.map(Math.fround), 0];
   const timesteps = times.map((t) => Math.fround(min * (max / min) ** t));
   return {
     name: c.name,
     sampler: bind(predictorCorrector, {
-      snr: c.number("snr", 0.15),
-      correctorSteps: c.count("correct_steps", 1),
+      snr: c.value("snr", NUMBER, 0.15),
+      correctorSteps: c.value("correct_steps", COUNT, 1),
       norms: "batch",
     }),
     space: "ve",

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { brownianPath } from "../../src/diffusion/brownian.ts";
+import { consecutiveSeeds, seededNoise, startingAtSample } from "../../src/diffusion/noise-seeds.ts";
 import { finalSample } from "../../src/diffusion/sample.ts";
-import { eulerAncestral } from "../../src/diffusion/samplers/ancestral.ts";
-import { consecutiveSeeds, seededNoise, startingAtSample } from "../../src/diffusion/seeds.ts";
+import { eulerAncestral } from "../../src/diffusion/samplers/euler.ts";
 import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import {
   createNoise,

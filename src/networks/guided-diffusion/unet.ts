@@ -1,21 +1,21 @@
 /** The U-Net of guided-diffusion (Dhariwal and Nichol 2021) and of latent diffusion's own checkpoints. */
-import { ArgumentError, ShapeError } from "../errors.ts";
-import { Conv2d, Embedding, Module, type Rng } from "../nn/index.ts";
-import { concat, type Tensor } from "../tensor/index.ts";
-import { timesOf } from "./blocks/embeddings.ts";
-import { guidedTimes, type LayerSequence, OutputLayers, TimeEmbed } from "./guided-diffusion/blocks.ts";
-import { LayerMaker } from "./guided-diffusion/layer-maker.ts";
-import { type GuidedUNetConfig, guidedUNetConfig } from "./guided-diffusion/options.ts";
-import { checkMap } from "./map-sizes.ts";
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import { Conv2d, Embedding, Module, type Rng } from "../../nn/index.ts";
+import { concat, type Tensor } from "../../tensor/index.ts";
+import { timesOf } from "../blocks/embeddings.ts";
+import { checkMap } from "../check-map.ts";
+import { guidedTimes, type LayerSequence, OutputLayers, TimeEmbed } from "./blocks.ts";
+import { LayerMaker } from "./layer-maker.ts";
+import { type GuidedUNetConfig, guidedUNetConfig } from "./options.ts";
 
-export { GuidedDiffusionClassifier, guidedDiffusionClassifier } from "./guided-diffusion/classifier.ts";
+export { GuidedDiffusionClassifier, guidedDiffusionClassifier } from "./classifier.ts";
 export {
   ADM_CLASSIFIER_256,
   ADM_UNETS,
   type GuidedClassifierConfig,
   type GuidedConfig,
   type GuidedUNetConfig,
-} from "./guided-diffusion/options.ts";
+} from "./options.ts";
 
 /** What the U-Net gets beside the map and the time. */
 export interface GuidedUNetInputs {
@@ -106,7 +106,7 @@ export class GuidedDiffusionUNet extends Module {
 /**
  * A U-Net from the arguments of the reference's `UNetModel` (`model_channels`, `num_res_blocks`, `attention_resolutions`
  * as downsampling factors, `channel_mult`, …), with `learn_sigma` (twice the output channels) and `concat_channels`.
- * Throws `ArgumentError` for values that do not fit.
+ * Throws `FormatError` for values that do not fit.
  */
 export const guidedDiffusionUNet = (config: unknown, rng: Rng): GuidedDiffusionUNet =>
   new GuidedDiffusionUNet(guidedUNetConfig(config), rng);
