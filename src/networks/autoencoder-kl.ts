@@ -39,8 +39,8 @@ export class AutoencoderKL extends Module {
     const z = encoder.latentChannels;
     this.encoder = new Encoder(encoder, rng);
     this.decoder = new Decoder(decoder, rng);
-    this.quantConv = useQuantConv ? new Conv2d(2 * z, 2 * z, 1, {}, rng) : undefined;
-    this.postQuantConv = usePostQuantConv ? new Conv2d(z, z, 1, {}, rng) : undefined;
+    this.quantConv = useQuantConv ? new Conv2d(2 * z, 2 * z, 1, rng) : undefined;
+    this.postQuantConv = usePostQuantConv ? new Conv2d(z, z, 1, rng) : undefined;
     this.inChannels = encoder.channels;
     this.latentChannels = z;
     this.scale = config.scale;

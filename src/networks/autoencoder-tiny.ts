@@ -37,16 +37,16 @@ class TinyBlock extends Module {
   readonly pool: { readonly 0: Conv2d; readonly 1: GroupNorm; readonly 3: Conv2d } | undefined;
   readonly activation: Activation;
 
-  constructor(channels: number, options: { activation: Activation; norm: boolean }, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: { activation: Activation; norm: boolean }) {
     super();
-    const same = (): Conv2d => new Conv2d(channels, channels, 3, { padding: 1 }, rng);
+    const same = (): Conv2d => new Conv2d(channels, channels, 3, rng, { padding: 1 });
     const wide = 4 * channels;
     this.conv = { 0: same(), 2: same(), 4: same() };
     if (options.norm)
       this.pool = {
-        0: new Conv2d(channels, wide, 1, { bias: false }, rng),
+        0: new Conv2d(channels, wide, 1, rng, { bias: false }),
         1: new GroupNorm(4, wide),
-        3: new Conv2d(wide, channels, 1, { bias: false }, rng),
+        3: new Conv2d(wide, channels, 1, rng, { bias: false }),
       };
     this.activation = options.activation;
   }
@@ -79,9 +79,9 @@ type TinyLayer = Conv2d | TinyBlock | ActivationLayer | Upsample2D;
 const blocks = (
   count: number,
   channels: number,
-  options: { activation: Activation; norm: boolean },
   rng: Rng,
-) => Array.from({ length: count }, () => new TinyBlock(channels, options, rng));
+  options: { activation: Activation; norm: boolean },
+) => Array.from({ length: count }, () => new TinyBlock(channels, rng, options));
 
 function encoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
   const { inChannels, latentChannels, encoderChannels: c, encoderBlocks, activation, midBlockNorm } = config;
@@ -89,11 +89,11 @@ function encoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
     const last = level === encoderBlocks.length - 1;
     const first =
       level === 0
-        ? new Conv2d(inChannels, c, 3, { padding: 1 }, rng)
-        : new Conv2d(c, c, 3, { padding: 1, stride: 2, bias: false }, rng);
-    return [first, ...blocks(count, c, { activation, norm: midBlockNorm && last }, rng)];
+        ? new Conv2d(inChannels, c, 3, rng, { padding: 1 })
+        : new Conv2d(c, c, 3, rng, { padding: 1, stride: 2, bias: false });
+    return [first, ...blocks(count, c, rng, { activation, norm: midBlockNorm && last })];
   });
-  return [...levels, new Conv2d(c, latentChannels, 3, { padding: 1 }, rng)];
+  return [...levels, new Conv2d(c, latentChannels, 3, rng, { padding: 1 })];
 }
 
 function decoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
@@ -102,11 +102,11 @@ function decoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
     const last = level === decoderBlocks.length - 1;
     const norm = midBlockNorm && level === 0;
     const next = last
-      ? [new Conv2d(c, outChannels, 3, { padding: 1 }, rng)]
-      : [new Upsample2D(c, { kind: "nearest" }, rng), new Conv2d(c, c, 3, { padding: 1, bias: false }, rng)];
-    return [...blocks(count, c, { activation, norm }, rng), ...next];
+      ? [new Conv2d(c, outChannels, 3, rng, { padding: 1 })]
+      : [new Upsample2D(c, rng, { kind: "nearest" }), new Conv2d(c, c, 3, rng, { padding: 1, bias: false })];
+    return [...blocks(count, c, rng, { activation, norm }), ...next];
   });
-  const first = new Conv2d(latentChannels, c, 3, { padding: 1 }, rng);
+  const first = new Conv2d(latentChannels, c, 3, rng, { padding: 1 });
   return [first, new ActivationLayer(activation), ...levels];
 }
 

@@ -8,7 +8,7 @@ import { type EncoderConfig, encoderConfig, skipChannels } from "./unet-config.t
 import { ConditionalEncoder, type UNetConditions } from "./unet-encoder.ts";
 
 const conv = (i: number, o: number, rng: Rng, stride = 1): Conv2d =>
-  new Conv2d(i, o, 3, { padding: 1, stride }, rng);
+  new Conv2d(i, o, 3, rng, { padding: 1, stride });
 
 /** Brings a picture to the size and channels of the first map: convolutions, every second one of which halves it. */
 export class ControlNetConditioningEmbedding extends Module {
@@ -62,7 +62,7 @@ export class ControlNetModel extends ConditionalEncoder {
     super(config.encoder, rng);
     const { levels } = config.encoder;
     const { hintChannels, hintWidths, bgr, globalPool } = config;
-    const pointwise = (channels: number): Conv2d => zeroed(new Conv2d(channels, channels, 1, {}, rng));
+    const pointwise = (channels: number): Conv2d => zeroed(new Conv2d(channels, channels, 1, rng));
     const first = levels[0]!.inChannels;
     this.controlnetCondEmbedding = new ControlNetConditioningEmbedding(hintChannels, hintWidths, first, rng);
     this.controlnetDownBlocks = skipChannels(levels).map(pointwise);

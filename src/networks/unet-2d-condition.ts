@@ -31,7 +31,7 @@ export class UNet2DConditionModel extends ConditionalEncoder {
     const top = config.levels[0]!.outChannels;
     this.upBlocks = ups.map((level) => new UpBlock2D(level, network, rng));
     this.convNormOut = new GroupNorm(network.groups, top, { eps: network.eps });
-    this.convOut = new Conv2d(top, outChannels, kernelOut, { padding: (kernelOut - 1) / 2 }, rng);
+    this.convOut = new Conv2d(top, outChannels, kernelOut, rng, { padding: (kernelOut - 1) / 2 });
     this.activation = network.activation;
   }
 

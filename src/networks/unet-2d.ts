@@ -82,22 +82,22 @@ export class UNet2DModel extends Module {
     const { timeDim, eps, groups } = network;
     const [top, bottom] = [downs[0]!.outChannels, downs.at(-1)!.outChannels];
     const fourier = config.timeKind === "fourier";
-    this.convIn = new Conv2d(config.inChannels, top, 3, { padding: 1 }, rng);
+    this.convIn = new Conv2d(config.inChannels, top, 3, rng, { padding: 1 });
     this.timeProj = fourier
-      ? new GaussianFourierFeatures(top, { scale: 16, log: true }, rng)
+      ? new GaussianFourierFeatures(top, rng, { scale: 16, log: true })
       : new Timesteps(top, config);
     const times = { inputDim: fourier ? 2 * top : top, dim: timeDim };
-    this.timeEmbedding = new TimestepEmbedding(times.inputDim, timeDim, {}, rng);
+    this.timeEmbedding = new TimestepEmbedding(times.inputDim, timeDim, rng);
     this.classEmbedding = classLayer(classes, times, "silu", rng);
     const padding = config.downsamplePadding;
     this.downBlocks = downs.map((level) => new DownBlock2D({ ...level, padding }, network, rng));
     const attention =
       midAttention &&
-      new SpatialAttention(bottom, { ...midAttention, eps, outputScaleFactor: midScale }, rng);
+      new SpatialAttention(bottom, rng, { ...midAttention, eps, outputScaleFactor: midScale });
     this.midBlock = new MidBlock2D(bottom, { ...network, outputScaleFactor: midScale }, [attention], rng);
     this.upBlocks = ups.map((level) => new UpBlock2D(level, network, rng));
     this.convNormOut = new GroupNorm(groups, top, { eps });
-    this.convOut = new Conv2d(top, config.outChannels, 3, { padding: 1 }, rng);
+    this.convOut = new Conv2d(top, config.outChannels, 3, rng, { padding: 1 });
     this.centerInput = config.centerInput;
     this.classKind = classes?.kind;
   }

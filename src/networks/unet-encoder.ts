@@ -47,7 +47,7 @@ export interface UNetConditions {
 function timeProjection(times: TimesConfig, rng: Rng): Timesteps | GaussianFourierFeatures {
   const { kind, inputDim, flipSinToCos } = times;
   return kind === "fourier"
-    ? new GaussianFourierFeatures(inputDim / 2, { flipSinToCos }, rng)
+    ? new GaussianFourierFeatures(inputDim / 2, rng, { flipSinToCos })
     : new Timesteps(inputDim, times);
 }
 
@@ -60,13 +60,13 @@ export function classLayer(
 ): Embedding | TimestepEmbedding | Linear | undefined {
   switch (classes?.kind) {
     case "labels":
-      return new Embedding(classes.classes, times.dim, {}, rng);
+      return new Embedding(classes.classes, times.dim, rng);
     case "timestep":
-      return new TimestepEmbedding(times.inputDim, times.dim, { activation }, rng);
+      return new TimestepEmbedding(times.inputDim, times.dim, rng, { activation });
     case "projection":
-      return new TimestepEmbedding(classes.inputDim, times.dim, {}, rng);
+      return new TimestepEmbedding(classes.inputDim, times.dim, rng);
     case "simple_projection":
-      return new Linear(classes.inputDim, times.dim, {}, rng);
+      return new Linear(classes.inputDim, times.dim, rng);
     default:
       return undefined;
   }
@@ -112,16 +112,16 @@ export abstract class ConditionalEncoder extends Module {
     const { network, levels, times, kernelIn, classes, textTime, contextInput, mid } = config;
     const { activation } = network;
     const first = levels[0]!.inChannels;
-    this.convIn = new Conv2d(config.inChannels, first, kernelIn, { padding: (kernelIn - 1) / 2 }, rng);
+    this.convIn = new Conv2d(config.inChannels, first, kernelIn, rng, { padding: (kernelIn - 1) / 2 });
     this.timeProj = timeProjection(times, rng);
     const { postActivation, conditionDim } = times;
     const timeOptions = { activation, postActivation, conditionDim };
-    this.timeEmbedding = new ConditionedTimestepEmbedding(times.inputDim, times.dim, timeOptions, rng);
+    this.timeEmbedding = new ConditionedTimestepEmbedding(times.inputDim, times.dim, rng, timeOptions);
     this.classEmbedding = classLayer(classes, times, activation, rng);
     this.addTimeProj = textTime && new Timesteps(textTime.dim, times);
-    this.addEmbedding = textTime && new TimestepEmbedding(textTime.inputDim, times.dim, {}, rng);
+    this.addEmbedding = textTime && new TimestepEmbedding(textTime.inputDim, times.dim, rng);
     this.encoderHidProj =
-      contextInput === undefined ? undefined : new Linear(contextInput, levels[0]!.contextDim, {}, rng);
+      contextInput === undefined ? undefined : new Linear(contextInput, levels[0]!.contextDim, rng);
     const padding = config.downsamplePadding;
     this.downBlocks = levels.map((level) => new DownBlock2D({ ...level, padding }, network, rng));
     this.midBlock = mid && middle(mid, config, rng);

@@ -124,7 +124,9 @@ describe("AutoencoderKL", () => {
     );
     expect(() => build({ ...SD, layers_per_block: 0 })).toThrow(FormatError);
     expect(() => build({ ...SD, scaling_factor: 0 })).toThrow(/"scaling_factor": expected a number above 0/);
-    expect(() => build({ ...SD, latents_mean: [0, 0, 0, 0] })).toThrow(/"latents_std": expected both means and deviations/);
+    expect(() => build({ ...SD, latents_mean: [0, 0, 0, 0] })).toThrow(
+      /"latents_std": expected both means and deviations/,
+    );
     expect(() => build({ ...SD, latents_mean: [0], latents_std: [1] })).toThrow(/4 values/);
     expect(() => build("vae.json")).toThrow(/expected a configuration object/);
   });

@@ -60,7 +60,7 @@ describe("networks of half precision", () => {
 
   it("the vision transformer, on another size", () =>
     expectHalf(
-      withTinyWeights(new VisionTransformer(tiny, {}, blankRng)),
+      withTinyWeights(new VisionTransformer(tiny, blankRng)),
       createRng(1).normal([1, 3, 12, 8]),
       (m, x) => m.features(x),
     ));

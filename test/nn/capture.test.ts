@@ -20,7 +20,7 @@ class Middle extends Module {
   readonly inner: Linear;
   constructor(rng: Rng) {
     super();
-    this.inner = new Linear(4, 4, {}, rng);
+    this.inner = new Linear(4, 4, rng);
   }
   call(h: Tensor): Tensor {
     return this.inner.call(h).tanh();
@@ -33,9 +33,9 @@ class Net extends Module {
   readonly blocks: readonly Linear[];
   constructor(rng: Rng) {
     super();
-    this.convIn = new Linear(3, 4, {}, rng);
+    this.convIn = new Linear(3, 4, rng);
     this.midBlock = new Middle(rng);
-    this.blocks = [new Linear(4, 4, {}, rng), new Linear(4, 2, {}, rng)];
+    this.blocks = [new Linear(4, 4, rng), new Linear(4, 2, rng)];
   }
   call(x: Tensor): Tensor {
     const h = this.midBlock.call(this.convIn.call(x));
@@ -119,7 +119,7 @@ describe("withHooks", () => {
 });
 
 describe("a frozen network", () => {
-  const head = new Linear(3, 3, {}, createRng(5));
+  const head = new Linear(3, 3, createRng(5));
   interface Batch {
     readonly x: Tensor;
     readonly denoiser: Net;

@@ -23,12 +23,12 @@ export class Upsample2D extends Module {
   readonly conv: Conv2d | ConvTranspose | undefined;
   readonly kind: NonNullable<UpsampleOptions["kind"]>;
 
-  constructor(channels: number, options: UpsampleOptions, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: UpsampleOptions = {}) {
     super();
     const { outChannels = channels, kind = "conv" } = options;
-    if (kind === "conv") this.conv = new Conv2d(channels, outChannels, 3, { padding: 1 }, rng);
+    if (kind === "conv") this.conv = new Conv2d(channels, outChannels, 3, rng, { padding: 1 });
     if (kind === "transpose")
-      this.conv = new ConvTranspose(channels, outChannels, 4, { stride: 2, padding: 1 }, rng);
+      this.conv = new ConvTranspose(channels, outChannels, 4, rng, { stride: 2, padding: 1 });
     this.kind = kind;
   }
 
@@ -52,14 +52,14 @@ export interface DownsampleOptions {
 export class Downsample2D extends Module {
   readonly conv: Conv2d | undefined;
 
-  constructor(channels: number, options: DownsampleOptions, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: DownsampleOptions = {}) {
     super();
     const { outChannels = channels, kind = "conv", padding = 1 } = options;
     if (kind === "average" && outChannels !== channels)
       throw new ArgumentError(`Downsample2D: means keep ${channels} channels, got ${outChannels}`);
     const sides = padding === 0 ? ([0, 1] as const) : ([padding, padding] as const);
     if (kind === "conv")
-      this.conv = new Conv2d(channels, outChannels, 3, { stride: 2, padding: [sides, sides] }, rng);
+      this.conv = new Conv2d(channels, outChannels, 3, rng, { stride: 2, padding: [sides, sides] });
   }
 
   /** x [N, C, H, W] gives [N, K, H / 2, W / 2], rounded up by a convolution with padding 1 and down otherwise. */

@@ -27,8 +27,8 @@ export class DiTTransformer2DModel extends Module {
       return new DiTBlock(config, i, own ? new TimestepLabelEmbedding(dim, config, rng) : undefined, rng);
     });
     this.normOut = new LayerNorm(dim, { eps: 1e-6, affine: false });
-    this.projOut1 = new Linear(dim, 2 * dim, {}, rng);
-    this.projOut2 = new Linear(dim, config.patchSize ** 2 * config.outChannels, {}, rng);
+    this.projOut1 = new Linear(dim, 2 * dim, rng);
+    this.projOut2 = new Linear(dim, config.patchSize ** 2 * config.outChannels, rng);
   }
 
   /** The label that stands for no class. Throws `ArgumentError` for a model without one. */

@@ -29,7 +29,7 @@ export function visionTransformer(values: unknown, rng: Rng): VisionTransformer 
   const classes = config.raw("num_classes") === 0 ? undefined : config.optional("num_classes", COUNT);
   const pool = config.value("global_pool", oneOf("token", "avg"), "token");
   const pooling = pool === "avg" ? "average" : "token";
-  return new VisionTransformer(trunkOf(config), { classes, pooling }, rng);
+  return new VisionTransformer(trunkOf(config), rng, { classes, pooling });
 }
 
 /**

@@ -30,7 +30,7 @@ export class VisionTransformer extends Module {
   readonly config: ViTConfig;
 
   /** Throws `ArgumentError` for sizes that do not divide. */
-  constructor(config: ViTConfig, { classes, pooling = "token" }: VisionTransformerOptions, rng: Rng) {
+  constructor(config: ViTConfig, rng: Rng, { classes, pooling = "token" }: VisionTransformerOptions = {}) {
     super();
     checkViT("VisionTransformer", config);
     const { imageSize, patchSize, dim, depth, heads, eps } = config;
@@ -41,7 +41,7 @@ export class VisionTransformer extends Module {
     this.blocks = Array.from({ length: depth }, () => new ViTBlock(dim, heads, config, rng));
     this.norm = pooling === "token" ? new LayerNorm(dim, { eps }) : undefined;
     this.fcNorm = pooling === "average" ? new LayerNorm(dim, { eps }) : undefined;
-    this.head = classes === undefined ? undefined : new Linear(dim, classes, {}, rng);
+    this.head = classes === undefined ? undefined : new Linear(dim, classes, rng);
   }
 
   /**
@@ -80,11 +80,11 @@ export class VisionTransformer extends Module {
 /** A model to train from scratch, begun as timm does: matrices normal with 0.02, biases and the classifier zero. */
 export function initVisionTransformer(
   config: ViTConfig,
-  options: VisionTransformerOptions,
   rng: Rng,
+  options: VisionTransformerOptions = {},
 ): VisionTransformer {
   const normal = (shape: readonly number[]): Tensor => truncatedNormal(rng, shape, { std: 0.02 });
-  return initTransformer(new VisionTransformer(config, options, blankRng), normal, (key, shape) =>
+  return initTransformer(new VisionTransformer(config, blankRng, options), normal, (key, shape) =>
     key.startsWith("head.") ? zeros(shape) : key === "cls_token" ? rng.normal(shape, 1e-6) : undefined,
   );
 }
