@@ -6,8 +6,8 @@ import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Cotangent, Op, Tensor } from "../tensor.ts";
 import { logicalAnd, maximum, minimum, where } from "./arithmetic.ts";
 import { elementwise as throughBlocks } from "./blocked.ts";
+import { cast } from "./cast.ts";
 import { zerosLike } from "./create.ts";
-import { cast } from "./gradient-control.ts";
 import { apply1, needFloat, notDifferentiable } from "./op.ts";
 
 type UnaryOp = Op<object>;

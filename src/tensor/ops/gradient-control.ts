@@ -1,8 +1,6 @@
-/** Operations that change no numbers but steer differentiation, recomputation and types. */
-import { DTypeError } from "../../errors.ts";
-import { convertHost, DTYPES, type DType, isFloat, sizeOf } from "../dtype.ts";
-import { type Cotangent, type Op, readHost, type Tensor } from "../tensor.ts";
-import { fromHost } from "./create.ts";
+/** Operations that change no numbers but control differentiation and recomputation. */
+import { DTYPES, sizeOf } from "../dtype.ts";
+import type { Cotangent, Op, Tensor } from "../tensor.ts";
 import { apply, apply1, notDifferentiable } from "./op.ts";
 
 /** A fresh name for a tensor: differentiating by the alias leaves other uses of the tensor alone. */
@@ -52,16 +50,6 @@ const customVjpOp: Op<{ count: number; rule: Vjp }> = {
   ],
 };
 
-const castOp: Op<{ to: DType }> = {
-  name: "cast",
-  infer: ([x], { to }) => {
-    if (to === "bf16") throw new DTypeError("bf16 is for storage only: use castHost on a computed tensor");
-    return [{ shape: x!.shape, dtype: to }];
-  },
-  lower: (g, [x], { to }) => [g.op("Cast", [x!], { to: DTYPES[to].onnx })],
-  vjp: ([ct], [x]) => [isFloat(x!.dtype) ? ct && cast(ct, x!.dtype) : undefined],
-};
-
 /** The same values under a new identity, for differentiation. */
 export function alias(x: Tensor): Tensor {
   return apply1(aliasOp, [x], {});
@@ -82,35 +70,9 @@ export function customVjp(outputs: readonly Tensor[], inputs: readonly Tensor[],
   return apply(customVjpOp, [...outputs, ...inputs], { count: outputs.length, rule });
 }
 
-/**
- * Another element type. Floats to integers truncate towards zero; gradients flow between float types. A bf16 leaf is
- * widened on the host.
- */
-export function cast(x: Tensor, to: DType): Tensor {
-  if (x.dtype === to) return x;
-  if (x.dtype === "bf16")
-    return cast(fromHost("f32", x.shape, convertHost(readHost(x), "bf16", "f32") as Float32Array), to);
-  return apply1(castOp, [x], { to });
-}
-
-/** The value in another element type, converted on the host: how f16 and bf16 weights are made for storage. */
-export async function castHost(x: Tensor, to: DType): Promise<Tensor> {
-  return fromHost(to, x.shape, convertHost(await x.data(), x.dtype, to));
-}
-
-/**
- * What is in memory of a tensor: the f16 leaf that a cast would widen, as weights are kept, or the tensor itself.
- */
-export function storedOf(x: Tensor): Tensor {
-  const [source] = x.node.inputs;
-  const isWidened = x.node.op === castOp && !x.node.gone && source?.dtype === "f16" && source.value;
-  return isWidened ? source : x;
-}
-
-export const controlOps = {
+export const gradientControlOps = {
   alias: aliasOp,
   stopGradient: stopGradientOp,
   barrier: barrierOp,
   customGradient: customVjpOp,
-  cast: castOp,
 };
