@@ -2,20 +2,20 @@
 import { type Options, readOptions } from "./options.ts";
 
 /** What was given, by kind. */
-export interface Given {
+export interface ParsedArguments {
   readonly text: (name: string) => string | undefined;
   readonly flag: (name: string) => boolean;
   /** The positional argument of that place; only for those that are required. */
-  readonly word: (index: number) => string;
+  readonly positional: (index: number) => string;
 }
 
 /** Reads a command line. @throws {UsageError} for what the options do not take */
-export function given(args: readonly string[], options: Options): Given {
+export function parseArguments(args: readonly string[], options: Options): ParsedArguments {
   const { values, positionals } = readOptions(args, options);
   return {
     text: (name) => (values.get(name) as readonly string[] | undefined)?.[0],
     flag: (name) => values.get(name) === true,
-    word: (index) => positionals[index]!, // reading the options has seen to it
+    positional: (index) => positionals[index]!, // reading the options has seen to it
   };
 }
 

@@ -6,7 +6,7 @@ import type { OpenNetwork } from "./open-pipeline.ts";
 import { networkClass } from "./registry.ts";
 
 /** A network with blank parameters that its weights are known to fit. */
-export interface Prepared extends OpenNetwork {
+export interface BuiltNetwork extends OpenNetwork {
   readonly module: Module;
 }
 
@@ -15,7 +15,7 @@ export interface Prepared extends OpenNetwork {
  *
  * @throws {FormatError | ArgumentError} for a configuration that cannot be, or weights that do not fit
  */
-export function prepare(network: OpenNetwork): Prepared {
+export function buildNetwork(network: OpenNetwork): BuiltNetwork {
   const { className, config, weights, where } = network;
   const whole = networkClass(className, where).build(config, blankRng);
   const packing = config.quantization_config;
@@ -29,7 +29,7 @@ export async function loadNetworks(
   networks: ReadonlyMap<string, OpenNetwork>,
   options: ReadOptions,
 ): Promise<Map<string, LoadedModel>> {
-  const prepared = [...networks].map(([name, network]) => ({ name, ...prepare(network) }));
+  const prepared = [...networks].map(([name, network]) => ({ name, ...buildNetwork(network) }));
   const total = prepared.reduce((n, { module }) => n + parameterCount(module), 0);
   const loaded = new Map<string, LoadedModel>();
   let before = 0;

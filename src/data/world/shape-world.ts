@@ -76,16 +76,6 @@ export const LIMB_COLOURS: readonly Colour[] = [
   [1, 0, 1],
 ];
 
-/** Class map colours: wall, floor, then the shapes. */
-export const CLASS_COLOURS: readonly Colour[] = [
-  [0.2, 0.2, 0.2],
-  [0.5, 0.5, 0.5],
-  [0.9, 0.2, 0.2],
-  [0.2, 0.9, 0.2],
-  [0.2, 0.2, 0.9],
-  [0.9, 0.9, 0.2],
-];
-
 const BASE = 32;
 
 function drawShape(

@@ -2,7 +2,7 @@ import type { Config } from "../components.ts";
 import type { WeightSource } from "../weights.ts";
 
 /** A network of a file under the names that it has here. Closing the weights leaves the file open. */
-export interface Original {
+export interface OriginalNetwork {
   readonly className: string;
   readonly config: Config;
   readonly weights: WeightSource;
