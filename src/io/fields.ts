@@ -43,17 +43,32 @@ export const maybeEmptyListOf = <T>(one: Kind<T>): Kind<readonly T[]> =>
 export const listOf = <T>(one: Kind<T>): Kind<readonly T[]> =>
   kind(`a list, each ${one.expected}`, (v) => Array.isArray(v) && v.length > 0 && v.every((x) => one.is(x)));
 
+export interface FieldsOptions {
+  /** What messages call a key; default: the key itself. */
+  readonly keys?: Readonly<Record<string, string>>;
+  /** What is thrown for a wrong value. Default `FormatError`, as for a file. */
+  readonly error?: new (
+    message: string,
+  ) => Error;
+}
+
 /** The configuration of one class: JSON as diffusers writes it, where null counts as absent. */
 export class Fields {
   /** Class name, for messages. */
   readonly name: string;
   private readonly values: Readonly<Record<string, unknown>>;
+  private readonly keys: Readonly<Record<string, string>>;
+  private readonly failure: new (
+    message: string,
+  ) => Error;
 
   /** Throws `FormatError` unless `values` is an object. */
-  constructor(name: string, values: unknown) {
+  constructor(name: string, values: unknown, { keys = {}, error = FormatError }: FieldsOptions = {}) {
     if (typeof values !== "object" || values === null || Array.isArray(values))
       throw new FormatError(`${name}: expected a configuration object, got ${quoted(values)}`);
     this.name = name;
+    this.keys = keys;
+    this.failure = error;
     this.values = values as Record<string, unknown>;
   }
 
@@ -71,10 +86,15 @@ export class Fields {
     return this.values[key];
   }
 
+  entries(): [string, unknown][] {
+    return Object.entries(this.values);
+  }
+
   /** The error for a key whose value is not as expected. */
-  error(key: string, expected: string): FormatError {
-    return new FormatError(
-      `${this.name} config: "${key}": expected ${expected}, got ${quoted(this.values[key])}`,
+  error(key: string, expected: string): Error {
+    const shown = this.keys[key] ?? key;
+    return new this.failure(
+      `${this.name} config: "${shown}": expected ${expected}, got ${quoted(this.values[key])}`,
     );
   }
 

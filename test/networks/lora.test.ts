@@ -12,7 +12,7 @@ import {
   writeLora,
 } from "../../src/networks/lora/index.ts";
 import { adaptableLayers } from "../../src/networks/lora/names.ts";
-import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import {
   blankRng,
   Conv2d,

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import { AddedContextAttention, timesOf } from "../../src/networks/blocks/index.ts";
-import { unet2D } from "../../src/networks/unet-2d.ts";
-import { type UNetCallOptions, unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { unet2D } from "../../src/networks/unet/unet-2d.ts";
+import { type UNetCallOptions, unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import {
   captureFeatures,
   createRng,

@@ -1,11 +1,13 @@
 /** ControlNet (Zhang et al. 2023): a copy of a U-Net's encoder that reads a picture and steers the frozen U-Net. */
-import { ArgumentError, ShapeError } from "../errors.ts";
-import { COUNT, Fields, FLAG, listOf, oneOf } from "../io/fields.ts";
-import { activate, Conv2d, Module, mapParameters, parameters, type Rng, zeroed } from "../nn/index.ts";
-import { flip, type Tensor, type TensorLike } from "../tensor/index.ts";
+import { ArgumentError, ShapeError } from "../../errors.ts";
+import { COUNT, type Fields, FLAG, listOf, oneOf } from "../../io/fields.ts";
+import { activate, Conv2d, Module, mapParameters, parameters, type Rng, zeroed } from "../../nn/index.ts";
+import { flip, type Tensor, type TensorLike } from "../../tensor/index.ts";
+import { type EncoderConfig, encoderConfig, skipChannels } from "./config.ts";
+import { diffusersFields, optionFields } from "./diffusers-keys.ts";
+import { ConditionalEncoder, type UNetConditions } from "./encoder.ts";
+import type { ControlNetModelOptions } from "./options.ts";
 import type { Controls, UNet2DConditionModel } from "./unet-2d-condition.ts";
-import { type EncoderConfig, encoderConfig, skipChannels } from "./unet-config.ts";
-import { ConditionalEncoder, type UNetConditions } from "./unet-encoder.ts";
 
 const conv = (i: number, o: number, rng: Rng, stride = 1): Conv2d =>
   new Conv2d(i, o, 3, rng, { padding: 1, stride });
@@ -108,20 +110,25 @@ export function sumControls(controls: readonly Controls[]): Controls {
   );
 }
 
+function controlNetConfig(read: Fields): ControlNetConfig {
+  return {
+    encoder: encoderConfig(read),
+    hintChannels: read.value("hintChannels", COUNT, 3),
+    hintWidths: read.value("hintWidths", listOf(COUNT), [16, 32, 96, 256]),
+    bgr: read.value("hintOrder", oneOf("rgb", "bgr"), "rgb") === "bgr",
+    globalPool: read.value("globalPool", FLAG, false),
+  };
+}
+
 /** A `ControlNetModel` from its `config.json`; see `unet2DCondition`. */
 export function controlNet(config: unknown, rng: Rng): ControlNetModel {
-  const read = new Fields("ControlNetModel", config);
-  const order = read.value("controlnet_conditioning_channel_order", oneOf("rgb", "bgr"), "rgb");
-  return new ControlNetModel(
-    {
-      encoder: encoderConfig(read),
-      hintChannels: read.value("conditioning_channels", COUNT, 3),
-      hintWidths: read.value("conditioning_embedding_out_channels", listOf(COUNT), [16, 32, 96, 256]),
-      bgr: order === "bgr",
-      globalPool: read.value("global_pool_conditions", FLAG, false),
-    },
-    rng,
-  );
+  const fields = diffusersFields("ControlNetModel", config, { headDimIsHeads: true });
+  return new ControlNetModel(controlNetConfig(fields), rng);
+}
+
+/** A `ControlNetModel` from typed options, those of its U-Net among them; see `createUNet2DCondition`. */
+export function createControlNet(rng: Rng, options: ControlNetModelOptions = {}): ControlNetModel {
+  return new ControlNetModel(controlNetConfig(optionFields("ControlNetModel", options)), rng);
 }
 
 /** A ControlNet to be trained: the weights of the U-Net where both have them (of the same configuration), its own elsewhere. */

@@ -12,9 +12,9 @@ import {
   oneOf,
   POSITIVE,
   PROBABILITY,
-} from "../io/fields.ts";
-import type { Activation } from "../nn/index.ts";
-import { activationOf } from "./activation-names.ts";
+} from "../../io/fields.ts";
+import type { Activation } from "../../nn/index.ts";
+import { activationOf } from "../activation-names.ts";
 import {
   type BlockType,
   DOWN_BLOCKS,
@@ -22,7 +22,7 @@ import {
   MID_BLOCKS,
   type NetworkOptions,
   UP_BLOCKS,
-} from "./blocks/index.ts";
+} from "../blocks/index.ts";
 
 /** How class labels become part of the time embedding. */
 export type ClassEmbedding =
@@ -84,18 +84,18 @@ const DEPTH: Kind<number | readonly number[]> = {
 
 /** Options that are the same for all levels, read by the U-Nets alike. */
 export function networkOptions(config: Fields, timeDim: number): NetworkOptions {
-  if (config.isNull("norm_num_groups")) throw config.error("norm_num_groups", COUNT.expected);
+  if (config.isNull("groups")) throw config.error("groups", COUNT.expected);
   return {
     timeDim,
-    groups: config.value("norm_num_groups", COUNT, 32),
-    eps: config.value("norm_eps", POSITIVE, 1e-5),
-    activation: activationOf(config, "act_fn", "silu"),
+    groups: config.value("groups", COUNT, 32),
+    eps: config.value("eps", POSITIVE, 1e-5),
+    activation: activationOf(config, "activation", "silu"),
     dropout: config.value("dropout", PROBABILITY, 0),
-    timeScaleShift: config.value("resnet_time_scale_shift", oneOf("default", "scale_shift"), "default"),
-    skipTimeActivation: config.value("resnet_skip_time_act", FLAG, false),
-    outputScaleFactor: config.value("resnet_out_scale_factor", POSITIVE, 1),
-    linearProjection: config.value("use_linear_projection", FLAG, false),
-    upcast: config.value("upcast_attention", FLAG, false),
+    timeScaleShift: config.value("timeScaleShift", oneOf("default", "scale_shift"), "default"),
+    skipTimeActivation: config.value("skipTimeActivation", FLAG, false),
+    outputScaleFactor: config.value("outputScaleFactor", POSITIVE, 1),
+    linearProjection: config.value("linearProjection", FLAG, false),
+    upcast: config.value("upcastAttention", FLAG, false),
   };
 }
 
@@ -125,47 +125,47 @@ export function levelChannels(
   levels: number,
   fallback: readonly number[],
 ): readonly number[] {
-  const channels = config.value("block_out_channels", listOf(COUNT), fallback);
+  const channels = config.value("channels", listOf(COUNT), fallback);
   if (channels.length !== levels)
-    throw config.error("block_out_channels", `${levels} numbers, one for each of down_block_types`);
-  const groups = config.value("norm_num_groups", COUNT, 32);
-  for (const [i, c] of channels.entries()) config.divides("norm_num_groups", groups, c, `level ${i}`);
+    throw config.error("channels", `${levels} numbers, one for each of the blocks on the way down`);
+  const groups = config.value("groups", COUNT, 32);
+  for (const [i, c] of channels.entries()) config.divides("groups", groups, c, `level ${i}`);
   return channels;
 }
 
 function timesConfig(config: Fields, width: number): TimesConfig {
-  const kind = config.value("time_embedding_type", oneOf("positional", "fourier"), "positional");
-  const dim = config.value("time_embedding_dim", COUNT, (kind === "fourier" ? 2 : 4) * width);
-  if (kind === "fourier" && dim % 2 !== 0) throw config.error("time_embedding_dim", "an even number");
+  const kind = config.value("timeEmbedding", oneOf("positional", "fourier"), "positional");
+  const dim = config.value("timeEmbeddingDim", COUNT, (kind === "fourier" ? 2 : 4) * width);
+  if (kind === "fourier" && dim % 2 !== 0) throw config.error("timeEmbeddingDim", "an even number");
   const activation = (key: string) => (config.has(key) ? activationOf(config, key, "silu") : undefined);
   return {
     kind,
     dim,
     inputDim: kind === "fourier" ? dim : width,
-    flipSinToCos: config.value("flip_sin_to_cos", FLAG, true),
-    freqShift: config.value("freq_shift", NUMBER, 0),
-    conditionDim: config.optional("time_cond_proj_dim", COUNT),
-    postActivation: activation("timestep_post_act"),
-    activation: activation("time_embedding_act_fn"),
+    flipSinToCos: config.value("flipSinToCos", FLAG, true),
+    freqShift: config.value("freqShift", NUMBER, 0),
+    conditionDim: config.optional("timeConditionDim", COUNT),
+    postActivation: activation("timePostActivation"),
+    activation: activation("timeActivation"),
   };
 }
 
 /** What the configuration says of class labels. */
 export function classEmbedding(config: Fields): ClassEmbedding | undefined {
   const kinds = oneOf("timestep", "identity", "projection", "simple_projection");
-  const kind = config.optional("class_embed_type", kinds);
+  const kind = config.optional("classEmbedding", kinds);
   if (kind === "timestep" || kind === "identity") return { kind };
-  if (kind) return { kind, inputDim: config.value("projection_class_embeddings_input_dim", COUNT) };
-  const classes = config.optional("num_class_embeds", COUNT);
+  if (kind) return { kind, inputDim: config.value("projectionInputDim", COUNT) };
+  const classes = config.optional("classes", COUNT);
   return classes === undefined ? undefined : { kind: "labels", classes };
 }
 
 function textTime(config: Fields): EncoderConfig["textTime"] {
-  config.supports("addition_embed_type", "text_time");
-  if (!config.has("addition_embed_type")) return undefined;
+  config.supports("additionEmbedding", "text_time");
+  if (!config.has("additionEmbedding")) return undefined;
   return {
-    dim: config.value("addition_time_embed_dim", COUNT),
-    inputDim: config.value("projection_class_embeddings_input_dim", COUNT),
+    dim: config.value("additionTimeDim", COUNT),
+    inputDim: config.value("projectionInputDim", COUNT),
   };
 }
 
@@ -201,15 +201,13 @@ interface PerLevel {
 }
 
 function perLevel(config: Fields, levels: number): PerLevel {
-  const headKey = config.has("num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
   return {
     channels: levelChannels(config, levels, [320, 640, 1280, 1280]),
-    layers: config.perLevel("layers_per_block", levels, COUNT, 2),
-    // In these files `attention_head_dim` is the number of heads: a misnomer that stayed.
-    heads: config.perLevel(headKey, levels, COUNT, 8),
-    headDims: config.perLevel("attention_head_dim", levels, COUNT, 8),
-    contextDims: config.perLevel("cross_attention_dim", levels, COUNT, 1280),
-    onlyCross: config.perLevel("only_cross_attention", levels, FLAG, false),
+    layers: config.perLevel("layers", levels, COUNT, 2),
+    heads: config.perLevel("heads", levels, COUNT, 8),
+    headDims: config.perLevel("headDim", levels, COUNT, 8),
+    contextDims: config.perLevel("contextDim", levels, COUNT, 1280),
+    onlyCross: config.perLevel("onlyCrossAttention", levels, FLAG, false),
   };
 }
 
@@ -222,10 +220,9 @@ function levelOf(
 ): LevelOptions {
   const [outChannels, heads, headDim] = [per.channels[i]!, per.heads[i]!, per.headDims[i]!];
   const { attention } = own.type;
-  const headKey = config.has("num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
-  if (attention === "transformer") config.hasRoom(headKey, heads, outChannels, own.name);
+  if (attention === "transformer") config.hasRoom("heads", heads, outChannels, own.name);
   if (attention === "self" || attention === "added")
-    config.hasRoom("attention_head_dim", headDim, outChannels, own.name);
+    config.hasRoom("headDim", headDim, outChannels, own.name);
   return {
     ...own,
     outChannels,
@@ -237,53 +234,52 @@ function levelOf(
 }
 
 function midConfig(config: Fields, per: PerLevel, depth: number | readonly number[]): EncoderConfig["mid"] {
-  if (config.isNull("mid_block_type")) return undefined;
-  const name = config.value("mid_block_type", keyOf(MID_BLOCKS), "UNetMidBlock2DCrossAttn");
+  if (config.isNull("midBlock")) return undefined;
+  const name = config.value("midBlock", keyOf(MID_BLOCKS), "UNetMidBlock2DCrossAttn");
   const last = per.channels.length - 1;
-  const everywhere = config.raw("only_cross_attention") === true;
+  const everywhere = config.raw("onlyCrossAttention") === true;
   const level = levelOf(config, per, last, {
     name: "mid_block",
     type: MID_BLOCKS[name],
     inChannels: per.channels[last]!,
     layers: 1,
     resample: false,
-    depths: depthsOfLevel(config, "transformer_layers_per_block", depth, 1),
+    depths: depthsOfLevel(config, "depths", depth, 1),
   });
-  const only = config.value("mid_block_only_cross_attention", FLAG, everywhere);
+  const only = config.value("midOnlyCrossAttention", FLAG, everywhere);
   return {
     level: { ...level, onlyCrossAttention: level.type.attention === "added" && only },
-    scaleFactor: config.value("mid_block_scale_factor", POSITIVE, 1),
+    scaleFactor: config.value("midScaleFactor", POSITIVE, 1),
   };
 }
 
 /** The encoder's part of a configuration. */
 export function encoderConfig(config: Fields): EncoderConfig {
   const cross = "CrossAttnDownBlock2D" as const;
-  const types = blockTypes(config, "down_block_types", DOWN_BLOCKS, [cross, cross, cross, "DownBlock2D"]);
+  const types = blockTypes(config, "downBlocks", DOWN_BLOCKS, [cross, cross, cross, "DownBlock2D"]);
   const n = types.length;
   const per = perLevel(config, n);
-  const key = "transformer_layers_per_block";
+  const key = "depths";
   const depth = depths(config, key, n);
   const times = timesConfig(config, per.channels[0]!);
-  const joinClasses = config.value("class_embeddings_concat", FLAG, false);
+  const joinClasses = config.value("joinClasses", FLAG, false);
   const classes = classEmbedding(config);
-  if (joinClasses && !classes)
-    throw config.error("class_embeddings_concat", "false without a class embedding");
+  if (joinClasses && !classes) throw config.error("joinClasses", "false without a class embedding");
   config.supports("dual_cross_attention", false);
   config.supports("attention_type", "default");
   config.supports("cross_attention_norm");
-  config.supports("encoder_hid_dim_type", "text_proj");
+  config.supports("contextProjection", "text_proj");
   return {
-    inChannels: config.value("in_channels", COUNT, 4),
-    kernelIn: config.value("conv_in_kernel", ODD, 3),
-    centerInput: config.value("center_input_sample", FLAG, false),
+    inChannels: config.value("inChannels", COUNT, 4),
+    kernelIn: config.value("kernelIn", ODD, 3),
+    centerInput: config.value("centerInput", FLAG, false),
     times,
     classes,
     joinClasses,
     textTime: textTime(config),
-    contextInput: config.has("encoder_hid_dim_type")
-      ? config.value("encoder_hid_dim", COUNT)
-      : config.optional("encoder_hid_dim", COUNT),
+    contextInput: config.has("contextProjection")
+      ? config.value("contextInputDim", COUNT)
+      : config.optional("contextInputDim", COUNT),
     network: networkOptions(config, joinClasses ? 2 * times.dim : times.dim),
     levels: types.map((type, i) =>
       levelOf(config, per, i, {
@@ -295,7 +291,7 @@ export function encoderConfig(config: Fields): EncoderConfig {
         depths: depthsOfLevel(config, key, depth[i]!, per.layers[i]!),
       }),
     ),
-    downsamplePadding: config.value("downsample_padding", NATURAL, 1),
+    downsamplePadding: config.value("downsamplePadding", NATURAL, 1),
     mid: midConfig(config, per, depth.at(-1)!),
   };
 }
@@ -313,7 +309,7 @@ function upDepths(
   config: Fields,
   levels: number,
 ): [key: string, depths: readonly (number | readonly number[])[]] {
-  const [down, up] = ["transformer_layers_per_block", "reverse_transformer_layers_per_block"];
+  const [down, up] = ["depths", "upDepths"];
   if (config.has(up)) return [up, depths(config, up, levels)];
   const given = depths(config, down, levels);
   if (given.some((d) => typeof d !== "number"))
@@ -326,8 +322,8 @@ export function unetConfig(config: Fields): UNetConfig {
   const encoder = encoderConfig(config);
   const n = encoder.levels.length;
   const cross = "CrossAttnUpBlock2D" as const;
-  const types = blockTypes(config, "up_block_types", UP_BLOCKS, ["UpBlock2D", cross, cross, cross]);
-  if (types.length !== n) throw config.error("up_block_types", `${n} types, as many as on the way down`);
+  const types = blockTypes(config, "upBlocks", UP_BLOCKS, ["UpBlock2D", cross, cross, cross]);
+  if (types.length !== n) throw config.error("upBlocks", `${n} types, as many as on the way down`);
   const per = perLevel(config, n);
   const [key, depth] = upDepths(config, n);
   const left = skipChannels(encoder.levels);
@@ -346,8 +342,8 @@ export function unetConfig(config: Fields): UNetConfig {
   });
   return {
     ...encoder,
-    outChannels: config.value("out_channels", COUNT, 4),
-    kernelOut: config.value("conv_out_kernel", ODD, 3),
+    outChannels: config.value("outChannels", COUNT, 4),
+    kernelOut: config.value("kernelOut", ODD, 3),
     ups,
   };
 }

@@ -1,5 +1,5 @@
 /** What the conditional U-Net and its ControlNet share: the embeddings of all conditions, the way down, the middle. */
-import { ArgumentError, ShapeError } from "../errors.ts";
+import { ArgumentError, ShapeError } from "../../errors.ts";
 import {
   type Activation,
   activate,
@@ -10,8 +10,8 @@ import {
   Module,
   type Rng,
   TimestepEmbedding,
-} from "../nn/index.ts";
-import { cast, concat, type Tensor } from "../tensor/index.ts";
+} from "../../nn/index.ts";
+import { cast, concat, type Tensor } from "../../tensor/index.ts";
 import {
   attentionOf,
   type BlockInputs,
@@ -20,8 +20,8 @@ import {
   MidBlock2D,
   Timesteps,
   timesOf,
-} from "./blocks/index.ts";
-import type { ClassEmbedding, EncoderConfig, TimesConfig } from "./unet-config.ts";
+} from "../blocks/index.ts";
+import type { ClassEmbedding, EncoderConfig, TimesConfig } from "./config.ts";
 
 /** The further conditions of SDXL. */
 export interface AddedConditions {

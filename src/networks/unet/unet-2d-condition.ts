@@ -1,11 +1,12 @@
 /** The denoiser of latent diffusion: Stable Diffusion 1 and 2, SDXL and their relatives. */
-import { ShapeError } from "../errors.ts";
-import { Fields } from "../io/fields.ts";
-import { type Activation, activate, Conv2d, GroupNorm, type Rng } from "../nn/index.ts";
-import type { Tensor } from "../tensor/index.ts";
-import { sizeOfMap, UpBlock2D } from "./blocks/index.ts";
-import { type UNetConfig, unetConfig } from "./unet-config.ts";
-import { ConditionalEncoder, type UNetConditions } from "./unet-encoder.ts";
+import { ShapeError } from "../../errors.ts";
+import { type Activation, activate, Conv2d, GroupNorm, type Rng } from "../../nn/index.ts";
+import type { Tensor } from "../../tensor/index.ts";
+import { sizeOfMap, UpBlock2D } from "../blocks/index.ts";
+import { type UNetConfig, unetConfig } from "./config.ts";
+import { diffusersFields, optionFields } from "./diffusers-keys.ts";
+import { ConditionalEncoder, type UNetConditions } from "./encoder.ts";
+import type { UNet2DConditionOptions } from "./options.ts";
 
 /** What a ControlNet adds to the skip connections and to the middle. */
 export interface Controls {
@@ -71,5 +72,11 @@ function addControls(
  * `FormatError` naming the key, for values that are wrong or of variants that are not built here.
  */
 export function unet2DCondition(config: unknown, rng: Rng): UNet2DConditionModel {
-  return new UNet2DConditionModel(unetConfig(new Fields("UNet2DConditionModel", config)), rng);
+  const fields = diffusersFields("UNet2DConditionModel", config, { headDimIsHeads: true });
+  return new UNet2DConditionModel(unetConfig(fields), rng);
+}
+
+/** A `UNet2DConditionModel` from typed options. Throws `ArgumentError` naming the option whose value does not fit. */
+export function createUNet2DCondition(rng: Rng, options: UNet2DConditionOptions = {}): UNet2DConditionModel {
+  return new UNet2DConditionModel(unetConfig(optionFields("UNet2DConditionModel", options)), rng);
 }

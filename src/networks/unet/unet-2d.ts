@@ -1,6 +1,6 @@
 /** The denoiser of pictures without a context: DDPM and its relatives (Ho et al. 2020). */
 
-import { COUNT, Fields, FLAG, NATURAL, NUMBER, oneOf, POSITIVE } from "../io/fields.ts";
+import { COUNT, type Fields, FLAG, NATURAL, NUMBER, oneOf, POSITIVE } from "../../io/fields.ts";
 import {
   activate,
   Conv2d,
@@ -11,8 +11,8 @@ import {
   Module,
   type Rng,
   TimestepEmbedding,
-} from "../nn/index.ts";
-import { cast, type Tensor } from "../tensor/index.ts";
+} from "../../nn/index.ts";
+import { cast, type Tensor } from "../../tensor/index.ts";
 import {
   type BlockType,
   DOWN_BLOCKS,
@@ -26,7 +26,7 @@ import {
   timesOf,
   UP_BLOCKS,
   UpBlock2D,
-} from "./blocks/index.ts";
+} from "../blocks/index.ts";
 import {
   blockTypes,
   type ClassEmbedding,
@@ -34,8 +34,10 @@ import {
   levelChannels,
   networkOptions,
   skipChannels,
-} from "./unet-config.ts";
-import { classLayer, needed } from "./unet-encoder.ts";
+} from "./config.ts";
+import { diffusersFields, optionFields } from "./diffusers-keys.ts";
+import { classLayer, needed } from "./encoder.ts";
+import type { UNet2DModelOptions } from "./options.ts";
 
 /** A checked configuration. */
 export interface UNet2DConfig {
@@ -149,10 +151,10 @@ function downLevels(config: Fields): LevelOptions[] {
     [self]: DOWN_BLOCKS[self],
     ResnetDownsampleBlock2D: DOWN_BLOCKS.ResnetDownsampleBlock2D,
   };
-  const named = blockTypes(config, "down_block_types", plain, ["DownBlock2D", self, self, self]);
-  const types = withSampler(config, "downsample_type", named);
+  const named = blockTypes(config, "downBlocks", plain, ["DownBlock2D", self, self, self]);
+  const types = withSampler(config, "downsampleKind", named);
   const channels = levelChannels(config, types.length, [224, 448, 672, 896]);
-  const layers = config.value("layers_per_block", COUNT, 2);
+  const layers = config.value("layers", COUNT, 2);
   return types.map((type, i) => {
     const level = levelOf(config, `down_blocks.${i}`, type, channels[i]!);
     return { ...level, inChannels: channels[Math.max(0, i - 1)]!, layers, resample: i < types.length - 1 };
@@ -161,10 +163,8 @@ function downLevels(config: Fields): LevelOptions[] {
 
 /** The width of a head, which at `null` is all channels. */
 function headDimOf(config: Fields, channels: number, where: string): number {
-  const headDim = config.isNull("attention_head_dim")
-    ? channels
-    : config.value("attention_head_dim", COUNT, 8);
-  config.hasRoom("attention_head_dim", headDim, channels, where);
+  const headDim = config.isNull("headDim") ? channels : config.value("headDim", COUNT, 8);
+  config.hasRoom("headDim", headDim, channels, where);
   return headDim;
 }
 
@@ -181,11 +181,11 @@ function upLevels(config: Fields, downs: readonly LevelOptions[]): UNet2DConfig[
     [self]: UP_BLOCKS[self],
     ResnetUpsampleBlock2D: UP_BLOCKS.ResnetUpsampleBlock2D,
   };
-  const named = blockTypes(config, "up_block_types", plain, [self, self, self, "UpBlock2D"]);
+  const named = blockTypes(config, "upBlocks", plain, [self, self, self, "UpBlock2D"]);
   if (named.length !== downs.length)
-    throw config.error("up_block_types", `${downs.length} types, as many as on the way down`);
+    throw config.error("upBlocks", `${downs.length} types, as many as on the way down`);
   const left = skipChannels(downs);
-  return withSampler(config, "upsample_type", named).map((type, i) => {
+  return withSampler(config, "upsampleKind", named).map((type, i) => {
     const at = downs.length - 1 - i;
     const layers = downs[at]!.layers + 1;
     const level = levelOf(config, `up_blocks.${i}`, type, downs[at]!.outChannels);
@@ -200,9 +200,9 @@ function midAttention(
   network: NetworkOptions,
   channels: number,
 ): UNet2DConfig["midAttention"] {
-  if (!config.value("add_attention", FLAG, true)) return undefined;
+  if (!config.value("midAttention", FLAG, true)) return undefined;
   const fallback = network.timeScaleShift === "default" ? network.groups : 0;
-  const groups = config.value("attn_norm_num_groups", COUNT, fallback);
+  const groups = config.value("midAttentionGroups", COUNT, fallback);
   return { headDim: headDimOf(config, channels, "mid_block"), groups };
 }
 
@@ -215,30 +215,34 @@ export function unet2DWeights(weights: ReadonlyMap<string, Tensor>): ReadonlyMap
   return new Map([[first, twin], ...rest]);
 }
 
-/** A `UNet2DModel` from its `config.json`; see `unet2DCondition`. */
-export function unet2D(config: unknown, rng: Rng): UNet2DModel {
-  const read = new Fields("UNet2DModel", config);
+/** The configuration that options, or a `config.json` in their terms, describe. */
+function unet2DConfig(read: Fields): UNet2DConfig {
   const downs = downLevels(read);
   const network = networkOptions(read, 4 * downs[0]!.outChannels);
   read.supports("attention_legacy_order", false);
-  read.supports("class_embed_type", "timestep", "identity");
-  read.supports("mid_block_type", "UNetMidBlock2D");
-  return new UNet2DModel(
-    {
-      inChannels: read.value("in_channels", COUNT, 3),
-      outChannels: read.value("out_channels", COUNT, 3),
-      centerInput: read.value("center_input_sample", FLAG, false),
-      timeKind: read.value("time_embedding_type", oneOf("positional", "fourier"), "positional"),
-      flipSinToCos: read.value("flip_sin_to_cos", FLAG, true),
-      freqShift: read.value("freq_shift", NUMBER, 0),
-      classes: classEmbedding(read),
-      network,
-      downsamplePadding: read.value("downsample_padding", NATURAL, 1),
-      downs,
-      ups: upLevels(read, downs),
-      midAttention: midAttention(read, network, downs.at(-1)!.outChannels),
-      midScale: read.value("mid_block_scale_factor", POSITIVE, 1),
-    },
-    rng,
-  );
+  read.supports("classEmbedding", "timestep", "identity");
+  read.supports("midBlock", "UNetMidBlock2D");
+  return {
+    inChannels: read.value("inChannels", COUNT, 3),
+    outChannels: read.value("outChannels", COUNT, 3),
+    centerInput: read.value("centerInput", FLAG, false),
+    timeKind: read.value("timeEmbedding", oneOf("positional", "fourier"), "positional"),
+    flipSinToCos: read.value("flipSinToCos", FLAG, true),
+    freqShift: read.value("freqShift", NUMBER, 0),
+    classes: classEmbedding(read),
+    network,
+    downsamplePadding: read.value("downsamplePadding", NATURAL, 1),
+    downs,
+    ups: upLevels(read, downs),
+    midAttention: midAttention(read, network, downs.at(-1)!.outChannels),
+    midScale: read.value("midScaleFactor", POSITIVE, 1),
+  };
 }
+
+/** A `UNet2DModel` from its `config.json`; see `unet2DCondition`. */
+export const unet2D = (config: unknown, rng: Rng): UNet2DModel =>
+  new UNet2DModel(unet2DConfig(diffusersFields("UNet2DModel", config)), rng);
+
+/** A `UNet2DModel` from typed options. Throws `ArgumentError` naming the option whose value does not fit. */
+export const createUNet2D = (rng: Rng, options: UNet2DModelOptions = {}): UNet2DModel =>
+  new UNet2DModel(unet2DConfig(optionFields("UNet2DModel", options)), rng);
