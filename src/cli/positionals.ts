@@ -1,15 +1,15 @@
-/** Options by name and kind, for commands that are not made of a declaration of a system. */
+/** Parses the options and positional arguments of commands that no system declares. */
 import { type Options, readOptions } from "./options.ts";
 
-/** What was given, by kind. */
+/** A parsed command line. */
 export interface ParsedArguments {
   readonly text: (name: string) => string | undefined;
   readonly flag: (name: string) => boolean;
-  /** The positional argument of that place; only for those that are required. */
+  /** The positional argument at an index; for required ones only. */
   readonly positional: (index: number) => string;
 }
 
-/** Reads a command line. @throws {UsageError} for what the options do not take */
+/** Parses a command line. @throws {UsageError} for arguments that the options do not allow */
 export function parseArguments(args: readonly string[], options: Options): ParsedArguments {
   const { values, positionals } = readOptions(args, options);
   return {

@@ -1,4 +1,4 @@
-/** Keeping guesses of the clean sample inside the range of the data. */
+/** Clipping and dynamic thresholding: keep the predicted clean sample in the range of the data. */
 import { ArgumentError } from "../errors.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { floatsOf, fromFloats, mapElements } from "./weighted-sum.ts";

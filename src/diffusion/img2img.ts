@@ -1,4 +1,4 @@
-/** From an image instead of from nothing: noise is added up to a level that the strength decides, and taken away again. */
+/** Image to image: adds noise up to a level given by the strength, then denoises. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { evaluate, type Tensor } from "../tensor/index.ts";
 import type { Sampling } from "./replace-sample.ts";
@@ -53,7 +53,7 @@ export async function noised(x0: Tensor, noise: Tensor, sigma: number, flow = fa
   return weightedSum([flow ? 1 - sigma : 1, x0], [sigma, noise]);
 }
 
-/** One level or none leaves the image as it is. */
+/** True when there are no steps, so the image stays as it is. */
 export const isWithoutSteps = (sigmas: readonly number[]): boolean => sigmas.length < 2;
 
 export interface Img2ImgOptions extends SampleOptions {

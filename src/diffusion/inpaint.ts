@@ -1,4 +1,4 @@
-/** Inpainting with any model: what is known is put back after each step, at the noise level that was reached. */
+/** Inpainting with any model: after each step the known part is replaced by the image with noise of that level. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type Tensor, tensor } from "../tensor/index.ts";
 import { isWithoutSteps, noised } from "./img2img.ts";
@@ -18,7 +18,7 @@ export interface InpaintOptions extends SampleOptions {
   readonly flow?: boolean;
 }
 
-/** mask made + (1 - mask) known: exactly the one or the other where the mask is 1 or 0. */
+/** mask * made + (1 - mask) * known; exact where the mask is 1 or 0. */
 const blend = (made: Tensor, known: Tensor, mask: Tensor): Tensor =>
   made.mul(mask).add(known.mul(mask.neg().add(1)));
 

@@ -1,6 +1,6 @@
 /**
- * How probable a model finds a sample: along the probability-flow ODE dx/dsigma = (x - denoised) / sigma the logarithm
- * of the density changes by minus the divergence (Song et al. 2021, section 4.3 and appendix D.2).
+ * Log-likelihood of samples: along the probability-flow ODE dx/dsigma = (x - denoised) / sigma the logarithm of the
+ * density changes by minus the divergence (Song et al. 2021, section 4.3 and appendix D.2).
  */
 import { AbortError, ArgumentError } from "../errors.ts";
 import { jit, type NoiseSource, type Tensor, tensor, vjp } from "../tensor/index.ts";
@@ -21,7 +21,7 @@ export interface LikelihoodOptions {
    * estimate with this many random signs, which is unbiased. Default 1.
    */
   readonly divergence?: "exact" | number;
-  /** Where the signs come from; needed unless the divergence is exact. */
+  /** Source of the random signs; needed unless the divergence is exact. */
   readonly noise?: NoiseSource;
   /** Deviation of the model's Gaussian at the last level, per dimension. Default sqrt(1 + sigma^2). */
   readonly priorDeviation?: number;

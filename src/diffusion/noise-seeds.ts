@@ -1,4 +1,4 @@
-/** Seeds of batches: every sample is what it would be alone. */
+/** One seed per sample, so that a sample does not depend on its batch. */
 import { ArgumentError } from "../errors.ts";
 import { createNoise, type NoiseMode, type NoiseSource, perSampleNoise, type Seed } from "../tensor/index.ts";
 
@@ -11,7 +11,7 @@ export const seededNoise = (mode: NoiseMode, seeds: readonly Seed[]): NoiseSourc
 
 const LIMIT = 1n << 64n;
 
-/** seed, seed + 1, … for a batch, as web interfaces count; after 2^64 - 1 comes 0. */
+/** The seeds seed, seed + 1, … of a batch, as web UIs count; after 2^64 - 1 comes 0. */
 export function consecutiveSeeds(seed: Seed, count: number): Seed[] {
   if (!Number.isInteger(count) || count < 1)
     throw new ArgumentError(`consecutiveSeeds: expected a positive count, got ${count}`);
@@ -22,9 +22,9 @@ export function consecutiveSeeds(seed: Seed, count: number): Seed[] {
 }
 
 /**
- * A philox source whose first row is sample `first` of the given one: to make again, or go on with, part of a batch
- * that has a single seed. Snapshots are those of the source. Throws `ArgumentError` for torch's modes, where the
- * samples of a batch share one stream.
+ * A philox source that starts at sample `first` of the given one, to repeat or continue part of a batch that has a
+ * single seed. Snapshots are those of the source. Throws `ArgumentError` for torch's modes, where all samples of a
+ * batch share one stream.
  */
 export function startingAtSample(source: NoiseSource, first: number): NoiseSource {
   if (source.mode !== "philox")

@@ -17,7 +17,7 @@ export interface Scalings {
 /** The scalings at a noise level. */
 export type Parameterization = (sigma: number) => Scalings;
 
-/** A network as it comes: the scaled sample [N, ...] and the timestep in, its prediction out. */
+/** A network: takes the scaled sample [N, ...] and the timestep, returns its prediction. */
 export type Network = (x: Tensor, timestep: number) => Tensor | Promise<Tensor>;
 
 /** A variance-preserving network sees x0 and noise of joint variance 1: alpha = 1 / sqrt(1 + sigma^2). */
@@ -116,7 +116,7 @@ export function networkDenoiser(
   };
 }
 
-/** A denoiser with something done to each guess, for instance `clip(1)`. */
+/** Applies a function such as `clip(1)` to each guess of a denoiser. */
 export function mapDenoised(denoise: Denoise, f: (denoised: Tensor) => Tensor): Denoise {
   return async (x, sigma) => f(await (await denoise(x, sigma)).eval());
 }

@@ -1,4 +1,4 @@
-/** Changing the sample between the steps of any sampler. */
+/** Replaces the sample between the steps of any sampler. */
 import type { Tensor } from "../tensor/index.ts";
 import type { SampleStep } from "./sample.ts";
 
@@ -6,8 +6,8 @@ import type { SampleStep } from "./sample.ts";
 export type Sampling = AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
 
 /**
- * The steps of a sampling with `edit(step)` in place of each sample, the last one included. Like a sampler, it takes
- * `next(x)` in turn, and ends what it wraps when it is ended.
+ * Runs a sampler and replaces the sample by `edit(step)` after each step, the last one included. Like a sampler, it
+ * accepts a sample through `next(x)`; ending it also ends the sampler inside.
  */
 export async function* replaceSample(
   steps: Sampling,

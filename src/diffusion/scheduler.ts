@@ -39,7 +39,9 @@ export interface SchedulerParts {
   readonly initialScale: number;
   /** Applied to each guess of the clean sample before the sampler sees it. */
   readonly clip?: (denoised: Tensor) => Tensor;
-  /** The network predicts a variance in a second half of its channels; whether the sampler uses it. */
+  /**
+   * The network predicts a variance in the second half of its channels: in what form, or that the sampler ignores it.
+   */
   readonly learnedVariance?: "range" | "log" | "ignored";
 }
 
@@ -59,11 +61,11 @@ export interface RunOptions extends SampleOptions {
 
 type Run = AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
 
-/** Samples as the model has them go in and come out; the steps in between are in the sampler's coordinates. */
+/** Takes and returns the model's samples; the steps in between use the sampler's coordinates. */
 export interface Scheduler extends SchedulerParts {
   /** The sample that a run starts with, of unit noise. */
   initial(noise: Tensor): Tensor;
-  /** A clean sample at the level with this index, of the model's coordinates. */
+  /** A clean sample with noise of the level at this index, in the model's coordinates. */
   addNoise(clean: Tensor, noise: Tensor, index: number): Tensor;
   /** The network as a denoiser in the sampler's coordinates. */
   denoiser(network: Network): NetworkDenoise;

@@ -1,4 +1,4 @@
-/** Which training timesteps a run visits, and how timesteps and noise levels correspond. */
+/** Timestep spacing: which training timesteps a run visits; and the table between timesteps and noise levels. */
 import { ArgumentError } from "../errors.ts";
 
 export type Spacing = "leading" | "trailing" | "linspace";

@@ -1,11 +1,11 @@
 /**
- * The arithmetic of samplers: weighted sums of tensors, on the host. A step's weights are new numbers every time, and
- * a graph with other constants is another graph to compile; a pass over a latent in JavaScript costs microseconds.
+ * The arithmetic of samplers: weighted sums of tensors, on the host. The weights are new numbers at every step, and a
+ * graph with other constants would have to be compiled again; a pass over a latent in JavaScript takes microseconds.
  */
 import { ArgumentError, NonFiniteError, ShapeError } from "../errors.ts";
 import { convertHost, type DType, readHost, type Tensor, tensor } from "../tensor/index.ts";
 
-/** A weight and what it weighs. */
+/** A weight and its tensor. */
 export type Term = readonly [weight: number, x: Tensor];
 
 type Floats = Float32Array | Float64Array;

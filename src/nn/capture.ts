@@ -1,13 +1,13 @@
 /**
- * What happens inside a network: reading and editing the results of its modules by key, and networks that take part
- * without being trained. Nothing is registered or changed: hooks are part of a copy, so they work inside `jit` and
- * `grad` and end with the function that used them.
+ * Hooks: read and edit the outputs of a network's modules by key, and use networks that are not trained (frozen).
+ * Nothing is registered or changed: hooks are part of a copy, so they work inside `jit` and `grad` and end with the
+ * function that used them.
  */
 import { TreeError } from "../errors.ts";
 import { type Tensor, treeMap } from "../tensor/index.ts";
 import { type Module, mapModules, modules } from "./module.ts";
 
-/** Gets what a module's `call` gave, and its arguments; what it returns is what the caller sees. */
+/** A callback on a module's output and arguments; the caller sees what it returns. */
 // biome-ignore lint/suspicious/noExplicitAny: results and arguments are as various as modules
 export type Hook = (output: any, args: readonly any[], key: string) => unknown;
 
@@ -79,8 +79,8 @@ export function captureFeatures<T extends object, R, F = Tensor>(
 }
 
 /**
- * The same tree cut off from differentiation: gradients pass through what is computed with it, to the inputs, and not
- * into it. Give a frozen network to a compiled step as part of the batch (or as an argument of its own): then it is
- * neither in the trainable state nor embedded in the graph.
+ * The same tree with no gradient into it; gradients still pass through computations with it to their other inputs. Pass
+ * a frozen network to a compiled step as part of the batch, or as an argument of its own: then it is neither in the
+ * trainable state nor embedded in the graph.
  */
 export const frozen = <T>(tree: T): T => treeMap((leaf) => leaf.stopGradient(), tree);

@@ -1,4 +1,4 @@
-/** The vocabulary: modules, initialisers, layers, optimisers, training. */
+/** Modules, initialisers, layers, optimisers, training. */
 export * from "./capture.ts";
 export * from "./init.ts";
 export * from "./layers/index.ts";

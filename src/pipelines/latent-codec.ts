@@ -1,4 +1,4 @@
-/** Between pictures and the samples that a denoiser works on: through the autoencoder, or as they are without one. */
+/** Converts pictures to the denoiser's samples and back, through the autoencoder if there is one. */
 import { assertFinite } from "../diffusion/index.ts";
 import { NonFiniteError } from "../errors.ts";
 import {

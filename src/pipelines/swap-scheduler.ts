@@ -1,4 +1,4 @@
-/** The scheduler of a pipeline: that of its configuration, or another in its place as the reference library swaps them. */
+/** The pipeline's scheduler: from its configuration, or another one chosen as diffusers does. */
 
 import type { Config } from "./components.ts";
 

@@ -31,7 +31,7 @@ import {
 export interface SchedulerOptions {
   /** Number of steps. */
   readonly steps: number;
-  /** Timesteps of one's own, falling, in place of evenly spaced ones; then `steps` must be their number. */
+  /** Custom timesteps, falling, instead of evenly spaced ones; `steps` must be their number. */
   readonly timesteps?: readonly number[];
   /** Fresh noise of DDIM (default 0) and TCD (default 0.3). */
   readonly eta?: number;
@@ -39,7 +39,7 @@ export interface SchedulerOptions {
   readonly mu?: number;
 }
 
-/** Levels (with the last one's end where the family has it) and what the network is told at them. */
+/** Noise levels (with the final level where the family has one) and the timesteps that the network is given. */
 export interface Levels {
   sigmas: number[];
   timesteps: number[];
@@ -64,7 +64,7 @@ const KEYS = {
 };
 type Kind = (typeof KINDS)[number];
 
-/** What kind of levels is asked for, beside flow. Throws when several are. */
+/** The kind of noise levels that is configured, apart from flow. Throws when there are several. */
 function kindOf(c: Fields): Exclude<Kind, "flow"> | undefined {
   const asked = KINDS.filter((k) => k !== "flow" && c.value(KEYS[k], FLAG, false));
   if (asked.length > 1) {
@@ -113,7 +113,7 @@ export function trainingTable(
 export const spacingOf = (c: Fields, fallback: (typeof SPACINGS)[number]) =>
   c.value("timestep_spacing", oneOf(...SPACINGS), fallback);
 
-/** Timesteps of a run: spaced as configured, or one's own, checked. */
+/** Timesteps of a run: spaced as configured, or the custom ones, checked. */
 export function runTimesteps(
   c: Fields,
   table: LevelTable,

@@ -1,4 +1,4 @@
-/** What the schedulers of all families read alike from a configuration. */
+/** Settings that all families of schedulers read in the same way. */
 
 import { COUNT, type Fields, FLAG, NUMBER, oneOf } from "../../io/fields.ts";
 import { clip, dynamicThreshold } from "../dynamic-threshold.ts";
@@ -18,7 +18,7 @@ export const bind =
   (denoise, x, sigmas, options) =>
     sampler(denoise, x, sigmas, { ...given, ...options } as O);
 
-/** What keeps guesses of the clean sample in range, if anything. */
+/** The configured clipping or thresholding of the predicted clean sample, if any. */
 export function clipOf(c: Fields, clipByDefault = false): SchedulerParts["clip"] {
   if (c.value("thresholding", FLAG, false)) {
     return dynamicThreshold(

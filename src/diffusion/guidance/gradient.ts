@@ -76,7 +76,7 @@ export interface GradientOptions<I> {
   readonly flow?: boolean;
 }
 
-/** The factor of the gradient at a noise level; 0 where nothing is to be done, as at pure noise of a flow. */
+/** The factor of the gradient at a noise level; 0 where there is no guidance, as at a flow's pure noise. */
 function strength(options: GradientOptions<unknown>, sigma: number): number {
   const { scale = 1, interval, flow = false } = options;
   if (!isWithin(interval, sigma) || (flow && sigma >= 1)) return 0;

@@ -1,4 +1,4 @@
-/** Noise levels of a training batch: x = alpha * x0 + sigma * noise, one pair of numbers per sample. */
+/** Adds noise to a training batch: x = alpha * x0 + sigma * noise, with one alpha and one sigma per sample. */
 import { ShapeError } from "../../errors.ts";
 import { maximum, onesLike, type Tensor } from "../../tensor/index.ts";
 

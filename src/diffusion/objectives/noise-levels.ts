@@ -1,11 +1,11 @@
 /**
- * Which noise levels a training batch is made of. A distribution is its quantile function, so that any of them can be
- * drawn independently or in strata. Draws are made on the host and given to the compiled step as inputs.
+ * Distributions of the noise levels in training batches. A distribution is given by its quantile function, so that any
+ * of them can be drawn independently or stratified. Draws are made on the host and are inputs of the compiled step.
  */
 import { ArgumentError } from "../../errors.ts";
 import type { NoiseAddress, NoiseSource } from "../../tensor/index.ts";
 
-/** A distribution: the value below which the share u, 0 < u < 1, of its draws lies. */
+/** A distribution as its quantile function: maps u in (0, 1) to the value below which a share u of the draws lies. */
 export type Quantile = (u: number) => number;
 
 /** Coefficients of Acklam's rational approximation (2003) of the normal quantile; relative error below 1.2e-9. */
@@ -43,14 +43,14 @@ const finite = (name: string, value: number, positive = false): number => {
   throw new ArgumentError(`${name} must be ${positive ? "positive" : "finite"}, got ${value}`);
 };
 
-/** Steps 0 to `steps` - 1, each as often. */
+/** Uniform over the steps 0 to `steps` - 1. */
 export function uniformSteps(steps: number): Quantile {
   if (!Number.isInteger(steps) || steps < 1)
     throw new ArgumentError(`uniformSteps: expected a positive number of steps, got ${steps}`);
   return (u) => Math.min(steps - 1, Math.floor(u * steps));
 }
 
-/** Anything from `low` to `high`. */
+/** Uniform from `low` to `high`. */
 export function uniformBetween(low = 0, high = 1): Quantile {
   finite("high - low", high - low, true);
   return (u) => low + (high - low) * u;
@@ -81,9 +81,9 @@ export interface DrawOptions {
   /** Where to draw; `purpose` is set here. */
   readonly at?: Omit<NoiseAddress, "purpose">;
   /**
-   * One draw for the batch, spread evenly over the distribution (Kingma et al. 2021, "Variational diffusion models",
-   * appendix I): every batch covers all noise levels, which makes the loss less noisy. Each value is distributed as
-   * before. Default false.
+   * Stratified: one random offset for the batch, with the samples spread evenly over the distribution (Kingma et al.
+   * 2021, "Variational diffusion models", appendix I). Every batch covers all noise levels, so the loss is less noisy.
+   * Each value is distributed as before. Default false.
    */
   readonly stratified?: boolean;
 }
@@ -104,7 +104,7 @@ export function drawTimesteps(
   return Float32Array.from({ length: count }, (_, i) => quantile(((start + i / count) % 1) + HALF));
 }
 
-/** Everything an importance sampler needs to go on. Plain JSON. */
+/** State of an importance sampler, as plain JSON. */
 export interface ImportanceState {
   readonly steps: number;
   /** Losses seen last at each step, oldest first. */
@@ -129,7 +129,7 @@ export class ImportanceSampler {
   readonly #uniformShare: number;
   readonly #history: number[][];
 
-  /** Goes on from `state` where it is given. Throws `ArgumentError` for impossible settings or a malformed state. */
+  /** Resumes from `state` if given. Throws `ArgumentError` for invalid settings or a malformed state. */
   constructor(steps: number, options: ImportanceOptions = {}, state?: ImportanceState) {
     const { remember = 10, uniformShare = 0.001 } = options;
     for (const [name, value] of Object.entries({ steps, remember })) {
@@ -187,7 +187,7 @@ export class ImportanceSampler {
     return { timesteps, weights: timesteps.map((t) => 1 / (this.steps * p[t]!)) };
   }
 
-  /** Takes note of the losses [N] that were seen at the given steps. Throws `ArgumentError` for what is no step or loss. */
+  /** Records the losses [N] at the given steps. Throws `ArgumentError` for an invalid step or loss. */
   update(timesteps: ArrayLike<number>, losses: ArrayLike<number>): void {
     if (timesteps.length !== losses.length)
       throw new ArgumentError(

@@ -3,19 +3,19 @@ import type { Tensor } from "../../tensor/index.ts";
 import { type NoiseLevel, perSample, squaredRatio } from "./add-noise.ts";
 
 /**
- * A training target. Every prediction is affine in the clean sample, so its squared error is that of the clean sample
- * times a factor; loss weights are stated for the clean sample and divided by it.
+ * A training target. A prediction is an affine function of the clean sample, so its squared error is a factor times the
+ * squared error of the clean sample. Loss weights are stated for the clean sample and divided by that factor.
  */
 export interface Objective {
   /** What the network sees of the noisy sample. */
   readonly input: (x: Tensor, level: NoiseLevel) => Tensor;
-  /** What it should say. */
+  /** What the network should predict. */
   readonly target: (x0: Tensor, noise: Tensor, level: NoiseLevel) => Tensor;
   /** The clean sample that a prediction means. */
   readonly clean: (prediction: Tensor, x: Tensor, level: NoiseLevel) => Tensor;
-  /** 1 / factor, [N]: the squared error of the clean sample per squared error of the prediction. */
+  /** Squared error of the clean sample / squared error of the prediction, [N]. */
   readonly cleanShare: (level: NoiseLevel) => Tensor;
-  /** SNR / factor, [N]: the same for the noise. */
+  /** Squared error of the noise / squared error of the prediction, [N]. */
   readonly noiseShare: (level: NoiseLevel) => Tensor;
 }
 

@@ -14,7 +14,7 @@ function positive(name: string, value: number): number {
   throw new ArgumentError(`${name} must be positive, got ${value}`);
 }
 
-/** Every noise level's prediction counts the same. */
+/** The same weight at every noise level. */
 export const uniformWeight: LossWeight = (_objective, { alpha }) => alpha.mul(0).add(1);
 
 /** w = min(SNR, gamma) (Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy"). */

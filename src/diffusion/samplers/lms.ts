@@ -22,8 +22,8 @@ export interface LMSOptions extends SampleOptions {
   /** 1 to 4. Default 4. */
   readonly order?: number;
   /**
-   * Levels passed before the first one by an earlier part of the run whose noise is not known: they stay nodes of the
-   * polynomial, with noise 0, as in the reference library when it starts midway.
+   * Levels before the first one, from an earlier part of the run whose noise is not known: they stay nodes of the
+   * polynomial, with noise 0, as in diffusers when it starts midway.
    */
   readonly before?: readonly number[];
 }

@@ -24,7 +24,7 @@ export type Coordinates = "sigma" | "flow";
 export interface SamplerEntry {
   readonly sampler: Sampler;
   readonly description: string;
-  /** Relatives share a chapter in lists. */
+  /** Group in lists. */
   readonly family: "ode" | "ancestral" | "multistep" | "dpm-solver" | "sde" | "few-step" | "inversion";
   /** Coordinates it is right in. */
   readonly coordinates: readonly Coordinates[];

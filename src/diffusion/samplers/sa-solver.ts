@@ -13,7 +13,7 @@ export interface SASolverOptions extends SampleOptions {
   readonly tau?: (sigma: number) => number;
   /** Over the clean sample (default), or over the noise. */
   readonly predict?: "denoised" | "noise";
-  /** Orders fall towards the last step. Default true. */
+  /** Uses lower orders at the last steps. Default true. */
   readonly lowerOrderFinal?: boolean;
 }
 
@@ -75,7 +75,9 @@ function update(
   return weightedSum([kept, x], ...terms, [deviation, noise]);
 }
 
-/** What the exponential rule misses of a straight line, so that order 2 meets DPM-Solver++'s midpoint form. */
+/**
+ * Correction of the exponential rule for a straight line, so that order 2 equals the midpoint form of DPM-Solver++.
+ */
 const lineDefect = (rate: number, h: number): number =>
   h ** 2 / 2 - (h * rate - 1 + Math.exp(-rate * h)) / rate ** 2;
 

@@ -11,7 +11,7 @@ export interface UniPCOptions extends SampleOptions {
   readonly variant?: "bh1" | "bh2";
   /** Over the clean sample (default), or over the noise. */
   readonly predict?: "denoised" | "noise";
-  /** Orders fall towards the last step. Default true. */
+  /** Uses lower orders at the last steps. Default true. */
   readonly lowerOrderFinal?: boolean;
   /** 0-based steps after which the corrector is left out. */
   readonly disableCorrector?: readonly number[];
