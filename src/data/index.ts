@@ -1,7 +1,6 @@
 /** Data: readers of the files people have, datasets, augmentation, loading. */
 export * from "./augment/index.ts";
 export * from "./dataset.ts";
-export * from "./draw.ts";
 export * from "./files.ts";
 export * from "./folders.ts";
 export * from "./formats/cameras.ts";
@@ -12,6 +11,7 @@ export * from "./formats/tables.ts";
 export * from "./formats/volumes.ts";
 export * from "./formats/zip.ts";
 export * from "./loader.ts";
+export * from "./random-draws.ts";
 export * from "./tensors.ts";
 export * from "./workers.ts";
 export * from "./world/index.ts";

@@ -116,8 +116,5 @@ export const sigmaOfAlphaBar = (alphaBar: number): number => {
   return f32(Math.sqrt(f32(f32(1 - bar) / bar)));
 };
 
-/** Share of signal of a variance-preserving sample at a noise level: 1 / (1 + sigma^2). */
-export const alphaBarOfSigma = (sigma: number): number => 1 / (1 + sigma * sigma);
-
 /** The noise level of every training timestep, rising, f32. */
 export const trainingSigmas = (bars: Float32Array): Float32Array => bars.map(sigmaOfAlphaBar);

@@ -1,9 +1,9 @@
-/** From an image instead of from nothing: noise is added up to a level that the strength decides, and taken away again. */
+/** Image to image: adds noise up to a level given by the strength, then denoises. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { evaluate, type Tensor } from "../tensor/index.ts";
-import type { Sampling } from "./intervene.ts";
-import { linear } from "./linear.ts";
+import type { Sampling } from "./replace-sample.ts";
 import type { Denoise, SampleOptions, Sampler } from "./sample.ts";
+import { weightedSum } from "./weighted-sum.ts";
 
 /**
  * How many of n steps a strength s in [0, 1] leaves.
@@ -50,10 +50,10 @@ export async function noised(x0: Tensor, noise: Tensor, sigma: number, flow = fa
   if (flow && !(sigma >= 0 && sigma <= 1))
     throw new ArgumentError(`noised: a flow's sigma must be in [0, 1], got ${sigma}`);
   await evaluate([x0, noise]);
-  return linear([flow ? 1 - sigma : 1, x0], [sigma, noise]);
+  return weightedSum([flow ? 1 - sigma : 1, x0], [sigma, noise]);
 }
 
-/** One level or none leaves the image as it is. */
+/** True when there are no steps, so the image stays as it is. */
 export const isWithoutSteps = (sigmas: readonly number[]): boolean => sigmas.length < 2;
 
 export interface Img2ImgOptions extends SampleOptions {

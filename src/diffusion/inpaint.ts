@@ -1,8 +1,8 @@
-/** Inpainting with any model: what is known is put back after each step, at the noise level that was reached. */
+/** Inpainting with any model: after each step the known part is replaced by the image with noise of that level. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type Tensor, tensor } from "../tensor/index.ts";
 import { isWithoutSteps, noised } from "./img2img.ts";
-import { intervene, type Sampling } from "./intervene.ts";
+import { replaceSample, type Sampling } from "./replace-sample.ts";
 import type { Denoise, SampleOptions, Sampler, SampleStep } from "./sample.ts";
 
 export interface InpaintOptions extends SampleOptions {
@@ -18,7 +18,7 @@ export interface InpaintOptions extends SampleOptions {
   readonly flow?: boolean;
 }
 
-/** mask made + (1 - mask) known: exactly the one or the other where the mask is 1 or 0. */
+/** mask * made + (1 - mask) * known; exact where the mask is 1 or 0. */
 const blend = (made: Tensor, known: Tensor, mask: Tensor): Tensor =>
   made.mul(mask).add(known.mul(mask.neg().add(1)));
 
@@ -59,7 +59,7 @@ export async function* inpaint(
     return blend(made, known, mask).eval();
   };
   const start = blend(x, await noised(image, noiseAt(0), sigmas[0]!, flow), mask);
-  return yield* intervene(sampler(denoise, await start.eval(), sigmas, options), putBack);
+  return yield* replaceSample(sampler(denoise, await start.eval(), sigmas, options), putBack);
 }
 
 /**

@@ -1,11 +1,11 @@
 /**
- * How probable a model finds a sample: along the probability-flow ODE dx/dsigma = (x - denoised) / sigma the logarithm
- * of the density changes by minus the divergence (Song et al. 2021, section 4.3 and appendix D.2).
+ * Log-likelihood of samples: along the probability-flow ODE dx/dsigma = (x - denoised) / sigma the logarithm of the
+ * density changes by minus the divergence (Song et al. 2021, section 4.3 and appendix D.2).
  */
 import { AbortError, ArgumentError } from "../errors.ts";
 import { jit, type NoiseSource, type Tensor, tensor, vjp } from "../tensor/index.ts";
-import { floatsOf, linear, noiseTerms } from "./linear.ts";
 import type { Parameterization } from "./parameterization.ts";
+import { floatsOf, noiseTerms, weightedSum } from "./weighted-sum.ts";
 
 /** A network that can be traced and differentiated: x [N, ...] and the timestep, a scalar tensor, to its prediction. */
 export type TraceableNetwork = (x: Tensor, timestep: Tensor) => Tensor;
@@ -21,7 +21,7 @@ export interface LikelihoodOptions {
    * estimate with this many random signs, which is unbiased. Default 1.
    */
   readonly divergence?: "exact" | number;
-  /** Where the signs come from; needed unless the divergence is exact. */
+  /** Source of the random signs; needed unless the divergence is exact. */
   readonly noise?: NoiseSource;
   /** Deviation of the model's Gaussian at the last level, per dimension. Default sqrt(1 + sigma^2). */
   readonly priorDeviation?: number;
@@ -72,9 +72,9 @@ export async function logLikelihood(
       const [sigma, next] = [sigmas[i]!, sigmas[i + 1]!];
       const step = next - sigma;
       const first = await field.at(at, sigma, probes);
-      const predicted = linear([1, at], [step, first.slope]);
+      const predicted = weightedSum([1, at], [step, first.slope]);
       const second = await field.at(predicted, next, probes);
-      at = linear([1, at], [step / 2, first.slope], [step / 2, second.slope]);
+      at = weightedSum([1, at], [step / 2, first.slope], [step / 2, second.slope]);
       for (let b = 0; b < rows; b++) {
         change[b]! += (step / 2) * weight * (first.divergence[b]! + second.divergence[b]!);
       }
@@ -120,7 +120,7 @@ function flowField(network: TraceableNetwork, { parameterization, timestep }: Li
         count++;
       }
       if (!denoised) throw new ArgumentError(`logLikelihood: expected at least one probe, got ${count}`);
-      return { slope: linear(...noiseTerms(1, x, denoised, sigma)), divergence };
+      return { slope: weightedSum(...noiseTerms(1, x, denoised, sigma)), divergence };
     },
   };
 }

@@ -4,8 +4,8 @@
  */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { Tensor } from "../tensor/index.ts";
-import { floatsOf, fromFloats, linear } from "./linear.ts";
 import type { Denoise } from "./sample.ts";
+import { floatsOf, fromFloats, weightedSum } from "./weighted-sum.ts";
 
 /** Scales of the network's input, of the skip connection and of the network's output. */
 export interface Scalings {
@@ -17,7 +17,7 @@ export interface Scalings {
 /** The scalings at a noise level. */
 export type Parameterization = (sigma: number) => Scalings;
 
-/** A network as it comes: the scaled sample [N, ...] and the timestep in, its prediction out. */
+/** A network: takes the scaled sample [N, ...] and the timestep, returns its prediction. */
 export type Network = (x: Tensor, timestep: number) => Tensor | Promise<Tensor>;
 
 /** A variance-preserving network sees x0 and noise of joint variance 1: alpha = 1 / sqrt(1 + sigma^2). */
@@ -80,14 +80,14 @@ export const PARAMETERIZATIONS: Readonly<Record<string, Parameterization>> = {
 /** The clean sample, from x [N, ...] at sigma and the network's prediction of the same shape. */
 export function toDenoised(p: Parameterization, x: Tensor, prediction: Tensor, sigma: number): Tensor {
   const { skip, output } = p(sigma);
-  return linear([skip, x], [output, prediction]);
+  return weightedSum([skip, x], [output, prediction]);
 }
 
 /** The prediction that gives this clean sample: inverse of `toDenoised`. Throws `ArgumentError` where it has none. */
 export function toPrediction(p: Parameterization, x: Tensor, denoised: Tensor, sigma: number): Tensor {
   const { skip, output } = p(sigma);
   if (output === 0) throw new ArgumentError(`no prediction follows from the clean sample at sigma ${sigma}`);
-  return linear([1 / output, denoised], [-skip / output, x]);
+  return weightedSum([1 / output, denoised], [-skip / output, x]);
 }
 
 /** Weights of x and of the prediction in the noise (x - denoised) / sigma; the limit where sigma is 0. */
@@ -105,15 +105,18 @@ export interface DenoiserOptions {
 }
 
 /** The denoiser of a network: scales its input, looks up its timestep, converts its prediction. */
-export function networkDenoiser(network: Network, { parameterization, timestep }: DenoiserOptions): Denoise {
+export function networkDenoiser(
+  network: Network,
+  { parameterization, timestep }: DenoiserOptions,
+): (x: Tensor, sigma: number) => Promise<Tensor> {
   return async (x, sigma) => {
-    const scaled = linear([parameterization(sigma).input, await x.eval()]);
+    const scaled = weightedSum([parameterization(sigma).input, await x.eval()]);
     const prediction = await (await network(scaled, timestep(sigma))).eval();
     return toDenoised(parameterization, x, prediction, sigma);
   };
 }
 
-/** A denoiser with something done to each guess, for instance `clip(1)`. */
+/** Applies a function such as `clip(1)` to each guess of a denoiser. */
 export function mapDenoised(denoise: Denoise, f: (denoised: Tensor) => Tensor): Denoise {
   return async (x, sigma) => f(await (await denoise(x, sigma)).eval());
 }

@@ -1,7 +1,7 @@
-/** Looks at a sample before it is done: by a linear map from latents to colours, or by a decoder. */
+/** Previews of a sample while it is made: by a linear map from latents to colours, or by a decoder. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type Tensor, tensor } from "../tensor/index.ts";
-import type { Sampling } from "./intervene.ts";
+import type { Sampling } from "./replace-sample.ts";
 import type { SampleStep } from "./sample.ts";
 
 /** Colour of a latent pixel, from -1 to 1: bias + sum over channels of value * factor. */
@@ -105,14 +105,14 @@ function solve(rows: number[][], size: number): number[][] {
   return rows.map((r, i) => r.slice(size).map((v) => v / r[i]!));
 }
 
-/** A step, with a look at it where one was due. */
+/** A step, with a preview when one is due. */
 export interface PreviewedStep<P> extends SampleStep {
   readonly preview?: P;
 }
 
 /**
- * The steps of a sampling, every so often with `render(denoised, step)`: a linear preview, or a decoder. The last step
- * always has one. Takes `next(x)` as samplers do.
+ * Adds a preview, `render(denoised, step)`, to every n-th step of a sampler and to the last. Accepts a sample through
+ * `next(x)`, as samplers do.
  */
 export async function* withPreviews<P>(
   steps: Sampling,

@@ -2,7 +2,7 @@
 import { AbortError, ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { fnv1a32, isFloat, type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
 import { type BrownianPath, brownianPath } from "./brownian.ts";
-import { assertFinite } from "./linear.ts";
+import { assertFinite } from "./weighted-sum.ts";
 
 /**
  * The guess of the clean sample from the noisy one, `x = x0 + sigma * noise` (or, for flow models,
@@ -25,7 +25,7 @@ export interface SampleStep {
 }
 
 export interface SampleOptions {
-  /** Where stochastic samplers draw from. */
+  /** Noise source of stochastic samplers. */
   readonly noise?: NoiseSource;
   /** Ends the loop with an `AbortError` before the next step, or the next call of the denoiser. */
   readonly signal?: AbortSignal;
@@ -34,7 +34,7 @@ export interface SampleOptions {
    * the path of `noise` where that is addressed; torch's generators give fresh noise at every step.
    */
   readonly path?: BrownianPath;
-  /** Number of the first step as noise is addressed; for runs in parts. Default 0. */
+  /** Index of the first step in the noise stream, for runs that are split into parts. Default 0. */
   readonly firstStep?: number;
 }
 
@@ -51,7 +51,7 @@ export type Sampler<Options extends SampleOptions = SampleOptions> = (
   options?: Options,
 ) => AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
 
-/** One step as its author sees it. */
+/** The inputs of one step of a sampler. */
 export interface Step {
   readonly x: Tensor;
   readonly sigma: number;
@@ -72,7 +72,7 @@ export interface StepResult {
   readonly denoised: Tensor;
 }
 
-/** Address of the noise that samplers draw, the initial noise being at purpose 0. */
+/** Random-stream ids of the samplers' noise, by draw; the initial noise uses id 0. */
 const NOISE_PURPOSES = [0, 1, 2].map((draw) => fnv1a32(`sampler/${draw}`));
 
 function checkSchedule(sigmas: readonly number[]): void {

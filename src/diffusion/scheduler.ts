@@ -1,10 +1,6 @@
-/**
- * A sampler with all that belongs to it: levels, timesteps, parameterisation, coordinates. What the reference library
- * calls a scheduler.
- */
+/** A sampler with all that belongs to it: levels, timesteps, parameterisation, coordinates. */
 import { ArgumentError } from "../errors.ts";
 import type { Tensor } from "../tensor/index.ts";
-import { linear } from "./linear.ts";
 import {
   mapDenoised,
   type Network,
@@ -13,11 +9,15 @@ import {
   splitVariance,
 } from "./parameterization.ts";
 import type { Denoise, SampleOptions, Sampler, SampleStep } from "./sample.ts";
-import type { Variance } from "./samplers/ancestral.ts";
+import type { Variance } from "./samplers/ddpm.ts";
+import { weightedSum } from "./weighted-sum.ts";
 
 /**
- * Coordinates of the model's samples: variance-preserving, x0 + sigma * noise, or (1 - sigma) x0 + sigma * noise; the
- * last with levels as flow times ("flow"), or as noise over signal ("flow-ratio"), where every sampler is right.
+ * Coordinates of the model's samples:
+ * - `vp`: variance-preserving, (x0 + sigma noise) / sqrt(1 + sigma^2)
+ * - `ve`: variance-exploding, x0 + sigma noise
+ * - `flow`: (1 - sigma) x0 + sigma noise, with flow times sigma as levels; the sampler works on these samples
+ * - `flow-ratio`: the same samples with sigma / (1 - sigma) as levels, for samplers that need x0 + level * noise
  */
 export type Space = "vp" | "ve" | "flow" | "flow-ratio";
 
@@ -40,102 +40,106 @@ export interface SchedulerParts {
   /** Applied to each guess of the clean sample before the sampler sees it. */
   readonly clip?: (denoised: Tensor) => Tensor;
   /**
-   * Levels that the steps reach where they are not the next step's (a quirk of the reference library when the steps do
-   * not divide the training timesteps): the sample is then taken to be at the next level as it is. Only for samplers
-   * without memory.
+   * The network predicts a variance in the second half of its channels: in what form, or that the sampler ignores it.
    */
-  readonly arrivals?: readonly number[];
-  /** The network predicts a variance in a second half of its channels; whether the sampler uses it. */
   readonly learnedVariance?: "range" | "log" | "ignored";
+}
+
+/** A network as a denoiser. */
+export interface NetworkDenoise {
+  (x: Tensor, sigma: number): Promise<Tensor>;
+  /** The variance that the network predicted last, if it learned one. */
+  readonly variance?: () => Tensor;
 }
 
 export interface RunOptions extends SampleOptions {
   /** Index of the level to start from. Default 0. */
   readonly start?: number;
+  /** The variance of the last prediction: that of `denoiser(network)`, where the network learned one. */
+  readonly variance?: () => Tensor;
 }
 
 type Run = AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
 
-/** Samples as the model has them go in and come out; the steps in between are in the sampler's coordinates. */
+/** Takes and returns the model's samples; the steps in between use the sampler's coordinates. */
 export interface Scheduler extends SchedulerParts {
   /** The sample that a run starts with, of unit noise. */
   initial(noise: Tensor): Tensor;
-  /** A clean sample at the level with this index, of the model's coordinates. */
+  /** A clean sample with noise of the level at this index, in the model's coordinates. */
   addNoise(clean: Tensor, noise: Tensor, index: number): Tensor;
-  /** The network as a denoiser in the sampler's coordinates. A learned variance is taken from the first one made. */
-  denoiser(network: Network): Denoise;
+  /** The network as a denoiser in the sampler's coordinates. */
+  denoiser(network: Network): NetworkDenoise;
   /** Runs the sampler with such a denoiser, from a sample at level `start`; returns the model's clean sample. */
   run(denoise: Denoise, x: Tensor, options?: RunOptions): Run;
   /** `run` with the denoiser of a network. */
   sample(network: Network, x: Tensor, options?: RunOptions): Run;
 }
 
-/** Factor from the sampler's x0 + sigma * noise to the model's sample. */
-const SIGNAL: Record<Space, (sigma: number) => number> = {
-  vp: (sigma) => 1 / Math.sqrt(1 + sigma * sigma),
-  ve: () => 1,
-  flow: () => 1,
-  "flow-ratio": (ratio) => 1 / (1 + ratio),
+const perAlpha = (sigma: number): number => 1 / Math.sqrt(1 + sigma * sigma);
+
+/** What a space does at a level. */
+interface Coordinates {
+  /** Factor from the sampler's sample to the model's. */
+  readonly scale: (level: number) => number;
+  /** Weights of the clean sample and of the noise in the model's sample. */
+  readonly weights: (level: number) => readonly [clean: number, noise: number];
+}
+
+const COORDINATES: Record<Space, Coordinates> = {
+  vp: { scale: perAlpha, weights: (sigma) => [perAlpha(sigma), perAlpha(sigma) * sigma] },
+  ve: { scale: () => 1, weights: (sigma) => [1, sigma] },
+  flow: { scale: () => 1, weights: (sigma) => [1 - sigma, sigma] },
+  "flow-ratio": {
+    scale: (ratio) => 1 / (1 + ratio),
+    weights: (ratio) => [1 / (1 + ratio), (1 / (1 + ratio)) * ratio],
+  },
 };
 
 /** A scheduler of its parts. */
 export function createScheduler(parts: SchedulerParts): Scheduler {
-  const { sampler, space, sigmas, timestepAt, parameterization, initialScale, clip, arrivals } = parts;
-  const signal = SIGNAL[space];
-  let variance: (() => Tensor) | undefined;
+  const { sampler, space, sigmas, timestepAt, parameterization, initialScale, clip, learnedVariance } = parts;
+  const { scale, weights } = COORDINATES[space];
 
-  const toSampler = (x: Tensor, sigma: number): Tensor => linear([1 / signal(sigma), x]);
-  const toModel = (x: Tensor, sigma: number): Tensor => linear([signal(sigma), x]);
-
-  function denoiser(network: Network): Denoise {
-    if (!parts.learnedVariance) return networkDenoiser(network, { parameterization, timestep: timestepAt });
+  function denoiser(network: Network): NetworkDenoise {
+    const options = { parameterization, timestep: timestepAt };
+    if (!learnedVariance) return networkDenoiser(network, options);
     const split = splitVariance(network);
-    variance ??= split.variance;
-    return networkDenoiser(split.network, { parameterization, timestep: timestepAt });
+    return Object.assign(networkDenoiser(split.network, options), { variance: split.variance });
   }
 
   async function* run(denoise: Denoise, x: Tensor, options: RunOptions = {}): Run {
-    const { start = 0, ...rest } = options;
+    const { start = 0, variance, ...rest } = options;
     if (!(Number.isInteger(start) && start >= 0 && start < sigmas.length - 1)) {
       throw new ArgumentError(`expected a start in 0 ... ${sigmas.length - 2}, got ${start}`);
     }
-    const passed = { ...rest, before: sigmas.slice(0, start) };
-    const clipped = clip ? mapDenoised(denoise, clip) : denoise;
-    const learned = parts.learnedVariance;
-    const all =
-      learned && learned !== "ignored" && variance
-        ? { ...passed, variance: { learned, value: variance } }
-        : passed;
-    const first = toSampler(await x.eval(), sigmas[start]!);
-    const steps = arrivals
-      ? runApart(clipped, first, start, all)
-      : sampler(clipped, first, sigmas.slice(start), all);
-    return toModel(yield* steps, (arrivals ?? sigmas)[sigmas.length - (arrivals ? 2 : 1)]!);
-  }
-
-  /** One run of the sampler per step, each ending at its own level. */
-  async function* runApart(denoise: Denoise, x: Tensor, start: number, options: SampleOptions): Run {
-    const steps = sigmas.length - 1 - start;
-    for (let i = start; ; i++) {
-      const step = sampler(denoise, x, [sigmas[i]!, arrivals![i]!], { ...options, firstStep: i - start });
-      const { value } = await step.next();
-      const replaced = yield { ...(value as SampleStep), step: i - start, steps };
-      x = replaced ?? (value as SampleStep).x;
-      if (i === sigmas.length - 2) return x;
-      x = toSampler(toModel(await x.eval(), arrivals![i]!), sigmas[i + 1]!);
-    }
+    const learned = learnedVariance !== "ignored" ? learnedVariance : undefined;
+    if (learned && !variance)
+      throw new ArgumentError("expected options.variance: this scheduler uses a learned one");
+    const steps = sampler(
+      clip ? mapDenoised(denoise, clip) : denoise,
+      weightedSum([1 / scale(sigmas[start]!), await x.eval()]),
+      sigmas.slice(start),
+      {
+        ...rest,
+        before: sigmas.slice(0, start),
+        ...(learned && variance && { variance: { learned, value: variance } }),
+      },
+    );
+    return weightedSum([scale(sigmas.at(-1)!), yield* steps]);
   }
 
   return {
     ...parts,
     denoiser,
     run,
-    sample: (network, x, options) => run(denoiser(network), x, options),
-    initial: (noise) => linear([initialScale, noise]),
+    sample(network, x, options) {
+      const denoise = denoiser(network);
+      return run(denoise, x, { ...(denoise.variance && { variance: denoise.variance }), ...options });
+    },
+    initial: (noise) => weightedSum([initialScale, noise]),
     addNoise(clean, noise, index) {
-      const sigma = sigmas[index]!;
-      if (space === "flow") return linear([1 - sigma, clean], [sigma, noise]);
-      return linear([signal(sigma), clean], [signal(sigma) * sigma, noise]);
+      const [ofClean, ofNoise] = weights(sigmas[index]!);
+      return weightedSum([ofClean, clean], [ofNoise, noise]);
     },
   };
 }

@@ -4,7 +4,7 @@
  */
 import { ArgumentError } from "../errors.ts";
 import { betaQuantile } from "./beta-distribution.ts";
-import { checkSteps, linspace } from "./timesteps.ts";
+import { checkSteps, linspace } from "./spacing.ts";
 
 /** Ends of a range of levels; of noise levels 0 < min < max. */
 export interface LevelRange {

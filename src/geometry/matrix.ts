@@ -42,13 +42,6 @@ export const transformPoint = (m: Matrix4, p: Vector3): Vector3 => [
   m[8]! * p[0] + m[9]! * p[1] + m[10]! * p[2] + m[11]!,
 ];
 
-/** m applied to a direction: its translation is left out. */
-export const transformDirection = (m: Matrix4, d: Vector3): Vector3 => [
-  m[0]! * d[0] + m[1]! * d[1] + m[2]! * d[2],
-  m[4]! * d[0] + m[5]! * d[1] + m[6]! * d[2],
-  m[8]! * d[0] + m[9]! * d[1] + m[10]! * d[2],
-];
-
 /** Rotation (three rows) and translation as one transform. */
 export const rigid = (rows: readonly [Vector3, Vector3, Vector3], t: Vector3): Matrix4 => [
   ...rows[0],

@@ -58,11 +58,11 @@ export class FeatureNetwork extends Module {
     if (size % 4 !== 0)
       throw new ArgumentError(`FeatureNetwork: expected a size divisible by 4, got ${size}`);
     this.config = config;
-    this.conv1 = new Conv2d(channels, 32, 3, { stride: 2, padding: 1 }, rng);
-    this.conv2 = new Conv2d(32, 64, 3, { stride: 2, padding: 1 }, rng);
-    this.conv3 = new Conv2d(64, 64, 3, { padding: 1 }, rng);
-    this.feature = new Linear(64 * (size / 4) ** 2, FEATURES, {}, rng);
-    this.classifier = new Linear(FEATURES, classes, {}, rng);
+    this.conv1 = new Conv2d(channels, 32, 3, rng, { stride: 2, padding: 1 });
+    this.conv2 = new Conv2d(32, 64, 3, rng, { stride: 2, padding: 1 });
+    this.conv3 = new Conv2d(64, 64, 3, rng, { padding: 1 });
+    this.feature = new Linear(64 * (size / 4) ** 2, FEATURES, rng);
+    this.classifier = new Linear(FEATURES, classes, rng);
   }
 
   /** x [N, C, H, W] gives [N, 64]. Throws `ShapeError` for pictures of another size. */

@@ -11,7 +11,7 @@ export interface Recipe {
   readonly counts?: Readonly<Record<string, number>>;
   readonly seed?: number | string;
   /** Whatever else decides the value: window, range, threshold. */
-  readonly settings?: Readonly<Record<string, number | string | boolean>>;
+  readonly options?: Readonly<Record<string, number | string | boolean>>;
 }
 
 /** A number with its recipe and, where there is one, its confidence interval. */
@@ -23,12 +23,12 @@ export interface Measurement {
 
 /** `FID 12.34 [11.8, 12.9] (extractor scene-features 1f3a…, 1000 real, 1000 generated, seed 0)`. */
 export function describeMeasurement({ value, recipe, interval }: Measurement, digits = 4): string {
-  const { metric, extractor, resize, counts = {}, seed, settings = {} } = recipe;
+  const { metric, extractor, resize, counts = {}, seed, options = {} } = recipe;
   const parts = [
     ...(extractor ? [`extractor ${extractor.name} ${extractor.hash.slice(0, 12)}`] : []),
     ...(resize ? [`resize ${resize}`] : []),
     ...Object.entries(counts).map(([name, n]) => `${n} ${name}`),
-    ...Object.entries(settings).map(([name, setting]) => `${name} ${setting}`),
+    ...Object.entries(options).map(([name, setting]) => `${name} ${setting}`),
     ...(seed === undefined ? [] : [`seed ${seed}`]),
   ];
   const number = (x: number): string =>

@@ -1,11 +1,13 @@
 /** The variational autoencoder of latent diffusion (Rombach et al. 2022). */
+
+import { COUNT, Fields, FLAG, keyOf, listOf } from "../io/fields.ts";
 import { Conv2d, Module, type Rng } from "../nn/index.ts";
 import type { Tensor } from "../tensor/index.ts";
+import { activationOf } from "./activation-names.ts";
 import { type CoderConfig, Decoder, Encoder } from "./autoencoder/coder.ts";
 import { type DiagonalGaussian, gaussianOf, sampleGaussian } from "./autoencoder/gaussian.ts";
 import { type LatentScale, latentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
-import { activationOf, COUNT, Config, FLAG, keyOf, listOf } from "./config.ts";
-import { checkLeast, checkMap } from "./map-sizes.ts";
+import { checkLeast, checkMap } from "./check-map.ts";
 
 export * from "./autoencoder/gaussian.ts";
 export { type LatentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
@@ -37,8 +39,8 @@ export class AutoencoderKL extends Module {
     const z = encoder.latentChannels;
     this.encoder = new Encoder(encoder, rng);
     this.decoder = new Decoder(decoder, rng);
-    this.quantConv = useQuantConv ? new Conv2d(2 * z, 2 * z, 1, {}, rng) : undefined;
-    this.postQuantConv = usePostQuantConv ? new Conv2d(z, z, 1, {}, rng) : undefined;
+    this.quantConv = useQuantConv ? new Conv2d(2 * z, 2 * z, 1, rng) : undefined;
+    this.postQuantConv = usePostQuantConv ? new Conv2d(z, z, 1, rng) : undefined;
     this.inChannels = encoder.channels;
     this.latentChannels = z;
     this.scale = config.scale;
@@ -85,10 +87,10 @@ const UP = { UpDecoderBlock2D: false, AttnUpDecoderBlock2D: true } as const;
 
 /**
  * An `AutoencoderKL` from its `config.json`: `block_out_channels` from the image to the latents, block types with or
- * without attention, `scaling_factor` and `shift_factor`. Throws `ArgumentError` for values that do not fit.
+ * without attention, `scaling_factor` and `shift_factor`. Throws `FormatError` for values that do not fit.
  */
 export function autoencoderKL(config: unknown, rng: Rng): AutoencoderKL {
-  const read = new Config("AutoencoderKL", config);
+  const read = new Fields("AutoencoderKL", config);
   const channels = read.value("block_out_channels", listOf(COUNT), [64]);
   const groups = read.value("norm_num_groups", COUNT, 32);
   channels.forEach((c, i) => {

@@ -1,11 +1,13 @@
 /** The tiny autoencoder (TAESD and its kin): latents of the large one, decoded in a fraction of the time. */
+
 import { ArgumentError } from "../errors.ts";
+import { COUNT, Fields, FLAG, listOf, NATURAL, NUMBER, oneOf, POSITIVE } from "../io/fields.ts";
 import { type Activation, activate, Conv2d, GroupNorm, Module, type Rng } from "../nn/index.ts";
 import { type Tensor, tanh } from "../tensor/index.ts";
+import { activationOf } from "./activation-names.ts";
 import { type LatentScale, latentScale, scaleLatents, unscaleLatents } from "./autoencoder/latents.ts";
-import { Upsample2D } from "./blocks/samplers.ts";
-import { activationOf, COUNT, Config, FLAG, listOf, NATURAL, NUMBER, oneOf, POSITIVE } from "./config.ts";
-import { checkMap } from "./map-sizes.ts";
+import { Upsample2D } from "./blocks/resampling.ts";
+import { checkMap } from "./check-map.ts";
 
 /** A checked configuration. */
 export interface AutoencoderTinyConfig {
@@ -35,16 +37,16 @@ class TinyBlock extends Module {
   readonly pool: { readonly 0: Conv2d; readonly 1: GroupNorm; readonly 3: Conv2d } | undefined;
   readonly activation: Activation;
 
-  constructor(channels: number, options: { activation: Activation; norm: boolean }, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: { activation: Activation; norm: boolean }) {
     super();
-    const same = (): Conv2d => new Conv2d(channels, channels, 3, { padding: 1 }, rng);
+    const same = (): Conv2d => new Conv2d(channels, channels, 3, rng, { padding: 1 });
     const wide = 4 * channels;
     this.conv = { 0: same(), 2: same(), 4: same() };
     if (options.norm)
       this.pool = {
-        0: new Conv2d(channels, wide, 1, { bias: false }, rng),
+        0: new Conv2d(channels, wide, 1, rng, { bias: false }),
         1: new GroupNorm(4, wide),
-        3: new Conv2d(wide, channels, 1, { bias: false }, rng),
+        3: new Conv2d(wide, channels, 1, rng, { bias: false }),
       };
     this.activation = options.activation;
   }
@@ -77,9 +79,9 @@ type TinyLayer = Conv2d | TinyBlock | ActivationLayer | Upsample2D;
 const blocks = (
   count: number,
   channels: number,
-  options: { activation: Activation; norm: boolean },
   rng: Rng,
-) => Array.from({ length: count }, () => new TinyBlock(channels, options, rng));
+  options: { activation: Activation; norm: boolean },
+) => Array.from({ length: count }, () => new TinyBlock(channels, rng, options));
 
 function encoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
   const { inChannels, latentChannels, encoderChannels: c, encoderBlocks, activation, midBlockNorm } = config;
@@ -87,11 +89,11 @@ function encoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
     const last = level === encoderBlocks.length - 1;
     const first =
       level === 0
-        ? new Conv2d(inChannels, c, 3, { padding: 1 }, rng)
-        : new Conv2d(c, c, 3, { padding: 1, stride: 2, bias: false }, rng);
-    return [first, ...blocks(count, c, { activation, norm: midBlockNorm && last }, rng)];
+        ? new Conv2d(inChannels, c, 3, rng, { padding: 1 })
+        : new Conv2d(c, c, 3, rng, { padding: 1, stride: 2, bias: false });
+    return [first, ...blocks(count, c, rng, { activation, norm: midBlockNorm && last })];
   });
-  return [...levels, new Conv2d(c, latentChannels, 3, { padding: 1 }, rng)];
+  return [...levels, new Conv2d(c, latentChannels, 3, rng, { padding: 1 })];
 }
 
 function decoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
@@ -100,11 +102,11 @@ function decoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
     const last = level === decoderBlocks.length - 1;
     const norm = midBlockNorm && level === 0;
     const next = last
-      ? [new Conv2d(c, outChannels, 3, { padding: 1 }, rng)]
-      : [new Upsample2D(c, { kind: "nearest" }, rng), new Conv2d(c, c, 3, { padding: 1, bias: false }, rng)];
-    return [...blocks(count, c, { activation, norm }, rng), ...next];
+      ? [new Conv2d(c, outChannels, 3, rng, { padding: 1 })]
+      : [new Upsample2D(c, rng, { kind: "nearest" }), new Conv2d(c, c, 3, rng, { padding: 1, bias: false })];
+    return [...blocks(count, c, rng, { activation, norm }), ...next];
   });
-  const first = new Conv2d(latentChannels, c, 3, { padding: 1 }, rng);
+  const first = new Conv2d(latentChannels, c, 3, rng, { padding: 1 });
   return [first, new ActivationLayer(activation), ...levels];
 }
 
@@ -203,7 +205,7 @@ export class AutoencoderTiny extends Module {
 }
 
 /** The same channels at all levels: between levels there is nothing that would change them. */
-function levelsOf(config: Config, half: "encoder" | "decoder", fallback: readonly number[]) {
+function levelsOf(config: Fields, half: "encoder" | "decoder", fallback: readonly number[]) {
   const blocksKey = `num_${half}_blocks`;
   const channelsKey = `${half}_block_out_channels`;
   const counts = config.value(blocksKey, listOf(NATURAL), fallback);
@@ -216,11 +218,11 @@ function levelsOf(config: Config, half: "encoder" | "decoder", fallback: readonl
 }
 
 /**
- * A tiny autoencoder from its `config.json`; `use_midblock_gn` is the variant of TAEF2. Throws `ArgumentError` for
+ * A tiny autoencoder from its `config.json`; `use_midblock_gn` is the variant of TAEF2. Throws `FormatError` for
  * values that do not fit.
  */
 export function autoencoderTiny(config: unknown, rng: Rng): AutoencoderTiny {
-  const read = new Config("AutoencoderTiny", config);
+  const read = new Fields("AutoencoderTiny", config);
   const encoder = levelsOf(read, "encoder", [1, 3, 3, 3]);
   const decoder = levelsOf(read, "decoder", [3, 3, 3, 1]);
   if (encoder.counts.length !== decoder.counts.length)

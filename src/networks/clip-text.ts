@@ -27,10 +27,10 @@ export class CLIPAttention extends Module {
 
   constructor(dim: number, heads: number, rng: Rng) {
     super();
-    this.kProj = new Linear(dim, dim, {}, rng);
-    this.vProj = new Linear(dim, dim, {}, rng);
-    this.qProj = new Linear(dim, dim, {}, rng);
-    this.outProj = new Linear(dim, dim, {}, rng);
+    this.kProj = new Linear(dim, dim, rng);
+    this.vProj = new Linear(dim, dim, rng);
+    this.qProj = new Linear(dim, dim, rng);
+    this.outProj = new Linear(dim, dim, rng);
     this.heads = heads;
   }
 
@@ -48,8 +48,8 @@ class CLIPMLP extends Module {
 
   constructor(dim: number, inner: number, activation: Activation, rng: Rng) {
     super();
-    this.fc1 = new Linear(dim, inner, {}, rng);
-    this.fc2 = new Linear(inner, dim, {}, rng);
+    this.fc1 = new Linear(dim, inner, rng);
+    this.fc2 = new Linear(inner, dim, rng);
     this.activation = activation;
   }
 
@@ -88,8 +88,8 @@ class CLIPTextEmbeddings extends Module {
   constructor({ vocabSize, hiddenSize, maxPositions }: CLIPTextConfig, rng: Rng) {
     super();
     const init = (source: Rng, shape: readonly number[]): Tensor => source.normal(shape, 0.02);
-    this.tokenEmbedding = new Embedding(vocabSize, hiddenSize, { init }, rng);
-    this.positionEmbedding = new LearnedPositions(maxPositions, hiddenSize, { init }, rng);
+    this.tokenEmbedding = new Embedding(vocabSize, hiddenSize, rng, { init });
+    this.positionEmbedding = new LearnedPositions(maxPositions, hiddenSize, rng, { init });
   }
 
   /** ids [N, T] give [N, T, D]; `tokens` [N, T, D] take the place of looked-up vectors. */
@@ -207,7 +207,7 @@ export class CLIPTextModelWithProjection extends CLIPTextModel {
 
   constructor(config: CLIPTextConfig, rng: Rng) {
     super(config, rng);
-    this.textProjection = new Linear(config.hiddenSize, config.projectionDim, { bias: false }, rng);
+    this.textProjection = new Linear(config.hiddenSize, config.projectionDim, rng, { bias: false });
   }
 
   override call(ids: Tensor, inputs: CLIPTextInputs = {}): CLIPTextOutput & { readonly textEmbeds: Tensor } {
@@ -216,11 +216,11 @@ export class CLIPTextModelWithProjection extends CLIPTextModel {
   }
 }
 
-/** A `CLIPTextModel` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+/** A `CLIPTextModel` from its `config.json`. Throws `FormatError` naming a key whose value cannot be. */
 export const clipText = (config: unknown, rng: Rng): CLIPTextModel =>
   new CLIPTextModel(clipTextConfig(config), rng);
 
-/** A `CLIPTextModelWithProjection` from its `config.json`. Throws `ArgumentError` naming a key whose value cannot be. */
+/** A `CLIPTextModelWithProjection` from its `config.json`. Throws `FormatError` naming a key whose value cannot be. */
 export const clipTextWithProjection = (config: unknown, rng: Rng): CLIPTextModelWithProjection =>
   new CLIPTextModelWithProjection(clipTextConfig(config), rng);
 

@@ -102,12 +102,12 @@ export class MaskedAutoencoder extends Module {
     this.patchEmbed = new PatchEmbed(config, rng);
     this.blocks = blocks(depth, dim, heads);
     this.norm = new LayerNorm(dim, { eps });
-    this.decoderEmbed = new Linear(dim, decoderDim, {}, rng);
+    this.decoderEmbed = new Linear(dim, decoderDim, rng);
     this.maskToken = rng.normal([1, 1, decoderDim], 0.02);
     this.decoderPosEmbed = sinCosTokens(decoderDim, grid);
     this.decoderBlocks = blocks(decoderDepth, decoderDim, decoderHeads);
     this.decoderNorm = new LayerNorm(decoderDim, { eps });
-    this.decoderPred = new Linear(decoderDim, patchSize ** 2 * inChannels, {}, rng);
+    this.decoderPred = new Linear(decoderDim, patchSize ** 2 * inChannels, rng);
   }
 
   /** Normed tokens of the kept patches, the class token first: x [N, C, H, W] gives [N, 1 + K, D]. */

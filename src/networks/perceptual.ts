@@ -15,9 +15,9 @@ class Fire extends Module {
 
   constructor(inChannels: number, squeezed: number, expanded: number, rng: Rng) {
     super();
-    this.squeeze = new Conv2d(inChannels, squeezed, 1, {}, rng);
-    this.expand1x1 = new Conv2d(squeezed, expanded, 1, {}, rng);
-    this.expand3x3 = new Conv2d(squeezed, expanded, 3, { padding: 1 }, rng);
+    this.squeeze = new Conv2d(inChannels, squeezed, 1, rng);
+    this.expand1x1 = new Conv2d(squeezed, expanded, 1, rng);
+    this.expand3x3 = new Conv2d(squeezed, expanded, 3, rng, { padding: 1 });
   }
 
   call(x: Tensor): Tensor {
@@ -117,7 +117,7 @@ export class PerceptualNetwork extends Module {
     for (const [at, layer] of Object.entries(plan.layers)) {
       if ("conv" in layer) {
         const [out, kernel, stride, padding] = layer.conv;
-        this.features[Number(at)] = new Conv2d(channels, out, kernel, { stride, padding }, rng);
+        this.features[Number(at)] = new Conv2d(channels, out, kernel, rng, { stride, padding });
         channels = out;
       } else if ("fire" in layer) {
         const [squeezed, expanded] = layer.fire;

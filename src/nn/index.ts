@@ -1,5 +1,5 @@
-/** The vocabulary: modules, initialisers, layers, optimisers, training. */
-export * from "./features.ts";
+/** Modules, initialisers, layers, optimisers, training. */
+export * from "./capture.ts";
 export * from "./init.ts";
 export * from "./layers/index.ts";
 export * from "./module.ts";

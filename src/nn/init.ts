@@ -1,4 +1,4 @@
-/** How parameters begin: sources of random tensors, and the usual initialisers with PyTorch's definitions. */
+/** Initialisation: sources of random tensors, and the usual initialisers with PyTorch's definitions. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import {
   fillNormal,
@@ -15,7 +15,9 @@ import {
 /** Fills an array with the numbers of an address. */
 export type Fill = (out: Float32Array, address: RandomAddress) => unknown;
 
-/** Gives one parameter after the other; each draw is a stream of its own, so the order of construction decides. */
+/**
+ * Draws the initial parameters, one after the other; each draw is its own stream, so the order of construction decides.
+ */
 export interface Rng {
   /** Normal with mean 0. */
   normal(shape: readonly number[], std?: number): Tensor;
@@ -25,7 +27,7 @@ export interface Rng {
   draw(shape: readonly number[], fill: Fill): Tensor;
 }
 
-/** Keeps parameters apart from the noise of training under the same seed. */
+/** Separates initialisation from training noise under the same seed. */
 const SAMPLE = fnv1a32("parameters");
 
 /** Parameters from Philox: draw k is the stream (seed, sample "parameters", purpose k). */
@@ -38,7 +40,7 @@ export function createRng(seed: Seed): Rng {
   });
 }
 
-/** Zeros that take neither time nor memory, for modules whose weights are loaded next. */
+/** A placeholder: zeros that take neither time nor memory, for modules whose weights are loaded next. */
 export const blankRng: Rng = fromDraw((shape) => zeros(shape));
 
 function fromDraw(draw: Rng["draw"]): Rng {

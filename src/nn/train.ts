@@ -26,7 +26,7 @@ import { type Optimizer, type OptimizerState, trainedPaths } from "./optim/optim
 export interface TrainState<M> {
   readonly model: M;
   readonly optimizer: OptimizerState;
-  /** Averaged parameters, when there is an average. */
+  /** EMA of the parameters, if there is one. */
   readonly ema?: M;
 }
 
@@ -93,7 +93,7 @@ async function ownCopy<T>(tree: T): Promise<T> {
 
 type Frozen = TrainOptions<unknown, unknown>["frozen"];
 
-/** What is trained of a model: all of it as it is, or without the frozen (and fixed) leaves a record by path. */
+/** The trainable part: the model itself, or, when some leaves are frozen, a record of the others by path. */
 function trainedPart<M>(model: M, frozen: Frozen): M | Record<string, Tensor> {
   if (!frozen) return model;
   const trained = trainedPaths(model);

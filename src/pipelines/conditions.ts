@@ -1,8 +1,8 @@
 /** What the denoiser of each kind of pipeline is told: the wanted condition, and the one to lead away from. */
 import { DiTTransformer2DModel } from "../networks/index.ts";
 import { fromHost, type Tensor, tensor } from "../tensor/index.ts";
+import type { Condition } from "./compiled-network.ts";
 import { encodePrompts } from "./encode-prompt.ts";
-import type { Condition } from "./network.ts";
 import type { PicturePlan } from "./plan.ts";
 
 export interface Conditions {

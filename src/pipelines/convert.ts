@@ -5,12 +5,12 @@ import { ArgumentError } from "../errors.ts";
 import { safetensorsName, safetensorsStream, writeFileAtomic } from "../io/index.ts";
 import { parameters } from "../nn/index.ts";
 import { convertHost } from "../tensor/index.ts";
+import { buildNetwork } from "./build-network.ts";
 import type { Config } from "./components.ts";
 import { type OpenOptions, openModel, openPipeline } from "./load.ts";
 import type { OpenNetwork, OpenPipeline } from "./open-pipeline.ts";
 import { originalWeights } from "./original/open.ts";
 import type { Family, FamilyConfigs } from "./original-configs.ts";
-import { prepare } from "./prepare.ts";
 import { networkClass } from "./registry.ts";
 import { type SaveOptions, writeFolderAtomic, writeIndex, writeNetworkConfig } from "./save.ts";
 import { partsOf } from "./single-file.ts";
@@ -42,7 +42,7 @@ function recast(source: WeightSource, { dtype, onTensor }: ConvertOptions): Weig
 
 /** The weights of a network, which are known to fit it, without what it does not use. */
 function checkedWeights(network: OpenNetwork): WeightSource {
-  const names = parameters(prepare(network).module);
+  const names = parameters(buildNetwork(network).module);
   return selected(network.weights, (key) => (names.has(key) ? key : undefined));
 }
 

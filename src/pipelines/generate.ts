@@ -15,9 +15,9 @@ import {
 } from "../diffusion/index.ts";
 import { AbortError } from "../errors.ts";
 import { concat, type NoiseSource, type Seed, type Tensor, tensor } from "../tensor/index.ts";
+import { type Condition, type ConditionalNetwork, conditionalNetwork } from "./compiled-network.ts";
 import { type Conditions, pictureConditions } from "./conditions.ts";
-import { type LatentCodec, latentCodec } from "./latents.ts";
-import { type Condition, type ConditionalNetwork, conditionalNetwork } from "./network.ts";
+import { type LatentCodec, latentCodec } from "./latent-codec.ts";
 import { isInpainting, type PicturePlan } from "./plan.ts";
 
 export interface GeneratePicturesOptions {
@@ -55,6 +55,8 @@ interface Run {
   readonly options: GeneratePicturesOptions;
   readonly scheduler: Scheduler;
   readonly denoise: Denoise;
+  /** The variance that the network predicted last, if it learned one. */
+  readonly variance: (() => Tensor) | undefined;
   readonly codec: LatentCodec;
   /** 1 where the sample is made anew, 0 where it is kept: [1, 1, h, w]. */
   readonly latentMask: Tensor | undefined;
@@ -105,7 +107,7 @@ function guidedDenoiser(
   scheduler: Scheduler,
   network: ConditionalNetwork,
   conditions: Conditions,
-): Denoise {
+): Pick<Run, "denoise" | "variance"> {
   const { guidance } = plan.settings;
   const channels = plan.components.transformer?.config.in_channels;
   let condition: Condition = conditions.condition;
@@ -119,8 +121,10 @@ function guidedDenoiser(
     condition = told;
     return denoise(x, sigma);
   };
-  if (!conditions.negative || guidance === 1) return withCondition(conditional, conditions.condition);
-  return classifierFreeGuidance(conditional, {
+  const { variance } = denoise;
+  if (!conditions.negative || guidance === 1)
+    return { denoise: withCondition(conditional, conditions.condition), variance };
+  const guided = classifierFreeGuidance(conditional, {
     condition: conditions.condition,
     negative: conditions.negative,
     scale: guidance,
@@ -128,6 +132,7 @@ function guidedDenoiser(
     prediction: predictionOf(plan),
     separate: scheduler.learnedVariance !== undefined,
   });
+  return { denoise: guided, variance };
 }
 
 function predictionOf({ scheduler }: PicturePlan): "eps" | "v" | "x0" | "flow" {
@@ -187,11 +192,11 @@ async function* sampled(
   run: Run,
   seeds: readonly Seed[],
 ): AsyncGenerator<Extract<PictureEvent, { type: "step" }>, Tensor> {
-  const { plan, options, scheduler, denoise } = run;
+  const { plan, options, scheduler, denoise, variance } = run;
   const { signal, previewEvery } = options;
   const noise = seededNoise(plan.settings.rng, seeds);
   const { x, edit } = await begin(run, noise, seeds.length);
-  const sampling = scheduler.run(denoise, x, { noise, signal, start: plan.start });
+  const sampling = scheduler.run(denoise, x, { noise, signal, variance, start: plan.start });
   let next = await sampling.next();
   while (!next.done) {
     const { step, steps, sigma, denoised } = next.value;
@@ -248,8 +253,8 @@ export async function* generatePictures(
     channels: await inpaintingChannels(plan, codec, latentMask),
   });
   try {
-    const denoise = guidedDenoiser(plan, scheduler, network, conditions);
-    const run: Run = { plan, options, scheduler, denoise, codec, latentMask };
+    const guided = guidedDenoiser(plan, scheduler, network, conditions);
+    const run: Run = { plan, options, scheduler, ...guided, codec, latentMask };
     const waiting: Batch[] = [];
     for (let first = 0; first < seeds.length; first += settings.batch) {
       const own = seeds.slice(first, first + settings.batch);

@@ -2,6 +2,7 @@
 
 export { type LoraFile, withLoras } from "./adapters.ts";
 export { type CheckOptions, type CheckReport, checkModel, type Finding } from "./check-model.ts";
+export * from "./compiled-network.ts";
 export * from "./components.ts";
 export {
   type ConvertOptions,
@@ -16,10 +17,9 @@ export { cachedModels, type HubOptions, hubCacheFolder, parseHubId, resolveModel
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";
-export * from "./network.ts";
 export { GUIDED_PRESETS } from "./original/guided.ts";
 export type { Family } from "./original-configs.ts";
 export * from "./plan.ts";
-export * from "./samplers.ts";
 export { type SaveOptions, saveModel, savePipeline, writeFolderAtomic } from "./save.ts";
+export * from "./swap-scheduler.ts";
 export { readTokenizer } from "./tokenizer-files.ts";

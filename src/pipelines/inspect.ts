@@ -1,10 +1,10 @@
 /** What a model is made of, from headers and configurations alone. */
 import { sizeOf } from "../tensor/index.ts";
+import { buildNetwork } from "./build-network.ts";
 import { detectFile } from "./detect.ts";
 import { resolveModelPath } from "./hub.ts";
 import { type OpenOptions, openModel, openPipeline } from "./load.ts";
 import { kindOf } from "./model-files.ts";
-import { prepare } from "./prepare.ts";
 import { openWeights, type WeightSource } from "./weights.ts";
 
 /** Number of tensors, of values, of bytes, and of values by element type. */
@@ -66,12 +66,12 @@ function sum(parts: readonly WeightSummary[]): WeightSummary {
   return { tensors: add((p) => p.tensors), values: add((p) => p.values), bytes: add((p) => p.bytes), dtypes };
 }
 
-type Openable = Parameters<typeof prepare>[0];
+type Openable = Parameters<typeof buildNetwork>[0];
 
 function componentReport(name: string, network: Openable): ComponentReport {
   let problem: string | undefined;
   try {
-    prepare(network);
+    buildNetwork(network);
   } catch (error) {
     problem = (error as Error).message;
   }

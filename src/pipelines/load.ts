@@ -1,6 +1,7 @@
 /** Loads networks and whole pipelines from folders and single files. Everything is checked before a weight is read. */
 import { dirname, join } from "node:path";
 import { ArgumentError, FormatError } from "../errors.ts";
+import { loadNetworks } from "./build-network.ts";
 import type { LoadedModel, PipelineComponents } from "./components.ts";
 import { type HubOptions, resolveModelPath } from "./hub.ts";
 import type { ReadOptions } from "./load-weights.ts";
@@ -12,7 +13,6 @@ import {
   openNetworkFolder,
   openPipelineFolder,
 } from "./open-pipeline.ts";
-import { loadNetworks } from "./prepare.ts";
 import { openSingleFile, openSingleModel, type SingleFileOptions } from "./single-file.ts";
 
 /** Which files are meant, where there is a choice. */

@@ -2,9 +2,9 @@
 import { schedulerFromConfig } from "../diffusion/index.ts";
 import { ArgumentError } from "../errors.ts";
 import type { NoiseMode, Seed, Tensor } from "../tensor/index.ts";
+import type { Control } from "./compiled-network.ts";
 import type { Config, PipelineComponents } from "./components.ts";
-import type { Control } from "./network.ts";
-import { type PipelineSampler, type PipelineSchedule, samplerName, swapSampler } from "./samplers.ts";
+import { type PipelineSampler, type PipelineSchedule, samplerName, swapSampler } from "./swap-scheduler.ts";
 
 /** What is wanted. Absent options have the model's own default. */
 export interface PictureOptions {

@@ -5,8 +5,8 @@
 import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { isFloat } from "./dtype.ts";
 import { reachable } from "./lower.ts";
-import { alias, barrier, customVjp, stopGradient } from "./ops/control.ts";
 import { onesLike, zerosLike } from "./ops/create.ts";
+import { alias, barrier, customVjp, stopGradient } from "./ops/gradient-control.ts";
 import { type AnyOp, type Cotangent, type Node, peekNodeId, type Tensor } from "./tensor.ts";
 import { flatten } from "./tree.ts";
 

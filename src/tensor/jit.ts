@@ -6,7 +6,7 @@ import { evaluate, loadFiles, toDevice, wrapHost } from "./eager.ts";
 import { type LoweredGraph, lowerGraph, reachable } from "./lower.ts";
 import { assertFits } from "./memory.ts";
 import { type Capabilities, PLAIN_ONNX } from "./onnx/builder.ts";
-import { cast, storedOf } from "./ops/control.ts";
+import { cast, storedOf } from "./ops/cast.ts";
 import { input } from "./ops/create.ts";
 import { checkDevice, defaultDevice, runtime } from "./runtime/devices.ts";
 import type { Device, DeviceTensor, Runtime, Session, SessionSettings } from "./runtime/runtime.ts";
@@ -41,8 +41,8 @@ interface Compiled {
 export interface Jitted<Args extends unknown[], R> {
   (...args: Args): Promise<R>;
   /**
-   * The arguments that the last call was given by donation, for who must undo it (a step that went wrong). Their memory
-   * is not reused before the next call. Undefined when there are none.
+   * Arguments donated to the last call, so that a failed training step can be undone. Their memory is not reused before
+   * the next call. Undefined when there are none.
    */
   takeBack(): Partial<Args> | undefined;
   /** Number of signatures compiled so far. */

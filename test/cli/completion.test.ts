@@ -8,7 +8,7 @@ import { tweedie } from "../../src/cli/commands/index.ts";
 import { completionScript } from "../../src/cli/completion/index.ts";
 import { completionTree } from "../../src/cli/completion/tree.ts";
 import { runCli } from "../../src/cli/run.ts";
-import { PIPELINE_SAMPLERS } from "../../src/pipelines/samplers.ts";
+import { PIPELINE_SAMPLERS } from "../../src/pipelines/swap-scheduler.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tweedie-completion-"));

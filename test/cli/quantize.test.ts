@@ -6,8 +6,8 @@ import { quantize } from "../../src/cli/quantize/index.ts";
 import { ArgumentError, FormatError } from "../../src/errors.ts";
 import { type DiTTransformer2DModel, ditTransformer2D, unet2DCondition } from "../../src/networks/index.ts";
 import { createRng, parameters } from "../../src/nn/index.ts";
+import { conditionalNetwork } from "../../src/pipelines/compiled-network.ts";
 import { loadModel, type PipelineComponents, saveModel } from "../../src/pipelines/index.ts";
-import { conditionalNetwork } from "../../src/pipelines/network.ts";
 import { exportOnnx, importOnnx, jit, type Tensor, tensor } from "../../src/tensor/index.ts";
 import { useTemporaryFolder } from "../io/temporary-folder.ts";
 

@@ -9,7 +9,6 @@ import {
   finalSample,
   heun,
   ipndm,
-  linear,
   lms,
   plms,
   pndm,
@@ -18,6 +17,7 @@ import {
   saSolver,
   singlestepOrders,
   unipc,
+  weightedSum,
 } from "../../src/diffusion/index.ts";
 import { tensor } from "../../src/tensor/index.ts";
 import { denoiseNormal, denoiseNormalFlow, exactNormal } from "./normal-data.ts";
@@ -45,7 +45,7 @@ async function errorOf<O extends SampleOptions>(
   options: O,
 ): Promise<number> {
   const x = await finalSample(sampler(denoiseNormal, start, sigmas, options));
-  const difference = await linear([1, x], [-1, exactNormal(start, HIGH, LOW)]).toArray();
+  const difference = await weightedSum([1, x], [-1, exactNormal(start, HIGH, LOW)]).toArray();
   return Math.max(...difference.map(Math.abs));
 }
 
@@ -125,11 +125,14 @@ describe("on Gaussian data the error falls with the order of the method", () => 
     const [from, to] = [0.9, 0.1];
     // The flow's x over its signal is x0 + ratio * noise.
     const ratio = (sigma: number): number => sigma / (1 - sigma);
-    const exact = linear([1 - to, exactNormal(linear([1 / (1 - from), start]), ratio(from), ratio(to))]);
+    const exact = weightedSum([
+      1 - to,
+      exactNormal(weightedSum([1 / (1 - from), start]), ratio(from), ratio(to)),
+    ]);
     const at = async (steps: number): Promise<number> => {
       const sigmas = points(steps, (u) => from + (to - from) * u);
       const x = await finalSample(sampler(denoiseNormalFlow, start, sigmas));
-      const difference = await linear([1, x], [-1, exact]).toArray();
+      const difference = await weightedSum([1, x], [-1, exact]).toArray();
       return Math.max(...difference.map(Math.abs));
     };
     const slope = Math.log2((await at(64)) / (await at(128)));
@@ -141,7 +144,7 @@ describe("on Gaussian data the error falls with the order of the method", () => 
     const clean = exactNormal(start, HIGH, LOW);
     const noisy = await finalSample(ddim(denoiseNormal, clean, [...sigmas].reverse()));
     const again = await finalSample(ddim(denoiseNormal, noisy, sigmas));
-    const difference = await linear([1, again], [-1, clean]).toArray();
+    const difference = await weightedSum([1, again], [-1, clean]).toArray();
     expect(Math.max(...difference.map(Math.abs))).toBeLessThan(0.05);
   });
 });

@@ -143,7 +143,7 @@ describe("guidance through the denoiser", () => {
   });
 
   it("differentiates through a network that comes in as input, as differences do", async () => {
-    const layer = new Linear(4, 4, {}, rng);
+    const layer = new Linear(4, 4, rng);
     const objective = (x0: Tensor): Tensor => x0.square().sum([1]);
     const network: TracedDenoise<{ layer: Linear }> = (z, sigma, given) =>
       given.layer.call(z).div(sigma.add(1));

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { inpaint, keepKnown } from "../../src/diffusion/inpaint.ts";
 import { finalSample, type SampleStep } from "../../src/diffusion/sample.ts";
-import { eulerAncestral } from "../../src/diffusion/samplers/ancestral.ts";
-import { euler, heun } from "../../src/diffusion/samplers/euler.ts";
+import { euler, eulerAncestral } from "../../src/diffusion/samplers/euler.ts";
+import { heun } from "../../src/diffusion/samplers/heun.ts";
 import { AbortError, ArgumentError, ShapeError } from "../../src/errors.ts";
 import { createRng } from "../../src/nn/index.ts";
 import { cachedSessions, createNoise, type Tensor, tensor } from "../../src/tensor/index.ts";

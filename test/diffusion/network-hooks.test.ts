@@ -11,7 +11,7 @@ import { epsilonPrediction } from "../../src/diffusion/parameterization.ts";
 import { finalSample } from "../../src/diffusion/sample.ts";
 import { euler } from "../../src/diffusion/samplers/euler.ts";
 import { ArgumentError } from "../../src/errors.ts";
-import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import {
   addLora,
   captureFeatures,

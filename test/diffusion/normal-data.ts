@@ -1,5 +1,5 @@
 /** Data x0 ~ N(m, s^2) in f64, whose denoiser and probability-flow ODE have closed forms. */
-import { type Denoise, linear } from "../../src/diffusion/index.ts";
+import { type Denoise, weightedSum } from "../../src/diffusion/index.ts";
 import { type Tensor, tensor } from "../../src/tensor/index.ts";
 
 export const MEAN = 0.7;
@@ -11,7 +11,7 @@ export const filled = (shape: readonly number[], value: number): Tensor =>
 /** E[x0 | x = x0 + sigma noise]. */
 export const denoiseNormal: Denoise = (x, sigma) => {
   const total = sigma ** 2 + DEVIATION ** 2;
-  return linear([DEVIATION ** 2 / total, x], [(MEAN * sigma ** 2) / total, filled(x.shape, 1)]);
+  return weightedSum([DEVIATION ** 2 / total, x], [(MEAN * sigma ** 2) / total, filled(x.shape, 1)]);
 };
 
 /** E[x0 | x = (1 - sigma) x0 + sigma noise]. */
@@ -19,13 +19,13 @@ export const denoiseNormalFlow: Denoise = (x, sigma) => {
   const keep = 1 - sigma;
   const total = (keep * DEVIATION) ** 2 + sigma ** 2;
   const gain = (keep * DEVIATION ** 2) / total;
-  return linear([gain, x], [MEAN * (1 - gain * keep), filled(x.shape, 1)]);
+  return weightedSum([gain, x], [MEAN * (1 - gain * keep), filled(x.shape, 1)]);
 };
 
 /** The end at `to` of the ODE's path through x at `from`. */
 export function exactNormal(x: Tensor, from: number, to: number): Tensor {
   const ratio = Math.sqrt((to ** 2 + DEVIATION ** 2) / (from ** 2 + DEVIATION ** 2));
-  return linear([ratio, x], [MEAN * (1 - ratio), filled(x.shape, 1)]);
+  return weightedSum([ratio, x], [MEAN * (1 - ratio), filled(x.shape, 1)]);
 }
 
 /** The clean sample that the ODE's path ends at: a perfect consistency function. */

@@ -201,7 +201,7 @@ describe("closed forms of the weights by prediction", () => {
 
 describe("the loss", () => {
   it("compiles once, and its gradient is that of differences", async () => {
-    const net = new MLP([10, 8, 9], {}, createRng(1));
+    const net = new MLP([10, 8, 9], createRng(1));
     const objective = vObjective;
     const flat = (t: Tensor): Tensor => t.select(1, 0).reshape([4, 9]);
     const batch = { ...batchOf(preserving), x0: flat(x0), noise: flat(noise) };
@@ -212,7 +212,7 @@ describe("the loss", () => {
       });
     const step = jit((m: MLP, b: DiffusionBatch<undefined>) => valueAndGrad(loss)(m, b));
     const [, gradient] = await step(net, batch);
-    const direction = new MLP([10, 8, 9], {}, createRng(2));
+    const direction = new MLP([10, 8, 9], createRng(2));
     const h = 1e-2;
     const moved = (sign: number): MLP => {
       const layers = net.layers.map((layer, i) => {

@@ -8,7 +8,6 @@ import {
   epsilonPrediction,
   flowPrediction,
   flowPredictionAtRatio,
-  linear,
   mapDenoised,
   networkDenoiser,
   noiseWeights,
@@ -20,6 +19,7 @@ import {
   toDenoised,
   toPrediction,
   vPrediction,
+  weightedSum,
 } from "../../src/diffusion/index.ts";
 import { ArgumentError, LifetimeError, ShapeError } from "../../src/errors.ts";
 import { createNoise, type Tensor, tensor } from "../../src/tensor/index.ts";
@@ -30,7 +30,7 @@ const draw = (step: number): Tensor =>
 const [clean, noise] = [draw(0), draw(1)];
 
 async function expectEqual(a: Tensor, b: Tensor, tolerance = 1e-5): Promise<void> {
-  const difference = await linear([1, a], [-1, b]).toArray();
+  const difference = await weightedSum([1, a], [-1, b]).toArray();
   expect(Math.max(...difference.map(Math.abs))).toBeLessThan(tolerance);
 }
 
@@ -38,23 +38,27 @@ async function expectEqual(a: Tensor, b: Tensor, tolerance = 1e-5): Promise<void
 const TARGETS: [name: string, p: Parameterization, target: (sigma: number) => Tensor][] = [
   ["epsilon", epsilonPrediction, () => noise],
   ["sample", samplePrediction, () => clean],
-  ["v", vPrediction, (s) => linear([1 / Math.sqrt(1 + s * s), noise], [-s / Math.sqrt(1 + s * s), clean])],
-  ["score", scorePrediction, (s) => linear([-1 / s, noise])],
-  ["flow in ratio coordinates", flowPredictionAtRatio, () => linear([1, noise], [-1, clean])],
+  [
+    "v",
+    vPrediction,
+    (s) => weightedSum([1 / Math.sqrt(1 + s * s), noise], [-s / Math.sqrt(1 + s * s), clean]),
+  ],
+  ["score", scorePrediction, (s) => weightedSum([-1 / s, noise])],
+  ["flow in ratio coordinates", flowPredictionAtRatio, () => weightedSum([1, noise], [-1, clean])],
 ];
 
 describe("parameterisations", () => {
   it.each(TARGETS)("%s: the true prediction gives the true clean sample", async (_, p, target) => {
     for (const sigma of [0.01, 0.7, 30]) {
-      const x = linear([1, clean], [sigma, noise]);
+      const x = weightedSum([1, clean], [sigma, noise]);
       await expectEqual(toDenoised(p, x, target(sigma), sigma), clean, 1e-6 * Math.max(10, 30 * sigma));
     }
   });
 
   it("flow: so does the velocity, in the flow's own coordinates", async () => {
     for (const sigma of [0.01, 0.5, 1]) {
-      const x = linear([1 - sigma, clean], [sigma, noise]);
-      const velocity = linear([1, noise], [-1, clean]);
+      const x = weightedSum([1 - sigma, clean], [sigma, noise]);
+      const velocity = weightedSum([1, noise], [-1, clean]);
       await expectEqual(toDenoised(flowPrediction, x, velocity, sigma), clean);
     }
   });
@@ -69,7 +73,7 @@ describe("parameterisations", () => {
 
   it.each(ALL)("%s: prediction and clean sample are inverse to each other", async (_, p) => {
     for (const sigma of [0.05, 0.4, 0.9]) {
-      const x = linear([1, clean], [sigma, noise]);
+      const x = weightedSum([1, clean], [sigma, noise]);
       await expectEqual(toPrediction(p, x, toDenoised(p, x, draw(2), sigma), sigma), draw(2), 1e-3);
       await expectEqual(toDenoised(p, x, toPrediction(p, x, draw(3), sigma), sigma), draw(3), 1e-4);
     }
@@ -120,10 +124,10 @@ describe("a network as a denoiser", () => {
       },
       { parameterization: epsilonPrediction, timestep: (sigma) => 100 * sigma },
     );
-    const x = linear([1, clean], [3, noise]);
+    const x = weightedSum([1, clean], [3, noise]);
     await expectEqual(await denoise(x, 3), clean);
     expect(seen[0]![1]).toBe(300);
-    await expectEqual(seen[0]![0], linear([1 / Math.sqrt(10), x]));
+    await expectEqual(seen[0]![0], weightedSum([1 / Math.sqrt(10), x]));
   });
 
   it("takes lazily computed samples and predictions", async () => {
@@ -131,7 +135,7 @@ describe("a network as a denoiser", () => {
       parameterization: samplePrediction,
       timestep: () => 0,
     });
-    await expectEqual(await denoise(clean.add(noise), 0), linear([2, clean], [2, noise]));
+    await expectEqual(await denoise(clean.add(noise), 0), weightedSum([2, clean], [2, noise]));
   });
 
   it("that learned a variance is split in two", async () => {
@@ -167,7 +171,7 @@ describe("limits of the clean sample", () => {
   });
 
   it("apply to each guess of a denoiser", async () => {
-    const denoise: Denoise = (at) => linear([10, at]);
+    const denoise: Denoise = (at) => weightedSum([10, at]);
     expect(await (await mapDenoised(denoise, clip(1))(x, 1)).toArray()).toEqual([-1, -1, 1, 1, 1, 1, 1, 1]);
   });
 });
@@ -176,16 +180,16 @@ describe("weighted sums", () => {
   it("keep the first term's dtype and leave out weights of zero", async () => {
     const bad = tensor(Float32Array.of(Number.NaN, 1));
     const half = tensor([1, 2], { dtype: "f16" });
-    expect(await linear([2, tensor(Float32Array.of(1, 2))], [0, bad]).toArray()).toEqual([2, 4]);
-    expect(linear([1, half], [1, tensor(Float32Array.of(1, 1))]).dtype).toBe("f16");
-    expect(await linear([1, half], [1, tensor(Float32Array.of(1, 1))]).toArray()).toEqual([2, 3]);
-    expect(linear([1, tensor(Float64Array.of(1))]).dtype).toBe("f64");
+    expect(await weightedSum([2, tensor(Float32Array.of(1, 2))], [0, bad]).toArray()).toEqual([2, 4]);
+    expect(weightedSum([1, half], [1, tensor(Float32Array.of(1, 1))]).dtype).toBe("f16");
+    expect(await weightedSum([1, half], [1, tensor(Float32Array.of(1, 1))]).toArray()).toEqual([2, 3]);
+    expect(weightedSum([1, tensor(Float64Array.of(1))]).dtype).toBe("f64");
   });
 
   it("refuse what cannot be summed", () => {
-    expect(() => linear([1, clean], [1, tensor(Float32Array.of(1))])).toThrow(ShapeError);
-    expect(() => linear([Number.NaN, clean])).toThrow(/finite weights, got NaN/);
-    expect(() => linear([1, clean.mul(2)])).toThrow(LifetimeError);
+    expect(() => weightedSum([1, clean], [1, tensor(Float32Array.of(1))])).toThrow(ShapeError);
+    expect(() => weightedSum([Number.NaN, clean])).toThrow(/finite weights, got NaN/);
+    expect(() => weightedSum([1, clean.mul(2)])).toThrow(LifetimeError);
   });
 
   it("of huge noise keep the clean sample: flow ratios at pure noise", () => {

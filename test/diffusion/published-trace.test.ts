@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { linear, type Network, schedulerFromConfig } from "../../src/diffusion/index.ts";
+import { type Network, schedulerFromConfig, weightedSum } from "../../src/diffusion/index.ts";
 import { PUBLISHED } from "./published-rows.ts";
 import { dummyModel, loopA, PICTURE, SEQUENCE, silence } from "./reference-loops.ts";
 
@@ -113,7 +113,7 @@ describe("timesteps and levels are those of the published runs", () => {
     const asked: number[] = [];
     const network: Network = async (x, t) => {
       asked.push(t);
-      return linear([1e-3, await dummyModel(x, t)]);
+      return weightedSum([1e-3, await dummyModel(x, t)]);
     };
     await loopA(scheduler, { model: network, noise: silence, shape: row.sequence ? SEQUENCE : PICTURE });
     const whole = trace.timesteps!.every(Number.isInteger);

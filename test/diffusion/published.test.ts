@@ -4,10 +4,10 @@ import {
   createScheduler,
   finalSample,
   ipndm,
-  linear,
   linspace32,
   mapDenoised,
   schedulerFromConfig,
+  weightedSum,
 } from "../../src/diffusion/index.ts";
 import { createNoise, type Tensor } from "../../src/tensor/index.ts";
 import { PUBLISHED, type PublishedRow } from "./published-rows.ts";
@@ -52,7 +52,7 @@ async function parallel(row: PublishedRow): Promise<{ sum: number; mean: number 
   const config = { ...row.config, _class_name: `${row.scheduler}Scheduler` };
   let total = 0;
   for (const [t, shift] of [0, 0.1, -0.1].entries()) {
-    const x = linear([1, deterministic()], [shift, await deterministic().mul(0).add(1).eval()]);
+    const x = weightedSum([1, deterministic()], [shift, await deterministic().mul(0).add(1).eval()]);
     const all = schedulerFromConfig(config, { steps: 1000 });
     const { sigmas } = all;
     const from = sigmas.length - 2 - t;
@@ -60,10 +60,10 @@ async function parallel(row: PublishedRow): Promise<{ sum: number; mean: number 
     const to = row.steps === 10 ? 0 : sigmas[from + 1]!;
     const scale = (sigma: number): number => Math.sqrt(1 + sigma ** 2);
     const denoise = mapDenoised(all.denoiser(dummyModel), all.clip ?? ((x) => x));
-    const run = all.sampler(denoise, linear([scale(sigmas[from]!), x]), [sigmas[from]!, to], {
+    const run = all.sampler(denoise, weightedSum([scale(sigmas[from]!), x]), [sigmas[from]!, to], {
       noise: silence,
     });
-    total += (await sums(linear([1 / scale(to), await finalSample(run)]))).sum;
+    total += (await sums(weightedSum([1 / scale(to), await finalSample(run)]))).sum;
   }
   return { sum: total, mean: total / 2304 };
 }
@@ -75,7 +75,9 @@ async function twice(scheduler: Scheduler): Promise<Tensor> {
   const history: Tensor[] = [];
   let x = deterministic();
   for (let i = 0; i < 2; i++) {
-    x = await finalSample(ipndm(scheduler.denoiser(dummyModel), linear([scale, x]), sigmas, { history }));
+    x = await finalSample(
+      ipndm(scheduler.denoiser(dummyModel), weightedSum([scale, x]), sigmas, { history }),
+    );
   }
   return x;
 }

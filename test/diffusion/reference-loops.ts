@@ -1,7 +1,7 @@
 /** The loops of the reference library's own scheduler tests, driven through the real samplers. */
 
 import type { Network, SampleOptions, Scheduler } from "../../src/diffusion/index.ts";
-import { finalSample, linear, toDenoised } from "../../src/diffusion/index.ts";
+import { finalSample, toDenoised, weightedSum } from "../../src/diffusion/index.ts";
 import { type NoiseSource, type Tensor, tensor } from "../../src/tensor/index.ts";
 
 const f32 = Math.fround;
@@ -34,7 +34,7 @@ export const dummyModel: Network = async (x, t) => {
 /** The dummy model with 2 deter - 1 as predicted variance. */
 export const dummyWithVariance: Network = async (x, t) => {
   const mean = await dummyModel(x, t);
-  const variance = linear(
+  const variance = weightedSum(
     [2, deterministic()],
     [-1, tensor(new Float32Array(768).fill(1), { shape: PICTURE })],
   );
@@ -78,7 +78,7 @@ export function loopC(scheduler: Scheduler, options: LoopOptions = {}): Promise<
 export async function loopB(scheduler: Scheduler, options: LoopOptions = {}): Promise<Tensor> {
   if (scheduler.space !== "ve") return loopA(scheduler, options);
   const { shape, noiseAt = 0, innerDenoised = false, ...rest } = options;
-  const scaled = (x: Tensor, sigma: number): Tensor => linear([1 / Math.sqrt(sigma ** 2 + 1), x]);
+  const scaled = (x: Tensor, sigma: number): Tensor => weightedSum([1 / Math.sqrt(sigma ** 2 + 1), x]);
   const { sigmas, parameterization, timestepAt } = scheduler;
   let inside = false;
   const run = scheduler.run(
@@ -87,7 +87,7 @@ export async function loopB(scheduler: Scheduler, options: LoopOptions = {}): Pr
       inside = true;
       const prediction = await dummyModel(given, timestepAt(sigma));
       const denoised = toDenoised(parameterization, given, prediction, sigma);
-      return innerDenoised ? denoised : linear([1, x], [-1, given], [1, denoised]);
+      return innerDenoised ? denoised : weightedSum([1, x], [-1, given], [1, denoised]);
     },
     scaled(startOf(scheduler, scheduler.initial(deterministic(shape)), options), sigmas[noiseAt]!),
     { ...rest, start: noiseAt },

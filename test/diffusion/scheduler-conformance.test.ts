@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { withStepEnds } from "../../src/diffusion/diffusers/step-ends.ts";
 import {
   createScheduler,
   type Network,
@@ -45,7 +46,8 @@ function schedulerOf(name: string, row: Row): Scheduler {
   if (name !== "unclip-25-seed0") return scheduler;
   // This run passed no previous timestep, so every step leads to the timestep just below its own.
   const levels = schedulerFromConfig({ _class_name: row.cls, ...row.config }, { steps: 1000 }).sigmas;
-  return createScheduler({ ...scheduler, arrivals: scheduler.timesteps.map((t) => levels[1000 - t]!) });
+  const stepEnds = scheduler.timesteps.map((t) => levels[1000 - t]!);
+  return createScheduler({ ...scheduler, sampler: withStepEnds(scheduler.sampler, stepEnds) });
 }
 
 /** Levels without the repetitions of schedulers that list one per evaluation. */

@@ -14,13 +14,13 @@ import {
   finalSample,
   heun,
   karrasSigmas,
-  linear,
   predictorCorrector,
   type SampleOptions,
   type Sampler,
   saSolver,
   schedulerFromConfig,
   tcd,
+  weightedSum,
   withZero,
 } from "../../src/diffusion/index.ts";
 import { createNoise, type Tensor, tensor } from "../../src/tensor/index.ts";
@@ -34,7 +34,7 @@ const levels = (steps: number): number[] => withZero(karrasSigmas(steps, { min: 
 /** Exact samples of the noised data at the first level, in f64. */
 function start(seed: number, shape: readonly number[] = SHAPE): Tensor {
   const normals = Float64Array.from(createNoise("philox", seed).normal(shape, { step: 0 }));
-  return linear(
+  return weightedSum(
     [Math.sqrt(HIGH ** 2 + DEVIATION ** 2), tensor(normals, { shape })],
     [MEAN, filled(shape, 1)],
   );
@@ -93,10 +93,10 @@ describe("stochastic samplers keep the distribution of Gaussian data", () => {
   });
 
   it("DDPM's large variance is the posterior's for data of deviation 1", async () => {
-    const wide = (x: Tensor, sigma: number): Tensor => linear([1 / (1 + sigma ** 2), x]);
+    const wide = (x: Tensor, sigma: number): Tensor => weightedSum([1 / (1 + sigma ** 2), x]);
     const sigmas = withZero(karrasSigmas(20, { min: 0.02, max: HIGH }));
     const options = { variance: "large", noise: createNoise("philox", 2) } as const;
-    const x = linear([1, start(1)], [-MEAN, filled(SHAPE, 1)]);
+    const x = weightedSum([1, start(1)], [-MEAN, filled(SHAPE, 1)]);
     const { variance } = await meanAndVariance(await finalSample(ddpm(wide, x, sigmas, options)));
     // Exact in any number of steps, except that the last one returns the mean; the small variance loses 15 % here.
     expect(Math.abs(variance - 1)).toBeLessThan(0.06);
@@ -113,7 +113,7 @@ function pathInSigma(seed: number): BrownianPath {
       const before = stage?.from === from ? stage : undefined;
       if (!before) return (stage = { from, to, z: draw(shape) }).z;
       const correlation = Math.sqrt((from - before.to) / (from - to));
-      return linear([correlation, before.z], [Math.sqrt(1 - correlation ** 2), draw(shape)]);
+      return weightedSum([correlation, before.z], [Math.sqrt(1 - correlation ** 2), draw(shape)]);
     },
   };
 }
@@ -190,7 +190,7 @@ describe("Brownian paths", () => {
       return finalSample(dpmSolverSDE(denoiseNormal, x, levels(steps), { noise }));
     };
     const distance = async (path: boolean): Promise<number> => {
-      const difference = linear([1, await end(40, path)], [-1, await end(160, path)]);
+      const difference = weightedSum([1, await end(40, path)], [-1, await end(160, path)]);
       return Math.sqrt((await meanAndVariance(difference)).variance);
     };
     expect(await distance(true)).toBeLessThan(0.35);
@@ -203,7 +203,7 @@ describe("Brownian paths", () => {
     const options = { algorithm: "sde-dpmsolver++", order: 1, noise: createNoise("philox", 2) } as const;
     const end = (sigmas: number[]) =>
       finalSample(dpmSolverMultistep(known, start(1, shape), sigmas, options));
-    const difference = linear([1, await end([20, 2])], [-1, await end([20, 13, 9, 4, 3.5, 2])]);
+    const difference = weightedSum([1, await end([20, 2])], [-1, await end([20, 13, 9, 4, 3.5, 2])]);
     expect(Math.max(...(await difference.toArray()).map(Math.abs))).toBeLessThan(1e-4);
   });
 

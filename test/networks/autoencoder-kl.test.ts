@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ArgumentError } from "../../src/errors.ts";
+import { FormatError } from "../../src/errors.ts";
 import {
   autoencoderKL,
   gaussianOf,
@@ -122,9 +122,11 @@ describe("AutoencoderKL", () => {
     expect(() => build({ ...SD, up_block_types: ["UpBlock2D"] })).toThrow(
       /"up_block_types".*UpDecoderBlock2D/,
     );
-    expect(() => build({ ...SD, layers_per_block: 0 })).toThrow(ArgumentError);
+    expect(() => build({ ...SD, layers_per_block: 0 })).toThrow(FormatError);
     expect(() => build({ ...SD, scaling_factor: 0 })).toThrow(/"scaling_factor": expected a number above 0/);
-    expect(() => build({ ...SD, latents_mean: [0, 0, 0, 0] })).toThrow(/both latents_mean and latents_std/);
+    expect(() => build({ ...SD, latents_mean: [0, 0, 0, 0] })).toThrow(
+      /"latents_std": expected both means and deviations/,
+    );
     expect(() => build({ ...SD, latents_mean: [0], latents_std: [1] })).toThrow(/4 values/);
     expect(() => build("vae.json")).toThrow(/expected a configuration object/);
   });

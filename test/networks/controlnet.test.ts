@@ -5,8 +5,8 @@ import {
   controlNet,
   controlNetFromUNet,
   sumControls,
-} from "../../src/networks/controlnet.ts";
-import { unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+} from "../../src/networks/unet/controlnet.ts";
+import { unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import { blankRng, createRng, parameters } from "../../src/nn/index.ts";
 import { flip, type Tensor, tensor } from "../../src/tensor/index.ts";
 import { expectClose } from "../nn/layer-kit.ts";

@@ -2,8 +2,13 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { decodeSafetensors, isRawTensor } from "../../src/io/safetensors.ts";
 import { ditConfig, ditPreset } from "../../src/networks/dit/config.ts";
+import {
+  DiTTransformer2DModel,
+  ditTransformer2D,
+  dropLabels,
+  guidedDiT,
+} from "../../src/networks/dit/dit.ts";
 import { diffusersFromMeta, isMetaDiT, metaFromDiffusers } from "../../src/networks/dit/meta-keys.ts";
-import { DiTTransformer2DModel, ditTransformer2D, dropLabels, guidedDiT } from "../../src/networks/dit.ts";
 import { blankRng, createRng, loadParameters, parameterCount, parameters } from "../../src/nn/index.ts";
 import { evaluate, fromHost, type Tensor, tensor, vjp } from "../../src/tensor/index.ts";
 import { expectConformance } from "./conformance.ts";

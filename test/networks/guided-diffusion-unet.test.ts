@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { ArgumentError, ShapeError } from "../../src/errors.ts";
+import { FormatError, ShapeError } from "../../src/errors.ts";
 import {
   ADM_CLASSIFIER_256,
   ADM_UNETS,
@@ -8,7 +8,7 @@ import {
   GuidedDiffusionUNet,
   guidedDiffusionClassifier,
   guidedDiffusionUNet,
-} from "../../src/networks/guided-diffusion-unet.ts";
+} from "../../src/networks/guided-diffusion/unet.ts";
 import { blankRng, captureFeatures, createRng, parameterCount, parameters } from "../../src/nn/index.ts";
 import { jit, makeKey, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
 import { expectRelative } from "./conformance.ts";
@@ -164,7 +164,7 @@ describe("guided-diffusion networks", () => {
       /"attention_resolutions".*factors among 1, 2, got \[16\]/,
     );
     expect(wrong({ num_res_blocks: [1] })).toThrow(/"num_res_blocks": expected 2 values/);
-    expect(wrong({ num_res_blocks: 0.5 })).toThrow(ArgumentError);
+    expect(wrong({ num_res_blocks: 0.5 })).toThrow(FormatError);
     expect(wrong({ context_dim: 8, use_spatial_transformer: false })).toThrow(/"context_dim"/);
     expect(wrong({ use_spatial_transformer: true })).toThrow(/"context_dim"/);
     expect(wrong({ num_classes: "continuous" })).toThrow(/"num_classes"/);

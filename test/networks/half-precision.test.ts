@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { applyPromptWeights } from "../../src/networks/clip/prompt-weights.ts";
 import { clipText } from "../../src/networks/clip-text.ts";
-import { ditTransformer2D } from "../../src/networks/dit.ts";
+import { ditTransformer2D } from "../../src/networks/dit/dit.ts";
 import { MaskedAutoencoder } from "../../src/networks/mae.ts";
-import { VisionTransformer } from "../../src/networks/vit.ts";
+import { VisionTransformer } from "../../src/networks/vit/vit.ts";
 import { blankRng, createRng, mapParameters, parameters } from "../../src/nn/index.ts";
 import { castHost, type Tensor, tensor } from "../../src/tensor/index.ts";
 import { tinyCase, withTinyWeights } from "./tiny-models.ts";
@@ -60,7 +60,7 @@ describe("networks of half precision", () => {
 
   it("the vision transformer, on another size", () =>
     expectHalf(
-      withTinyWeights(new VisionTransformer(tiny, {}, blankRng)),
+      withTinyWeights(new VisionTransformer(tiny, blankRng)),
       createRng(1).normal([1, 3, 12, 8]),
       (m, x) => m.features(x),
     ));

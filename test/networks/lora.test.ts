@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { clipText, clipTextWithProjection } from "../../src/networks/clip-text.ts";
-import { ditTransformer2D } from "../../src/networks/dit.ts";
-import { adaptableLayers } from "../../src/networks/lora/names.ts";
+import { ditTransformer2D } from "../../src/networks/dit/dit.ts";
 import {
   attachedAdapters,
   attachLoras,
@@ -11,8 +10,9 @@ import {
   ldmNames,
   readLora,
   writeLora,
-} from "../../src/networks/lora.ts";
-import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+} from "../../src/networks/lora/index.ts";
+import { adaptableLayers } from "../../src/networks/lora/names.ts";
+import { type UNet2DConditionModel, unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import {
   blankRng,
   Conv2d,
@@ -236,16 +236,16 @@ describe("LoRA files", () => {
     );
     const { adapters: got } = await readLora(file, targets);
     const x = createRng(4).normal([1, input, 5, 5]);
-    const chain = new Conv2d(2, 2, 3, { padding: 1, bias: false }, blankRng);
+    const chain = new Conv2d(2, 2, 3, blankRng, { padding: 1, bias: false });
     const point = (weight: Tensor, h: Tensor): Tensor =>
       mapParameters(
-        new Conv2d(h.shape[1]!, weight.shape[0]!, 1, { bias: false }, blankRng),
+        new Conv2d(h.shape[1]!, weight.shape[0]!, 1, blankRng, { bias: false }),
         () => weight,
       ).call(h);
     const through = point(up, mapParameters(chain, () => mid).call(point(down, x)));
     const pair = got.unet!.get(key)!;
     const one = mapParameters(
-      new Conv2d(input, 2, 3, { padding: 1, bias: false }, blankRng),
+      new Conv2d(input, 2, 3, blankRng, { padding: 1, bias: false }),
       () => pair.down,
     );
     expect(await difference(point(pair.up, one.call(x)), through)).toBeLessThan(1e-4);

@@ -12,7 +12,7 @@ const shapes = (module: object): Record<string, readonly number[]> =>
 
 describe("ResnetBlock2D", () => {
   it("has the reference's keys, with a time projection and a shortcut only where needed", () => {
-    expect(shapes(new ResnetBlock2D(8, { outChannels: 12, groups: 4, timeDim: 6 }, rng))).toEqual({
+    expect(shapes(new ResnetBlock2D(8, rng, { outChannels: 12, groups: 4, timeDim: 6 }))).toEqual({
       "norm1.weight": [8],
       "norm1.bias": [8],
       "conv1.weight": [12, 8, 3, 3],
@@ -26,13 +26,13 @@ describe("ResnetBlock2D", () => {
       "conv_shortcut.weight": [12, 8, 1, 1],
       "conv_shortcut.bias": [12],
     });
-    const plain = Object.keys(shapes(new ResnetBlock2D(8, { groups: 4 }, rng)));
+    const plain = Object.keys(shapes(new ResnetBlock2D(8, rng, { groups: 4 })));
     expect(plain.filter((key) => /time|shortcut/.test(key))).toEqual([]);
   });
 
   it("takes time as scale and shift of the second norm", async () => {
     const options = { groups: 2, timeDim: 3, timeScaleShift: "scale_shift" } as const;
-    const block = new ResnetBlock2D(4, options, rng);
+    const block = new ResnetBlock2D(4, rng, options);
     const [x, time] = [random(2, 4, 5, 5), random(2, 3)];
     const [scale, shift] = block.timeEmbProj!.call(time.silu()).split(2, 1) as [Tensor, Tensor];
     const normal = block.norm2.call(block.conv1.call(block.norm1.call(x).silu()));
@@ -42,11 +42,12 @@ describe("ResnetBlock2D", () => {
   });
 
   it("adds an activated time embedding as it is, and divides by the output scale", async () => {
-    const block = new ResnetBlock2D(
-      4,
-      { groups: 2, timeDim: 3, skipTimeActivation: true, outputScaleFactor: 2 },
-      rng,
-    );
+    const block = new ResnetBlock2D(4, rng, {
+      groups: 2,
+      timeDim: 3,
+      skipTimeActivation: true,
+      outputScaleFactor: 2,
+    });
     const [x, time] = [random(1, 4, 3, 3), random(1, 3)];
     const added = block.timeEmbProj!.call(time).reshape([1, 4, 1, 1]);
     const h = block.norm2.call(block.conv1.call(block.norm1.call(x).silu()).add(added));
@@ -56,13 +57,13 @@ describe("ResnetBlock2D", () => {
 
   it("resamples both branches", () => {
     const size = (resample: "up" | "down") =>
-      new ResnetBlock2D(4, { groups: 2, outChannels: 6, resample }, rng).call(random(1, 4, 6, 8)).shape;
+      new ResnetBlock2D(4, rng, { groups: 2, outChannels: 6, resample }).call(random(1, 4, 6, 8)).shape;
     expect(size("up")).toEqual([1, 6, 12, 16]);
     expect(size("down")).toEqual([1, 6, 3, 4]);
   });
 
   it("drops values by a key, none without one", async () => {
-    const block = new ResnetBlock2D(4, { groups: 2, dropout: 0.5 }, rng);
+    const block = new ResnetBlock2D(4, rng, { groups: 2, dropout: 0.5 });
     const x = random(1, 4, 4, 4);
     const [dry, same, dropped] = [block.call(x), block.call(x), block.call(x, undefined, makeKey(3))];
     expect(await same.toArray()).toEqual(await dry.toArray());
@@ -70,15 +71,15 @@ describe("ResnetBlock2D", () => {
   });
 
   it("says when time is missing and when channels do not split", () => {
-    const block = new ResnetBlock2D(4, { groups: 2, timeDim: 3 }, rng);
+    const block = new ResnetBlock2D(4, rng, { groups: 2, timeDim: 3 });
     expect(() => block.call(random(1, 4, 4, 4))).toThrow(ShapeError);
-    expect(() => new ResnetBlock2D(6, { groups: 4 }, rng)).toThrow(ArgumentError);
+    expect(() => new ResnetBlock2D(6, rng, { groups: 4 })).toThrow(ArgumentError);
   });
 });
 
 describe("samplers", () => {
   it("downsampling without padding adds zeros below and to the right, as the VAE does", async () => {
-    const sampler = new Downsample2D(3, { padding: 0 }, rng);
+    const sampler = new Downsample2D(3, rng, { padding: 0 });
     const x = random(1, 3, 6, 6);
     const padded = pad(x, [
       [0, 0],
@@ -92,7 +93,7 @@ describe("samplers", () => {
   });
 
   it("upsampling repeats points, to the size of an odd skip connection if given", async () => {
-    const sampler = new Upsample2D(1, { kind: "nearest" }, rng);
+    const sampler = new Upsample2D(1, rng, { kind: "nearest" });
     const x = random(1, 1, 2, 2);
     const [a, b, c, d] = (await x.toArray()) as [number, number, number, number];
     expect(await sampler.call(x).toArray()).toEqual([a, a, b, b, a, a, b, b, c, c, d, d, c, c, d, d]);
@@ -100,7 +101,7 @@ describe("samplers", () => {
   });
 
   it("upsampling by a transposed convolution doubles the size", () => {
-    const sampler = new Upsample2D(4, { kind: "transpose", outChannels: 2 }, rng);
+    const sampler = new Upsample2D(4, rng, { kind: "transpose", outChannels: 2 });
     expect(sampler.call(random(1, 4, 3, 5)).shape).toEqual([1, 2, 6, 10]);
   });
 });

@@ -4,8 +4,8 @@ import { type Tensor, tensor } from "../../src/tensor/index.ts";
 import { fill, firstBadLayer, recorded, type TraceEntry, withTinyWeights } from "./tiny-models.ts";
 
 class Pair extends Module {
-  readonly first = new Linear(2, 3, {}, blankRng);
-  readonly second = new Linear(3, 1, {}, blankRng);
+  readonly first = new Linear(2, 3, blankRng);
+  readonly second = new Linear(3, 1, blankRng);
   call(x: Tensor): Tensor {
     return this.second.call(this.first.call(x).relu());
   }

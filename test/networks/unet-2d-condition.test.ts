@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import { blankRng, parameterCount } from "../../src/nn/index.ts";
 import type { Tensor } from "../../src/tensor/index.ts";
 import {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import { AddedContextAttention, timesOf } from "../../src/networks/blocks/index.ts";
-import { unet2D } from "../../src/networks/unet-2d.ts";
-import { type UNetCallOptions, unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { unet2D } from "../../src/networks/unet/unet-2d.ts";
+import { type UNetCallOptions, unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import {
   captureFeatures,
   createRng,
@@ -203,7 +203,7 @@ describe("variants", () => {
   });
 
   it("attention to map and tokens is softmax attention over both", async () => {
-    const layer = new AddedContextAttention(4, { headDim: 4, contextDim: 6, groups: 2 }, rng);
+    const layer = new AddedContextAttention(4, rng, { headDim: 4, contextDim: 6, groups: 2 });
     const map = random(1, 4, 2, 3);
     const tokens = layer.groupNorm.call(map).reshape([1, 4, 6]).transpose([0, 2, 1]);
     const both = (added: Linear, own: Linear) =>

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { ArgumentError } from "../../src/errors.ts";
-import { controlNet } from "../../src/networks/controlnet.ts";
-import { unet2D } from "../../src/networks/unet-2d.ts";
-import { unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { ArgumentError, FormatError } from "../../src/errors.ts";
+import type { Transformer2DModel } from "../../src/networks/blocks/index.ts";
+import { controlNet, createControlNet } from "../../src/networks/unet/controlnet.ts";
+import { createUNet2D, unet2D } from "../../src/networks/unet/unet-2d.ts";
+import { createUNet2DCondition, unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import { blankRng, parameterCount, parameters } from "../../src/nn/index.ts";
 import { tensor, zeros } from "../../src/tensor/index.ts";
 import { layoutOf, officialLayout } from "./tiny-models.ts";
@@ -171,7 +172,7 @@ describe("a configuration that is wrong, or not built here, is refused by key", 
     [{ mid_block_type: "UNetMidBlock3D" }, /mid_block_type.*UNetMidBlock2DCrossAttn/],
   ])("%o", (wrong, message) => {
     expect(() => unet2DCondition({ ...small, ...wrong }, blankRng)).toThrow(message);
-    expect(() => unet2DCondition({ ...small, ...wrong }, blankRng)).toThrow(ArgumentError);
+    expect(() => unet2DCondition({ ...small, ...wrong }, blankRng)).toThrow(FormatError);
   });
 
   it("anything but an object", () => {
@@ -187,5 +188,74 @@ describe("a configuration that is wrong, or not built here, is refused by key", 
       /channel_order/,
     );
     expect(() => controlNet({ conditioning_embedding_out_channels: [] }, blankRng)).toThrow(/a list/);
+  });
+});
+
+describe("typed options make the network of the file with the same values", () => {
+  it("a conditional U-Net", () => {
+    const typed = createUNet2DCondition(blankRng, {
+      channels: [320, 640, 1280],
+      downBlocks: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+      upBlocks: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+      heads: [5, 10, 20],
+      depths: [1, 2, 10],
+      contextDim: 2048,
+      linearProjection: true,
+      additionEmbedding: "text_time",
+      additionTimeDim: 256,
+      projectionInputDim: 2816,
+    });
+    expect(layoutOf(typed)).toEqual(layoutOf(unet2DCondition(SDXL, blankRng)));
+    expect(layoutOf(createUNet2DCondition(blankRng))).toEqual(layoutOf(unet2DCondition({}, blankRng)));
+  });
+
+  it("a U-Net over pictures", () => {
+    const typed = createUNet2D(blankRng, {
+      channels: [32, 64],
+      downBlocks: ["DownBlock2D", "AttnDownBlock2D"],
+      upBlocks: ["AttnUpBlock2D", "UpBlock2D"],
+      headDim: null,
+      groups: 16,
+      classes: 10,
+      layers: 1,
+    });
+    const config = {
+      block_out_channels: [32, 64],
+      down_block_types: ["DownBlock2D", "AttnDownBlock2D"],
+      up_block_types: ["AttnUpBlock2D", "UpBlock2D"],
+      attention_head_dim: null,
+      norm_num_groups: 16,
+      num_class_embeds: 10,
+      layers_per_block: 1,
+    };
+    expect(layoutOf(typed)).toEqual(layoutOf(unet2D(config, blankRng)));
+  });
+
+  it("a ControlNet", () => {
+    const typed = createControlNet(blankRng, { contextDim: 768, hintChannels: 1, hintOrder: "bgr" });
+    const config = {
+      cross_attention_dim: 768,
+      conditioning_channels: 1,
+      controlnet_conditioning_channel_order: "bgr",
+    };
+    expect(layoutOf(typed)).toEqual(layoutOf(controlNet(config, blankRng)));
+    expect(typed.bgr).toBe(true);
+  });
+
+  it("in files attention_head_dim is the number of heads, in options headDim is a width", () => {
+    const heads = (unet: ReturnType<typeof unet2DCondition>) =>
+      unet.downBlocks[0]!.attentions!.map((a) => (a as Transformer2DModel).transformerBlocks[0]!.attn1.heads);
+    const sizes = { channels: [64, 64, 64, 64] };
+    expect(heads(createUNet2DCondition(blankRng, { ...sizes, headDim: 4 }))).toEqual([8, 8]);
+    expect(heads(createUNet2DCondition(blankRng, { ...sizes, heads: 4 }))).toEqual([4, 4]);
+    const file = { block_out_channels: sizes.channels, attention_head_dim: 4 };
+    expect(heads(unet2DCondition(file, blankRng))).toEqual([4, 4]);
+  });
+
+  it("an error names the option", () => {
+    const wrong = () => createUNet2DCondition(blankRng, { channels: [30, 640, 1280, 1280] });
+    expect(wrong).toThrow(ArgumentError);
+    expect(wrong).toThrow(/"groups": expected a divisor of the 30 channels/);
+    expect(() => createUNet2DCondition(blankRng, { heads: [8] })).toThrow(/"heads": expected 4 values/);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, it } from "vitest";
-import { controlNet } from "../../src/networks/controlnet.ts";
-import { unet2D } from "../../src/networks/unet-2d.ts";
-import { unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { controlNet } from "../../src/networks/unet/controlnet.ts";
+import { unet2D } from "../../src/networks/unet/unet-2d.ts";
+import { unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import { blankRng } from "../../src/nn/index.ts";
 import type { Tensor } from "../../src/tensor/index.ts";
 import { expectConformance } from "./conformance.ts";

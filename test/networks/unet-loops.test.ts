@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { unet2DCondition } from "../../src/networks/unet-2d-condition.ts";
+import { unet2DCondition } from "../../src/networks/unet/unet-2d-condition.ts";
 import { adamW, blankRng, initialState, makeTrainStep, parameters } from "../../src/nn/index.ts";
 import { jit, type Tensor, tensor } from "../../src/tensor/index.ts";
 import { expectRelative, networkOf, readJson, readTensors } from "./conformance.ts";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ditPreset } from "../../src/networks/dit/config.ts";
-import { initDiT } from "../../src/networks/dit.ts";
+import { initDiT } from "../../src/networks/dit/dit.ts";
 import {
   initMaskedAutoencoder,
   MaskedAutoencoder,
@@ -10,7 +10,7 @@ import {
 } from "../../src/networks/mae.ts";
 import { patchify, unpatchify } from "../../src/networks/patches.ts";
 import { resizePositions, vitPreset } from "../../src/networks/vit/layers.ts";
-import { initVisionTransformer, VisionTransformer } from "../../src/networks/vit.ts";
+import { initVisionTransformer, VisionTransformer } from "../../src/networks/vit/vit.ts";
 import {
   blankRng,
   createRng,
@@ -74,7 +74,7 @@ describe("vision transformer", () => {
     ["vit_average", "average", [8, 8]],
     ["vit_resized", "token", [12, 6]],
   ] as const)("%s: output and gradients as in PyTorch", async (name, pooling, size) => {
-    const model = withTinyWeights(new VisionTransformer(tiny, { classes: 5, pooling }, blankRng));
+    const model = withTinyWeights(new VisionTransformer(tiny, blankRng, { classes: 5, pooling }));
     const [out, pull] = vjp(
       (m: VisionTransformer, x: Tensor) => m.call(x),
       model,
@@ -87,7 +87,7 @@ describe("vision transformer", () => {
 
   it("has the published numbers of parameters", () => {
     const count = (size: Parameters<typeof vitPreset>[0], classes?: number): number =>
-      parameterCount(new VisionTransformer(vitPreset(size), { classes }, blankRng));
+      parameterCount(new VisionTransformer(vitPreset(size), blankRng, { classes }));
     expect(count("B/16")).toBe(85_798_656);
     expect(count("B/16", 1000)).toBe(86_567_656);
     expect(count("S/16", 1000)).toBe(22_050_664);
@@ -96,7 +96,7 @@ describe("vision transformer", () => {
   });
 
   it("has timm's names", () => {
-    const model = new VisionTransformer({ ...tiny, depth: 1 }, { classes: 2 }, blankRng);
+    const model = new VisionTransformer({ ...tiny, depth: 1 }, blankRng, { classes: 2 });
     expect([...parameters(model)].map(([key, t]) => `${key} ${t.shape.join("x")}`)).toEqual([
       "cls_token 1x1x8",
       "pos_embed 1x17x8",
@@ -122,7 +122,7 @@ describe("vision transformer", () => {
   });
 
   it("gives features of every block, and refuses what does not fit", () => {
-    const model = new VisionTransformer(tiny, {}, blankRng);
+    const model = new VisionTransformer(tiny, blankRng);
     const x = input("image", 2, 3, 8, 8);
     expect(model.hiddenStates(x).map((h) => h.shape)).toEqual([
       [2, 17, 8],
@@ -131,10 +131,8 @@ describe("vision transformer", () => {
     expect(model.features(x).shape).toEqual([2, 8]);
     expect(() => model.call(x)).toThrow(/no classifier/);
     expect(() => model.features(input("image", 1, 3, 9, 8))).toThrow(/divisible by 2/);
-    expect(() => new VisionTransformer({ ...tiny, heads: 3 }, {}, blankRng)).toThrow(
-      /divisible by the heads/,
-    );
-    expect(() => new VisionTransformer({ ...tiny, patchSize: 3 }, {}, blankRng)).toThrow(/8 and 3/);
+    expect(() => new VisionTransformer({ ...tiny, heads: 3 }, blankRng)).toThrow(/divisible by the heads/);
+    expect(() => new VisionTransformer({ ...tiny, patchSize: 3 }, blankRng)).toThrow(/8 and 3/);
     expect(() => vitPreset("X/16" as "B/16")).toThrow(/Ti, S, B, L, H/);
     expect(() => resizePositions(model.posEmbed, 2, 2, 2)).toThrow(/square number/);
   });
@@ -161,7 +159,7 @@ describe("masked autoencoder", () => {
   it("has the published numbers of parameters, and an encoder that is a vision transformer", () => {
     const mae = new MaskedAutoencoder(maePreset("B/16"), blankRng);
     expect(parameterCount(mae)).toBe(111_907_840);
-    const vit = new VisionTransformer(vitPreset("B/16"), {}, blankRng);
+    const vit = new VisionTransformer(vitPreset("B/16"), blankRng);
     const encoder = new Map([...parameters(mae)].filter(([key]) => !/^(decoder_|mask_token)/.test(key)));
     expect(parameterCount(loadParameters(vit, encoder))).toBe(85_798_656);
   });
@@ -230,7 +228,7 @@ describe("beginnings", () => {
   const spread = async (t: Tensor): Promise<number> => t.square().mean().sqrt().item();
 
   it("a vision transformer: matrices within 0.02, biases and classifier zero", async () => {
-    const all = parameters(initVisionTransformer({ ...tiny, dim: 64 }, { classes: 5 }, createRng(1)));
+    const all = parameters(initVisionTransformer({ ...tiny, dim: 64 }, createRng(1), { classes: 5 }));
     expect(await spread(all.get("blocks.0.mlp.fc1.weight")!)).toBeCloseTo(0.02, 3);
     for (const key of ["head.weight", "head.bias", "blocks.1.attn.qkv.bias"])
       expect(await spread(all.get(key)!)).toBe(0);

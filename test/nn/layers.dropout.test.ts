@@ -47,9 +47,9 @@ describe("Dropout", () => {
   });
 
   it("sits inside FeedForward", async () => {
-    const net = new FeedForward(4, { dropout: 0.5, purpose: "ff0" }, createRng(1));
+    const net = new FeedForward(4, createRng(1), { dropout: 0.5, purpose: "ff0" });
     const input = createRng(2).normal([3, 4]);
-    const plain = new FeedForward(4, {}, createRng(1));
+    const plain = new FeedForward(4, createRng(1));
     expect(net.net[1].purpose).toBe("ff0");
     expect(await net.call(input).toArray()).toEqual(await plain.call(input).toArray());
     expect(await net.call(input, key(0)).toArray()).not.toEqual(await plain.call(input).toArray());

@@ -32,7 +32,7 @@ describe("sources", () => {
   });
 
   it("blank ones make zeros of the right shapes", async () => {
-    const layer = new Linear(3, 2, {}, blankRng);
+    const layer = new Linear(3, 2, blankRng);
     expect(layer.weight.shape).toEqual([2, 3]);
     expect(await layer.weight.toArray()).toEqual([0, 0, 0, 0, 0, 0]);
     expect(orthogonal(blankRng, [1000, 1000]).shape).toEqual([1000, 1000]);

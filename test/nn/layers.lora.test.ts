@@ -22,8 +22,8 @@ class Net extends Module {
 
   constructor(rng: Rng) {
     super();
-    this.convIn = new Conv2d(2, 4, 3, { stride: 2, padding: 1 }, rng);
-    this.mlp = new MLP([4, 8, 3], {}, rng);
+    this.convIn = new Conv2d(2, 4, 3, rng, { stride: 2, padding: 1 });
+    this.mlp = new MLP([4, 8, 3], rng);
   }
   call(x: Tensor): Tensor {
     return this.mlp.call(this.convIn.call(x).mean([2, 3]));
@@ -130,7 +130,7 @@ describe("LoRA", () => {
       "mlp.layers.0.up.weight",
       ...Object.keys(loraParameters(once)).slice(2),
     ]);
-    const grouped = { conv: new Conv2d(4, 4, 3, { groups: 4 }, createRng(0)) };
+    const grouped = { conv: new Conv2d(4, 4, 3, createRng(0), { groups: 4 }) };
     const options = { rank: 1, match: () => true, rng: createRng(0) };
     expect(() => addLora(grouped, options)).toThrow(/4 groups/);
     expect(() => addLora(net(), { ...options, match: /nothing/ })).toThrow(/nothing/);

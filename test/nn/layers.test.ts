@@ -133,11 +133,13 @@ describe("attention", () => {
   });
 
   it("has biases and inner widths on request", () => {
-    const layer = new MultiHeadAttention(
-      6,
-      { heads: 2, headDim: 5, bias: true, outBias: false, outDim: 3 },
-      blankRng,
-    );
+    const layer = new MultiHeadAttention(6, blankRng, {
+      heads: 2,
+      headDim: 5,
+      bias: true,
+      outBias: false,
+      outDim: 3,
+    });
     expect([...parameters(layer)].map(([key, t]) => `${key} ${t.shape.join("x")}`)).toEqual([
       "to_q.weight 10x6",
       "to_q.bias 10",
@@ -148,14 +150,14 @@ describe("attention", () => {
       "to_out.0.weight 3x10",
     ]);
     expect(layer.call(q).shape).toEqual([2, 4, 3]);
-    expect(() => new MultiHeadAttention(6, { heads: 4 }, blankRng)).toThrow(/6 channels .* 4 heads/);
+    expect(() => new MultiHeadAttention(6, blankRng, { heads: 4 })).toThrow(/6 channels .* 4 heads/);
   });
 });
 
 describe("tables and features", () => {
   it("looks embeddings up and adds up their gradients", async () => {
     const layer = withWeights(
-      new Embedding(3, 2, {}, blankRng),
+      new Embedding(3, 2, blankRng),
       tensor([
         [1, 2],
         [3, 4],
@@ -177,7 +179,7 @@ describe("tables and features", () => {
   });
 
   it("gives the first learned positions", async () => {
-    const layer = withWeights(new LearnedPositions(3, 1, {}, blankRng), tensor([[1], [2], [3]]));
+    const layer = withWeights(new LearnedPositions(3, 1, blankRng), tensor([[1], [2], [3]]));
     expect(await layer.call(2).toArray()).toEqual([1, 2]);
     expect(() => layer.call(4)).toThrow(/at most 3 positions, got 4/);
   });
@@ -195,7 +197,7 @@ describe("tables and features", () => {
 
   it("turns noise levels into fixed random waves", async () => {
     const layer = withWeights(
-      new GaussianFourierFeatures(2, { log: true, flipSinToCos: true }, blankRng),
+      new GaussianFourierFeatures(2, blankRng, { log: true, flipSinToCos: true }),
       tensor([0.5, 2]),
     );
     const x = 2 * Math.PI * Math.log(1.3);
@@ -223,22 +225,14 @@ describe("tables and features", () => {
 describe("errors name what was expected and what came", () => {
   const x = tensor([[1, 2, 3]]);
   it.each([
-    [
-      "Linear",
-      () => new Linear(4, 1, {}, blankRng).call(x),
-      /Linear: expected \[\.\.\., 4\], got .*\[1, 3\]/,
-    ],
-    [
-      "Conv",
-      () => new Conv2d(4, 1, 3, {}, blankRng).call(x),
-      /Conv: expected \[N, 4, H, W\], got .*\[1, 3\]/,
-    ],
-    ["Conv1d", () => new Conv1d(4, 1, 3, {}, blankRng).call(x), /Conv: expected \[N, 4, W\]/],
+    ["Linear", () => new Linear(4, 1, blankRng).call(x), /Linear: expected \[\.\.\., 4\], got .*\[1, 3\]/],
+    ["Conv", () => new Conv2d(4, 1, 3, blankRng).call(x), /Conv: expected \[N, 4, H, W\], got .*\[1, 3\]/],
+    ["Conv1d", () => new Conv1d(4, 1, 3, blankRng).call(x), /Conv: expected \[N, 4, W\]/],
     ["LayerNorm", () => new LayerNorm(4).call(x), /LayerNorm: expected \[\.\.\., 4\], got .*\[1, 3\]/],
     ["GroupNorm", () => new GroupNorm(2, 4).call(x), /GroupNorm: expected \[N, 4, \.\.\.\], got .*\[1, 3\]/],
     ["groups", () => new GroupNorm(3, 4), /4 channels do not split into 3 groups/],
-    ["conv groups", () => new Conv2d(4, 6, 3, { groups: 4 }, blankRng), /4 input and 6 output channels/],
-    ["kernel", () => new Conv2d(4, 6, [3], {}, blankRng), /kernel with 2 axes, got \[3\]/],
+    ["conv groups", () => new Conv2d(4, 6, 3, blankRng, { groups: 4 }), /4 input and 6 output channels/],
+    ["kernel", () => new Conv2d(4, 6, [3], blankRng), /kernel with 2 axes, got \[3\]/],
   ] as const)("%s", (_, f, message) => {
     expect(f).toThrow(message);
   });

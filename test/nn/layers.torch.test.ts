@@ -56,7 +56,7 @@ async function expectTorch(
 
 describe("layers agree with PyTorch, forward and backward", () => {
   it("Linear", () =>
-    expectTorch("linear", (x, w, b) => withWeights(new Linear(4, 5, {}, blankRng), w!, b!).call(x!), [
+    expectTorch("linear", (x, w, b) => withWeights(new Linear(4, 5, blankRng), w!, b!).call(x!), [
       wave(0, 2, 3, 4),
       wave(1, 5, 4),
       wave(2, 5),
@@ -66,21 +66,21 @@ describe("layers agree with PyTorch, forward and backward", () => {
     expectTorch(
       "conv2d",
       (x, w, b) =>
-        withWeights(new Conv2d(4, 6, 3, { stride: 2, padding: 1, groups: 2 }, blankRng), w!, b!).call(x!),
+        withWeights(new Conv2d(4, 6, 3, blankRng, { stride: 2, padding: 1, groups: 2 }), w!, b!).call(x!),
       [wave(0, 2, 4, 5, 5), wave(1, 6, 2, 3, 3), wave(2, 6)],
     ));
 
   it("Conv1d with dilation", () =>
     expectTorch(
       "conv1d",
-      (x, w, b) => withWeights(new Conv1d(3, 4, 3, { dilation: 2, padding: 2 }, blankRng), w!, b!).call(x!),
+      (x, w, b) => withWeights(new Conv1d(3, 4, 3, blankRng, { dilation: 2, padding: 2 }), w!, b!).call(x!),
       [wave(0, 2, 3, 7), wave(1, 4, 3, 3), wave(2, 4)],
     ));
 
   it("Conv3d", () =>
     expectTorch(
       "conv3d",
-      (x, w, b) => withWeights(new Conv3d(2, 2, 3, { padding: 1 }, blankRng), w!, b!).call(x!),
+      (x, w, b) => withWeights(new Conv3d(2, 2, 3, blankRng, { padding: 1 }), w!, b!).call(x!),
       [wave(0, 1, 2, 3, 3, 3), wave(1, 2, 2, 3, 3, 3), wave(2, 2)],
     ));
 
@@ -89,7 +89,7 @@ describe("layers agree with PyTorch, forward and backward", () => {
       "convTranspose2d",
       (x, w, b) =>
         withWeights(
-          new ConvTranspose(3, 2, 3, { stride: 2, padding: 1, outputPadding: 1 }, blankRng),
+          new ConvTranspose(3, 2, 3, blankRng, { stride: 2, padding: 1, outputPadding: 1 }),
           w!,
           b!,
         ).call(x!),
@@ -153,7 +153,7 @@ describe("layers agree with PyTorch, forward and backward", () => {
   it("FeedForward with a gated GELU", () =>
     expectTorch(
       "geglu",
-      (x, ...weights) => withWeights(new FeedForward(4, { innerDim: 8 }, blankRng), ...weights).call(x!),
+      (x, ...weights) => withWeights(new FeedForward(4, blankRng, { innerDim: 8 }), ...weights).call(x!),
       [wave(0, 2, 3, 4), wave(1, 16, 4), wave(2, 16), wave(3, 4, 8), wave(4, 4)],
     ));
 
@@ -161,7 +161,7 @@ describe("layers agree with PyTorch, forward and backward", () => {
     expectTorch(
       "crossAttention",
       (x, context, ...weights) =>
-        withWeights(new MultiHeadAttention(6, { heads: 2, contextDim: 5 }, blankRng), ...weights).call(x!, {
+        withWeights(new MultiHeadAttention(6, blankRng, { heads: 2, contextDim: 5 }), ...weights).call(x!, {
           context: context!,
         }),
       [

@@ -43,10 +43,9 @@ class Resnet extends Module {
   constructor(inChannels: number, outChannels: number, rng: Rng) {
     super();
     this.norm1 = new GroupNorm(2, inChannels);
-    this.conv1 = new Conv2d(inChannels, outChannels, 3, { padding: 1 }, rng);
-    this.timeEmbProj = new Linear(8, outChannels, {}, rng);
-    this.convShortcut =
-      inChannels === outChannels ? undefined : new Conv2d(inChannels, outChannels, 1, {}, rng);
+    this.conv1 = new Conv2d(inChannels, outChannels, 3, rng, { padding: 1 });
+    this.timeEmbProj = new Linear(8, outChannels, rng);
+    this.convShortcut = inChannels === outChannels ? undefined : new Conv2d(inChannels, outChannels, 1, rng);
   }
   call(x: Tensor, time: Tensor): Tensor {
     const bias = this.timeEmbProj.call(time).unsqueeze(2).unsqueeze(3);
@@ -65,8 +64,8 @@ class Block extends Module {
   constructor(rng: Rng) {
     super();
     this.resnets = [new Resnet(2, 4, rng), new Resnet(4, 4, rng)];
-    this.attn1 = new MultiHeadAttention(4, { heads: 2 }, rng);
-    this.ff = new FeedForward(4, {}, rng);
+    this.attn1 = new MultiHeadAttention(4, rng, { heads: 2 });
+    this.ff = new FeedForward(4, rng);
   }
 }
 
@@ -76,7 +75,7 @@ class Net extends Module {
 
   constructor(rng: Rng) {
     super();
-    this.timeEmbedding = new TimestepEmbedding(4, 8, {}, rng);
+    this.timeEmbedding = new TimestepEmbedding(4, 8, rng);
     this.downBlocks = [new Block(rng)];
   }
   call(x: Tensor, time: Tensor): Tensor {
@@ -168,12 +167,12 @@ describe("modules as trees", () => {
 
 describe("counting and mapping", () => {
   it("counts values", () => {
-    expect(parameterCount(new Linear(3, 5, {}, blankRng))).toBe(20);
-    expect(parameterCount(new Linear(3, 5, { bias: false }, blankRng))).toBe(15);
+    expect(parameterCount(new Linear(3, 5, blankRng))).toBe(20);
+    expect(parameterCount(new Linear(3, 5, blankRng, { bias: false }))).toBe(15);
   });
 
   it("prints a table", () => {
-    expect(summary(new MLP([3, 400, 5], {}, blankRng)).split("\n")).toEqual([
+    expect(summary(new MLP([3, 400, 5], blankRng)).split("\n")).toEqual([
       "layers.0.weight  [400, 3]  f32  1,200",
       "layers.0.bias    [400]     f32    400",
       "layers.1.weight  [5, 400]  f32  2,000",
@@ -184,7 +183,7 @@ describe("counting and mapping", () => {
   });
 
   it("leaves the original alone", async () => {
-    const model = new Linear(2, 2, {}, createRng(0));
+    const model = new Linear(2, 2, createRng(0));
     const before = await model.weight.toArray();
     const keys: string[] = [];
     const changed = mapParameters(model, (t, key) => {
@@ -199,7 +198,7 @@ describe("counting and mapping", () => {
   });
 
   it("replaces modules from the root down", () => {
-    const model = { a: new Linear(1, 1, {}, blankRng), b: [new MLP([1, 1], {}, blankRng)], n: 3 };
+    const model = { a: new Linear(1, 1, blankRng), b: [new MLP([1, 1], blankRng)], n: 3 };
     const seen: string[] = [];
     const changed = mapModules(model, (module, key) => {
       seen.push(key);
@@ -221,7 +220,7 @@ describe("loading", () => {
   });
 
   it("lists every problem at once", () => {
-    const model = new MLP([2, 3, 1], {}, blankRng);
+    const model = new MLP([2, 3, 1], blankRng);
     const weights = parameters(model);
     weights.delete("layers.0.bias");
     weights.set("layers.0.weight", zeros([2, 3]));
@@ -244,14 +243,14 @@ describe("loading", () => {
   });
 
   it("ignores names on request", () => {
-    const model = new Linear(1, 1, {}, blankRng);
+    const model = new Linear(1, 1, blankRng);
     const weights = parameters(model).set("position_ids", zeros([3], "i64"));
     expect(() => loadParameters(model, weights)).toThrow(/position_ids/);
     expect(() => loadParameters(model, weights, { ignore: (key) => key === "position_ids" })).not.toThrow();
   });
 
   it("widens half precision only on request", async () => {
-    const model = new Linear(2, 1, {}, blankRng);
+    const model = new Linear(2, 1, blankRng);
     const weights = new Map([
       ["weight", await castHost(tensor([[1.5, -2]]), "f16")],
       ["bias", await castHost(tensor([0.25]), "bf16")],

@@ -218,7 +218,7 @@ describe("exponential moving averages", () => {
 describe("what a module declares as fixed", () => {
   const model = () => ({
     norm: new BatchNorm(2),
-    waves: new GaussianFourierFeatures(3, {}, createRng(0)),
+    waves: new GaussianFourierFeatures(3, createRng(0)),
     w: tensor([1, 2]),
   });
   const ones = <T>(tree: T): T => treeMap((t) => t.mul(0).add(1), tree);

@@ -328,7 +328,7 @@ describe("vision transformers with timm's names", () => {
   });
 
   it("of the published sizes need nothing but their shapes", async () => {
-    const vit = headersOf(new VisionTransformer(vitPreset("H/14"), {}, blankRng));
+    const vit = headersOf(new VisionTransformer(vitPreset("H/14"), blankRng));
     const opened = await openOriginal(vit, detectFile(vit) as never, {});
     expect(opened.config).toMatchObject({
       img_size: 224,

@@ -85,7 +85,7 @@ describe("a compiled function", () => {
   });
 
   it("takes modules as arguments and compiles a whole training step as one run", async () => {
-    const layer = new Linear(3, 1, {}, createRng(0));
+    const layer = new Linear(3, 1, createRng(0));
     const loss = (m: Linear, x: Tensor): Tensor => m.call(x).square().mean();
     const step = jit((m: Linear, x: Tensor) => valueAndGrad(loss)(m, x));
     const [value, gradient] = await step(layer, tensor([[1, 2, 3]]));

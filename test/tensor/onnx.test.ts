@@ -22,7 +22,7 @@ const random = (...shape: number[]): Tensor =>
 /** A network that would use contributed operators on the CPU. */
 function network() {
   const [w, gain, bias] = [random(16, 3, 3, 3), random(16), random(16)];
-  const head = new Linear(16, 4, {}, createRng(0));
+  const head = new Linear(16, 4, createRng(0));
   return (x: Tensor): Tensor =>
     head.call(
       groupNorm(conv(x, w, undefined, { padding: 1 }), 4, gain, bias)

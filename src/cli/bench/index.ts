@@ -8,10 +8,10 @@ import { fileURLToPath } from "node:url";
 import { AbortError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/index.ts";
 import { EXIT, Unsuccessful, UsageError } from "../errors.ts";
-import { given } from "../given.ts";
 import { suggestion } from "../nearest.ts";
 import { nodeFlags } from "../node-flags.ts";
 import { readOptions } from "../options.ts";
+import { parseArguments } from "../positionals.ts";
 import { integerValue, numberValue } from "../values.ts";
 import type { CheckoutRequest } from "./checkout.ts";
 import { BENCH_OPTIONS, SUITES, type SuiteName } from "./options.ts";
@@ -61,7 +61,7 @@ function suiteOf(args: readonly string[]): SuiteName {
 /** Runs `tweedie bench`. */
 export async function bench(args: readonly string[]): Promise<void> {
   const suite = suiteOf(args);
-  const { text, flag } = given(args, BENCH_OPTIONS);
+  const { text, flag } = parseArguments(args, BENCH_OPTIONS);
   const seconds = numberValue("seconds", text("seconds") ?? "6", { min: 0, max: 3600 });
   const rounds = integerValue("rounds", text("rounds") ?? "2", { min: 1, max: 100 });
   const [filter, name] = [text("filter"), text("case")];

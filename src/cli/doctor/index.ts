@@ -13,7 +13,7 @@ import {
   setDefaultDevice,
 } from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
-import { given } from "../given.ts";
+import { parseArguments } from "../positionals.ts";
 import { styled } from "../terminal.ts";
 import { deviceReports } from "./devices.ts";
 import { machine, peers, shippedCheckpoints, shortName } from "./machine.ts";
@@ -146,7 +146,7 @@ async function* all(device: string | undefined): AsyncGenerator<Line> {
 
 /** Runs `tweedie doctor`. Exit code 1 when something does not work that should. */
 export async function doctor(args: readonly string[]): Promise<void> {
-  const { text, flag } = given(args, DOCTOR_OPTIONS);
+  const { text, flag } = parseArguments(args, DOCTOR_OPTIONS);
   let failures = 0;
   for await (const line of all(text("device"))) {
     if (line.failed) failures++;

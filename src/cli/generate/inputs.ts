@@ -26,7 +26,7 @@ export interface Inputs {
   readonly options: Omit<PictureOptions, "seeds" | "batch">;
 }
 
-/** The size that is made: as asked, else that of the picture to start from cut to what the model takes, else its own. */
+/** Output size: the option; else the start picture's, cropped to a valid size; else the model's. */
 async function wantedSize(
   { size, initImage }: GenerateRequest,
   components: PipelineComponents,

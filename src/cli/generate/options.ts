@@ -116,14 +116,14 @@ export const GENERATE_OPTIONS = {
     group: HOW,
     valueHint: "NAME",
     description: "ddim, euler, euler-ancestral, dpmpp-2m, …; the model's own by default",
-    values: async () => (await import("../../pipelines/samplers.ts")).PIPELINE_SAMPLERS,
+    values: async () => (await import("../../pipelines/swap-scheduler.ts")).PIPELINE_SAMPLERS,
   },
   schedule: {
     type: "string",
     group: HOW,
     valueHint: "NAME",
     description: "noise levels: karras, exponential, …; the sampler's own by default",
-    values: async () => (await import("../../pipelines/samplers.ts")).PIPELINE_SCHEDULES,
+    values: async () => (await import("../../pipelines/swap-scheduler.ts")).PIPELINE_SCHEDULES,
   },
   guidance: {
     type: "string",

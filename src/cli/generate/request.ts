@@ -6,7 +6,7 @@ import {
   PIPELINE_SCHEDULES,
   type PipelineSampler,
   type PipelineSchedule,
-} from "../../pipelines/samplers.ts";
+} from "../../pipelines/swap-scheduler.ts";
 import type { NoiseMode, Seed } from "../../tensor/index.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, readOptions } from "../options.ts";

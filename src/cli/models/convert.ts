@@ -18,7 +18,7 @@ import {
   writeFolderAtomic,
 } from "../../pipelines/index.ts";
 import { UsageError } from "../errors.ts";
-import { type Given, given, printJson } from "../given.ts";
+import { type ParsedArguments, parseArguments, printJson } from "../positionals.ts";
 import { choiceValue, integerValue, sizeValue } from "../values.ts";
 import { openOptions } from "./open-options.ts";
 import { CONVERT_OPTIONS } from "./options.ts";
@@ -63,7 +63,7 @@ async function toOnnx(
   out: string,
   report: ModelReport,
   options: ConvertOptions,
-  { text, flag }: Given,
+  { text, flag }: ParsedArguments,
 ): Promise<string[]> {
   const [size, batch] = [text("size"), text("batch")];
   const pixels = size === undefined ? undefined : sizeValue("size", size);
@@ -98,9 +98,9 @@ async function toOnnx(
 
 /** `tweedie models convert`. */
 export async function convert(args: readonly string[]): Promise<void> {
-  const options = given(args, CONVERT_OPTIONS);
-  const { text, flag, word } = options;
-  const [from, out] = [word(0), word(1)];
+  const options = parseArguments(args, CONVERT_OPTIONS);
+  const { text, flag, positional } = options;
+  const [from, out] = [positional(0), positional(1)];
   const layout = layoutOf(text("to"), out);
   const dtype = text("dtype");
   if (dtype !== undefined && layout === "onnx")

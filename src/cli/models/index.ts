@@ -13,7 +13,7 @@ import {
 import { shippedRoot } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
-import { given, printJson } from "../given.ts";
+import { parseArguments, printJson } from "../positionals.ts";
 import { openOptions } from "./open-options.ts";
 import { CHECK_OPTIONS, INSPECT_OPTIONS, LIST_OPTIONS } from "./options.ts";
 
@@ -47,7 +47,7 @@ async function shippedModels(): Promise<string[]> {
 
 /** `tweedie models list`. */
 export async function list(args: readonly string[]): Promise<void> {
-  const { text, flag } = given(args, LIST_OPTIONS);
+  const { text, flag } = parseArguments(args, LIST_OPTIONS);
   const cached = await cachedModels(text("cache"));
   const shipped = await shippedModels();
   if (flag("json")) return printJson({ shipped, cached });
@@ -99,8 +99,8 @@ function inspectText(report: ModelReport): string {
 
 /** `tweedie models inspect`. */
 export async function inspect(args: readonly string[]): Promise<void> {
-  const options = given(args, INSPECT_OPTIONS);
-  const report = await inspectModel(options.word(0), await openOptions(options));
+  const options = parseArguments(args, INSPECT_OPTIONS);
+  const report = await inspectModel(options.positional(0), await openOptions(options));
   if (options.flag("json")) printJson(report);
   else console.log(inspectText(report));
 }
@@ -115,8 +115,8 @@ function checkText({ path, files, findings, safe }: CheckReport): string {
 
 /** `tweedie models check`. Throws, so that the exit code tells, when there is danger or breakage. */
 export async function check(args: readonly string[]): Promise<void> {
-  const { flag, word } = given(args, CHECK_OPTIONS);
-  const report = await checkModel(word(0), { values: flag("values") });
+  const { flag, positional } = parseArguments(args, CHECK_OPTIONS);
+  const report = await checkModel(positional(0), { values: flag("values") });
   if (flag("json")) printJson(report);
   else console.log(checkText(report));
   const bad = report.findings.filter(({ level }) => level !== "note").length;

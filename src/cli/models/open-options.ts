@@ -1,7 +1,7 @@
 /** Options that say which files are meant. */
 import { GUIDED_PRESETS, type OpenOptions } from "../../pipelines/index.ts";
 import { readConfig } from "../../pipelines/model-files.ts";
-import type { Given } from "../given.ts";
+import type { ParsedArguments } from "../positionals.ts";
 import { choiceValue } from "../values.ts";
 
 const PREDICTIONS = ["epsilon", "v_prediction", "sample"] as const;
@@ -17,7 +17,7 @@ const configOf = async (text: string): Promise<OpenOptions["config"]> =>
   (Object.hasOwn(PRESETS, text) && PRESETS[text]) || readConfig(text);
 
 /** The same as the pipelines take them. */
-export async function openOptions({ text, flag }: Given): Promise<OpenOptions> {
+export async function openOptions({ text, flag }: ParsedArguments): Promise<OpenOptions> {
   const config = text("config");
   const [family, prediction] = [text("family"), text("prediction")];
   return {

@@ -2,7 +2,6 @@
 import type { z } from "zod";
 import { type Action, type OptionSchema, optionSchemas } from "../../systems/system.ts";
 import { UsageError } from "../errors.ts";
-import { suggestion } from "../nearest.ts";
 import { type GivenOptions, type Option, type Options, readOptions } from "../options.ts";
 import { choiceValue, integerValue, numberValue } from "../values.ts";
 
@@ -86,7 +85,3 @@ export function actionOptions<Schema extends z.ZodObject>(
   const [issue] = result.error.issues;
   throw new UsageError(`--${flagOf(String(issue?.path[0] ?? ""))}: ${issue?.message ?? "is wrong"}`);
 }
-
-/** The error for a system or an action that is not there. */
-export const unknownName = (what: string, word: string, known: readonly string[]): UsageError =>
-  new UsageError(`unknown ${what} "${word}"${suggestion(word, known) || `; known are ${known.join(", ")}`}`);

@@ -1,7 +1,7 @@
 /** Augmentations that change values and leave pixels where they are; labels are untouched. */
 import sharp from "sharp";
 import { ArgumentError } from "../../errors.ts";
-import type { Draw } from "../draw.ts";
+import type { Draw } from "../random-draws.ts";
 import { resizePicture } from "./geometry.ts";
 import { type Augmentation, type FloatPicture, withPicture } from "./sample.ts";
 

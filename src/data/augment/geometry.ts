@@ -1,6 +1,6 @@
 /** Augmentations that move pixels: the label map moves along, by nearest neighbour. */
 import { ArgumentError } from "../../errors.ts";
-import type { Draw } from "../draw.ts";
+import type { Draw } from "../random-draws.ts";
 import { type Augmentation, type AugmentSample, type FloatPicture, withPicture } from "./sample.ts";
 
 /** A part of an array of `channels` values per pixel, repeating the nearest pixel outside. */

@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import type { Picture } from "../../io/picture-codec.ts";
 import type { Seed } from "../../tensor/index.ts";
 import { type Dataset, mapDataset } from "../dataset.ts";
-import { createDraw, type Draw } from "../draw.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 
 /** Pixels in [0, 1]. // [H, W, C] */
 export interface FloatPicture {

@@ -1,7 +1,7 @@
 /** What a scene is, in plain English, and the words of that English as numbers. */
 import { ArgumentError } from "../../errors.ts";
 import type { Seed } from "../../tensor/index.ts";
-import { createDraw } from "../draw.ts";
+import { createDraw } from "../random-draws.ts";
 import { COLOUR_NAMES } from "./materials.ts";
 import { OBJECT_CLASSES, type SceneObject } from "./objects.ts";
 import type { PathKind } from "./paths.ts";

@@ -6,7 +6,7 @@ import { ArgumentError } from "../../errors.ts";
 import { type Camera, project } from "../../geometry/index.ts";
 import type { Seed } from "../../tensor/index.ts";
 import { type Dataset, dataset } from "../dataset.ts";
-import { createDraw } from "../draw.ts";
+import { createDraw } from "../random-draws.ts";
 import { captionScene } from "./captions.ts";
 import { type Figure, JOINTS } from "./figure.ts";
 import { drawCameras, PATHS, type PathKind, type PathOptions } from "./paths.ts";

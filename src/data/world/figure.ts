@@ -1,6 +1,6 @@
 /** An articulated figure: joints, the limbs between them, and the capsules that give it a body. */
 import { addVectors, type Vector3 } from "../../geometry/index.ts";
-import type { Draw } from "../draw.ts";
+import type { Draw } from "../random-draws.ts";
 import { COLOUR_NAMES, drawTexture } from "./materials.ts";
 import { FIGURE_CLASS, type SceneObject, type Solid } from "./objects.ts";
 

@@ -1,5 +1,5 @@
 /** Colours and textures of the scene world. Colours are RGB in [0, 1]. */
-import type { Draw } from "../draw.ts";
+import type { Draw } from "../random-draws.ts";
 
 export type Colour = readonly [r: number, g: number, b: number];
 

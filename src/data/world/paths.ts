@@ -1,7 +1,7 @@
 /** Cameras and their paths through a scene, clear of walls and objects. */
 import { type Camera, intrinsicsFromFov, lookAt, type Vector3 } from "../../geometry/index.ts";
 import type { Seed } from "../../tensor/index.ts";
-import { createDraw, type Draw } from "../draw.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 import type { Scene } from "./scene.ts";
 
 export const PATHS = ["wander", "orbit", "pan", "walk", "truck"] as const;

@@ -4,7 +4,7 @@
  */
 import type { Vector3 } from "../../geometry/index.ts";
 import type { Seed } from "../../tensor/index.ts";
-import { createDraw, type Draw } from "../draw.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 import { drawFigure, type Figure } from "./figure.ts";
 import { COLOUR_NAMES, type Colour, type ColourName, drawTexture, type Texture } from "./materials.ts";
 import { OBJECT_CLASSES, type SceneObject, type Solid } from "./objects.ts";

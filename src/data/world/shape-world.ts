@@ -5,7 +5,7 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Seed } from "../../tensor/index.ts";
 import { type Dataset, dataset } from "../dataset.ts";
-import { createDraw, type Draw } from "../draw.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 import { coverage, type Distance, disc, paint, square, stroke, triangle, union } from "./canvas.ts";
 import { withArticle } from "./captions.ts";
 import { type Colour, scaleColour } from "./materials.ts";
@@ -74,16 +74,6 @@ export const LIMB_COLOURS: readonly Colour[] = [
   [0, 1, 1],
   [0, 0, 1],
   [1, 0, 1],
-];
-
-/** Class map colours: wall, floor, then the shapes. */
-export const CLASS_COLOURS: readonly Colour[] = [
-  [0.2, 0.2, 0.2],
-  [0.5, 0.5, 0.5],
-  [0.9, 0.2, 0.2],
-  [0.2, 0.9, 0.2],
-  [0.2, 0.2, 0.9],
-  [0.9, 0.9, 0.2],
 ];
 
 const BASE = 32;

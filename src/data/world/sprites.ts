@@ -5,7 +5,7 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Seed } from "../../tensor/index.ts";
 import { type Dataset, dataset } from "../dataset.ts";
-import { createDraw } from "../draw.ts";
+import { createDraw } from "../random-draws.ts";
 import { coverage, type Distance, ellipse, heart, paint, square } from "./canvas.ts";
 import { type Colour, mixColours, scaleColour } from "./materials.ts";
 

@@ -1,4 +1,4 @@
-/** Conditional denoisers, and how several conditions are put to one in as few calls as possible. */
+/** Conditional denoisers, and how several conditions are evaluated in as few network calls as possible. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { flatten, type Tensor, tensor, treeMap } from "../../tensor/index.ts";
 import { type DenoiserOptions, networkDenoiser } from "../parameterization.ts";
@@ -33,7 +33,7 @@ export function checkInterval(where: string, interval: SigmaInterval | undefined
     throw new ArgumentError(`${where}: expected an interval of sigmas [low, high], got [${interval}]`);
 }
 
-/** A number as data that a graph is fed with: unlike a literal, another value is not another graph. */
+/** A number as an input of the graph: unlike a literal, a new value needs no new graph. */
 export const fed = (x: Tensor, value: number): Tensor => tensor([value], { shape: [], dtype: x.dtype });
 
 /** The conditional denoiser of a network that takes the scaled sample, its timestep and a condition. */
@@ -45,13 +45,13 @@ export const conditionalDenoiser =
   (x, sigma, condition) =>
     networkDenoiser((scaled, timestep) => network(scaled, timestep, condition), options)(x, sigma);
 
-/** A denoiser whose condition is settled. */
+/** A denoiser with a fixed condition. */
 export const withCondition =
   <C>(denoise: ConditionalDenoise<C>, condition: Conditioning<C>): Denoise =>
   (x, sigma) =>
     denoise(x, sigma, conditionAt(condition, sigma));
 
-/** A condition in place of another in part of the noise levels; the first of `swaps` that applies counts. */
+/** Swaps the condition on a range of noise levels; the first matching entry of `swaps` wins. */
 export function swapCondition<C>(
   condition: Conditioning<C>,
   swaps: readonly { readonly condition: Conditioning<C>; readonly interval: SigmaInterval }[],

@@ -8,8 +8,8 @@
  */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { jit, type Tensor, tensor, valueAndGrad } from "../../tensor/index.ts";
-import { intervene, type Sampling } from "../intervene.ts";
 import type { DenoiserOptions } from "../parameterization.ts";
+import { replaceSample, type Sampling } from "../replace-sample.ts";
 import type { Denoise, SampleOptions, Sampler, SampleStep } from "../sample.ts";
 import {
   at,
@@ -76,7 +76,7 @@ export interface GradientOptions<I> {
   readonly flow?: boolean;
 }
 
-/** The factor of the gradient at a noise level; 0 where nothing is to be done, as at pure noise of a flow. */
+/** The factor of the gradient at a noise level; 0 where there is no guidance, as at a flow's pure noise. */
 function strength(options: GradientOptions<unknown>, sigma: number): number {
   const { scale = 1, interval, flow = false } = options;
   if (!isWithin(interval, sigma) || (flow && sigma >= 1)) return 0;
@@ -266,7 +266,7 @@ export async function* posteriorSampling<I>(
     return moved.eval();
   };
   try {
-    return yield* intervene(sampler(remember, x, sigmas, rest), follow);
+    return yield* replaceSample(sampler(remember, x, sigmas, rest), follow);
   } finally {
     await both.close();
   }

@@ -41,7 +41,7 @@ export interface RescaleOptions {
 
 export interface GuidanceOptions<C> extends CommonOptions, RescaleOptions {
   readonly condition: Conditioning<C>;
-  /** What to lead away from: the empty prompt or a negative one, the null class. */
+  /** The negative condition: the empty prompt or a negative one, or the null class. */
   readonly negative: Conditioning<C>;
 }
 

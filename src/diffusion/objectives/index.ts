@@ -1,5 +1,5 @@
 /** Objectives: what networks are trained to predict, and how much each noise level counts. */
-export * from "./draws.ts";
+
 export {
   addNoise,
   explodingLevel,
@@ -9,7 +9,8 @@ export {
   perSample,
   preservingLevel,
   signalToNoise,
-} from "./levels.ts";
+} from "./add-noise.ts";
+export * from "./draws.ts";
 export * from "./loss.ts";
 export * from "./targets.ts";
 export * from "./weights.ts";

@@ -1,7 +1,7 @@
 /** The training loss: pure, with all randomness in the batch, so it compiles and differentiates as it stands. */
 import { ShapeError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { addNoise, type NoiseLevel } from "./levels.ts";
+import { addNoise, type NoiseLevel } from "./add-noise.ts";
 import type { Objective } from "./targets.ts";
 import { type LossWeight, uniformWeight } from "./weights.ts";
 

@@ -1,21 +1,21 @@
 /** What a network is trained to predict. */
 import type { Tensor } from "../../tensor/index.ts";
-import { type NoiseLevel, perSample, squaredRatio } from "./levels.ts";
+import { type NoiseLevel, perSample, squaredRatio } from "./add-noise.ts";
 
 /**
- * A training target. Every prediction is affine in the clean sample, so its squared error is that of the clean sample
- * times a factor; loss weights are stated for the clean sample and divided by it.
+ * A training target. A prediction is an affine function of the clean sample, so its squared error is a factor times the
+ * squared error of the clean sample. Loss weights are stated for the clean sample and divided by that factor.
  */
 export interface Objective {
   /** What the network sees of the noisy sample. */
   readonly input: (x: Tensor, level: NoiseLevel) => Tensor;
-  /** What it should say. */
+  /** What the network should predict. */
   readonly target: (x0: Tensor, noise: Tensor, level: NoiseLevel) => Tensor;
   /** The clean sample that a prediction means. */
   readonly clean: (prediction: Tensor, x: Tensor, level: NoiseLevel) => Tensor;
-  /** 1 / factor, [N]: the squared error of the clean sample per squared error of the prediction. */
+  /** Squared error of the clean sample / squared error of the prediction, [N]. */
   readonly cleanShare: (level: NoiseLevel) => Tensor;
-  /** SNR / factor, [N]: the same for the noise. */
+  /** Squared error of the noise / squared error of the prediction, [N]. */
   readonly noiseShare: (level: NoiseLevel) => Tensor;
 }
 
@@ -77,12 +77,3 @@ export function edmObjective(sigmaData = 0.5): Objective {
     noiseShare: ({ sigma }) => skip(sigma),
   };
 }
-
-/** Objectives by the names that configurations use; EDM's with the usual deviation 0.5. */
-export const OBJECTIVES = {
-  epsilon: epsilonObjective,
-  sample: sampleObjective,
-  v_prediction: vObjective,
-  flow_prediction: flowObjective,
-  edm: edmObjective(),
-} as const satisfies Readonly<Record<string, Objective>>;

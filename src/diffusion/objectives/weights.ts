@@ -4,7 +4,7 @@
  */
 import { ArgumentError } from "../../errors.ts";
 import { maximum, minimum, type Tensor } from "../../tensor/index.ts";
-import { type NoiseLevel, signalToNoise } from "./levels.ts";
+import { type NoiseLevel, signalToNoise } from "./add-noise.ts";
 import type { Objective } from "./targets.ts";
 
 export type LossWeight = (objective: Objective, level: NoiseLevel) => Tensor;
@@ -14,7 +14,7 @@ function positive(name: string, value: number): number {
   throw new ArgumentError(`${name} must be positive, got ${value}`);
 }
 
-/** Every noise level's prediction counts the same. */
+/** The same weight at every noise level. */
 export const uniformWeight: LossWeight = (_objective, { alpha }) => alpha.mul(0).add(1);
 
 /** w = min(SNR, gamma) (Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy"). */
@@ -52,13 +52,3 @@ export function debiasedWeight(floor = 1e-4): LossWeight {
   positive("floor of the debiased weight", floor);
   return (objective, level) => objective.noiseShare(level).mul(maximum(signalToNoise(level), floor).rsqrt());
 }
-
-/** Weights by name, with the papers' settings. */
-export const LOSS_WEIGHTS = {
-  uniform: uniformWeight,
-  "min-snr": minSnrWeight(),
-  "soft-min-snr": softMinSnrWeight(),
-  p2: p2Weight(),
-  edm: edmWeight(),
-  debiased: debiasedWeight(),
-} as const satisfies Readonly<Record<string, LossWeight>>;

@@ -4,9 +4,9 @@
  */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { linear, noiseTerms, type Term } from "../linear.ts";
 import { runSampler, type SampleOptions, type Sampler, type StepResult } from "../sample.ts";
-import { ancestralSplit } from "./ancestral.ts";
+import { noiseTerms, type Term, weightedSum } from "../weighted-sum.ts";
+import { ancestralSplit } from "./ddim.ts";
 
 /** With "++" the clean sample is a polynomial in lambda, else the noise; with "sde" noise is added at every step. */
 export type DPMAlgorithm = "dpmsolver++" | "dpmsolver" | "sde-dpmsolver++" | "sde-dpmsolver";
@@ -95,13 +95,13 @@ interface Interval {
 }
 
 const difference = (a: Tensor, b: Tensor, distance: number): Tensor =>
-  linear([1 / distance, a], [-1 / distance, b]);
+  weightedSum([1 / distance, a], [-1 / distance, b]);
 
 function advance(interval: Interval, terms: (w: Weights) => readonly Term[]): Tensor {
   const { x, sigma, next, algorithm, noise } = interval;
   if (next === sigma) return x;
   const w = weightsOf(algorithm, sigma, next);
-  return linear([w.x, x], ...terms(w), ...(noise ? [[w.noise, noise] as const] : []));
+  return weightedSum([w.x, x], ...terms(w), ...(noise ? [[w.noise, noise] as const] : []));
 }
 
 const firstOrder = (interval: Interval, value: Tensor): Tensor =>
@@ -125,7 +125,7 @@ function multistep(interval: Interval, known: readonly Known[], curvatureScale: 
   if (!m2) return secondOrder(interval, m0.value, recent);
   const r1 = Math.log(m2.sigma / m1.sigma) / h;
   const curvature = difference(recent, difference(m1.value, m2.value, r1), r0 + r1);
-  const slope = linear([1, recent], [r0, curvature]);
+  const slope = weightedSum([1, recent], [r0, curvature]);
   return advance(interval, (w) => [
     [w.value, m0.value],
     [w.slope, slope],
@@ -149,8 +149,8 @@ function singlestep(interval: Interval, inside: readonly Known[]): Tensor {
       [w.slope, late],
     ]);
   }
-  const slope = linear([r2 / (r2 - r1), early], [-r1 / (r2 - r1), late]);
-  const curvature = linear([2 / (r2 - r1), late], [-2 / (r2 - r1), early]);
+  const slope = weightedSum([r2 / (r2 - r1), early], [-r1 / (r2 - r1), late]);
+  const curvature = weightedSum([2 / (r2 - r1), late], [-2 / (r2 - r1), early]);
   return advance(interval, (w) => [
     [w.value, m0.value],
     [w.slope, slope],
@@ -166,7 +166,7 @@ const addsNoise = (algorithm: DPMAlgorithm, next: number): boolean => algorithm.
 
 /** The quantity that the algorithm takes as a polynomial. */
 const modelled = (algorithm: DPMAlgorithm, x: Tensor, denoised: Tensor, sigma: number): Tensor =>
-  algorithm.endsWith("++") ? denoised : linear(...noiseTerms(1, x, denoised, sigma));
+  algorithm.endsWith("++") ? denoised : weightedSum(...noiseTerms(1, x, denoised, sigma));
 
 export interface DPMMultistepOptions extends DPMSolverOptions {
   /** Order at most 1 at the last step and at most 2 before it. Default for runs of fewer than 15 steps. */
@@ -256,7 +256,7 @@ export const dpmSolverSDE: Sampler<DPMSDEOptions> = (denoise, x, sigmas, options
         [1 - down / sigma, guess],
       ];
       if (up > 0) terms.push([noiseScale * up, increment(sigma, target, draw)]);
-      return linear(...terms);
+      return weightedSum(...terms);
     };
     const middle = Math.sqrt(sigma * next);
     const again = await denoise(stage(denoised, middle, 0), middle);

@@ -1,8 +1,8 @@
 /** Sampling by score (Song et al. 2021, "Score-Based Generative Modeling through SDEs"). */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { floatsOf, fromFloats, linear, noiseTerms, scaleNoise } from "../linear.ts";
 import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { floatsOf, fromFloats, noiseTerms, scaleNoise, weightedSum } from "../weighted-sum.ts";
 
 export interface PredictorCorrectorOptions extends SampleOptions {
   /** Signal-to-noise ratio r of the corrector. Default 0.15. */
@@ -53,11 +53,11 @@ export const predictorCorrector: Sampler<PredictorCorrectorOptions> = (denoise, 
       throw new ArgumentError(`expected at most 2 corrector steps, got ${correctorSteps}`);
     let x = start;
     for (let i = 0; i < correctorSteps; i++) {
-      const score = linear(...noiseTerms(-1 / sigma, x, await denoise(x, sigma), sigma));
+      const score = weightedSum(...noiseTerms(-1 / sigma, x, await denoise(x, sigma), sigma));
       x = langevin(x, score, normal(i + 1), snr, norms);
     }
     const denoised = await denoise(x, sigma);
     const variance = sigma ** 2 - next ** 2;
     const mean = scaleNoise(x, denoised, 1 - variance / sigma ** 2);
-    return { denoised, x: next === 0 ? mean : linear([1, mean], [Math.sqrt(variance), normal()]) };
+    return { denoised, x: next === 0 ? mean : weightedSum([1, mean], [Math.sqrt(variance), normal()]) };
   });

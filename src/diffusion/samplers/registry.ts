@@ -1,13 +1,18 @@
 /** All samplers by name, for command lines, forms and configurations. */
-import { ArgumentError } from "../../errors.ts";
 import type { Sampler } from "../sample.ts";
-import { ddim, ddimInversion, ddpm, eulerAncestral } from "./ancestral.ts";
-import { consistency, tcd } from "./consistency.ts";
+import { consistency } from "./consistency.ts";
+import { ddim, ddimInversion } from "./ddim.ts";
+import { ddpm } from "./ddpm.ts";
+import { deis } from "./deis.ts";
 import { dpmSolverMultistep, dpmSolverSDE, dpmSolverSinglestep } from "./dpm-solver.ts";
-import { dpm2, dpm2Ancestral, euler, heun } from "./euler.ts";
-import { deis, ipndm, lms, plms, pndm } from "./multistep.ts";
+import { dpm2, dpm2Ancestral } from "./dpm2.ts";
+import { euler, eulerAncestral } from "./euler.ts";
+import { heun } from "./heun.ts";
+import { lms } from "./lms.ts";
+import { ipndm, plms, pndm } from "./pndm.ts";
 import { predictorCorrector } from "./predictor-corrector.ts";
 import { saSolver } from "./sa-solver.ts";
+import { tcd } from "./tcd.ts";
 import { unipc } from "./unipc.ts";
 
 /**
@@ -19,7 +24,7 @@ export type Coordinates = "sigma" | "flow";
 export interface SamplerEntry {
   readonly sampler: Sampler;
   readonly description: string;
-  /** Relatives share a chapter in lists. */
+  /** Group in lists. */
   readonly family: "ode" | "ancestral" | "multistep" | "dpm-solver" | "sde" | "few-step" | "inversion";
   /** Coordinates it is right in. */
   readonly coordinates: readonly Coordinates[];
@@ -99,12 +104,3 @@ export const SAMPLERS = {
 } as const satisfies Record<string, SamplerEntry>;
 
 export type SamplerName = keyof typeof SAMPLERS;
-
-/** The entry of a name. Throws `ArgumentError` that lists the known names. */
-export function findSampler(name: string): SamplerEntry {
-  if (!Object.hasOwn(SAMPLERS, name)) {
-    const known = Object.keys(SAMPLERS).join(", ");
-    throw new ArgumentError(`unknown sampler ${JSON.stringify(name)}; known are ${known}`);
-  }
-  return SAMPLERS[name as SamplerName];
-}

@@ -1,8 +1,8 @@
 /** SA-Solver (Xue et al. 2023): stochastic Adams predictor and corrector, in lambda = -log sigma. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { linear, noiseTerms, type Term } from "../linear.ts";
 import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { noiseIn, type Term, weightedSum } from "../weighted-sum.ts";
 
 export interface SASolverOptions extends SampleOptions {
   /** 1 to 4. Default 2. */
@@ -13,7 +13,7 @@ export interface SASolverOptions extends SampleOptions {
   readonly tau?: (sigma: number) => number;
   /** Over the clean sample (default), or over the noise. */
   readonly predict?: "denoised" | "noise";
-  /** Orders fall towards the last step. Default true. */
+  /** Uses lower orders at the last steps. Default true. */
   readonly lowerOrderFinal?: boolean;
 }
 
@@ -72,10 +72,12 @@ function update(
     ? next * Math.sqrt(-Math.expm1(-2 * tau ** 2 * h))
     : tau * Math.sqrt(Math.max(0, sigma ** 2 - next ** 2));
   const terms = values.map(({ value }, j): Term => [factor * weights[j]!, value]);
-  return linear([kept, x], ...terms, [deviation, noise]);
+  return weightedSum([kept, x], ...terms, [deviation, noise]);
 }
 
-/** What the exponential rule misses of a straight line, so that order 2 meets DPM-Solver++'s midpoint form. */
+/**
+ * Correction of the exponential rule for a straight line, so that order 2 equals the midpoint form of DPM-Solver++.
+ */
 const lineDefect = (rate: number, h: number): number =>
   h ** 2 / 2 - (h * rate - 1 + Math.exp(-rate * h)) / rate ** 2;
 
@@ -93,7 +95,7 @@ export const saSolver: Sampler<SASolverOptions> = (denoise, x, sigmas, options =
   return runSampler(denoise, x, sigmas, options, async (s) => {
     const { x: predicted, sigma, next, step, steps } = s;
     const denoised = await s.denoise(predicted, sigma);
-    const value = predict === "denoised" ? denoised : linear(...noiseTerms(1, predicted, denoised, sigma));
+    const value = predict === "denoised" ? denoised : noiseIn(predicted, denoised, sigma);
     const newest = { sigma, value };
     let x = predicted;
     if (last) {

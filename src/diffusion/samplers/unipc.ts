@@ -1,8 +1,8 @@
 /** UniPC (Zhao et al. 2023): a predictor of any order, and a corrector that reuses the predictor's evaluation. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { linear, noiseTerms, type Term } from "../linear.ts";
 import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { noiseIn, type Term, weightedSum } from "../weighted-sum.ts";
 
 export interface UniPCOptions extends SampleOptions {
   /** 1 to 4. Default 2. */
@@ -11,7 +11,7 @@ export interface UniPCOptions extends SampleOptions {
   readonly variant?: "bh1" | "bh2";
   /** Over the clean sample (default), or over the noise. */
   readonly predict?: "denoised" | "noise";
-  /** Orders fall towards the last step. Default true. */
+  /** Uses lower orders at the last steps. Default true. */
   readonly lowerOrderFinal?: boolean;
   /** 0-based steps after which the corrector is left out. */
   readonly disableCorrector?: readonly number[];
@@ -69,7 +69,7 @@ function update(
   terms.push([-signal * base, value]);
   for (const [i, k] of older.entries()) add(weights[i]! / positions[i]!, k.value);
   if (corrected) add(weights[weights.length - 1]!, corrected);
-  return linear(...terms);
+  return weightedSum(...terms);
 }
 
 /** Solves eq. 5 for the weights of the differences; of a single one it is 1/2, which is of order 2 too. */
@@ -103,7 +103,7 @@ export const unipc: Sampler<UniPCOptions> = (denoise, x, sigmas, options = {}) =
     options,
     async ({ x: predicted, sigma, next, step, steps, denoise }) => {
       const denoised = await denoise(predicted, sigma);
-      const value = predict === "denoised" ? denoised : linear(...noiseTerms(1, predicted, denoised, sigma));
+      const value = predict === "denoised" ? denoised : noiseIn(predicted, denoised, sigma);
       const correct = last && !disableCorrector.includes(step - 1);
       const x = correct ? update(last!.x, known, sigma, last!.order, options, value) : predicted;
       known = [{ sigma, value }, ...known].slice(0, order);

@@ -2,8 +2,8 @@
 import { type Activation, activate, Conv2d, GroupNorm, Module, type Rng } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
 import { SpatialAttention } from "../blocks/attention.ts";
+import { Downsample2D, Upsample2D } from "../blocks/resampling.ts";
 import { ResnetBlock2D } from "../blocks/resnet.ts";
-import { Downsample2D, Upsample2D } from "../blocks/samplers.ts";
 import { MidBlock2D } from "../blocks/unet-blocks.ts";
 
 const EPS = 1e-6;
@@ -49,11 +49,11 @@ class CoderLevel extends Module {
     const options = { outChannels, groups, eps: EPS, activation, dropout };
     this.resnets = each((i) => {
       const purpose = `${name}.resnets.${i}`;
-      return new ResnetBlock2D(i === 0 ? inChannels : outChannels, { ...options, purpose }, rng);
+      return new ResnetBlock2D(i === 0 ? inChannels : outChannels, rng, { ...options, purpose });
     });
-    if (attention) this.attentions = each(() => new SpatialAttention(outChannels, { groups, eps: EPS }, rng));
-    if (resample === "down") this.downsamplers = [new Downsample2D(outChannels, { padding: 0 }, rng)];
-    if (resample === "up") this.upsamplers = [new Upsample2D(outChannels, {}, rng)];
+    if (attention) this.attentions = each(() => new SpatialAttention(outChannels, rng, { groups, eps: EPS }));
+    if (resample === "down") this.downsamplers = [new Downsample2D(outChannels, rng, { padding: 0 })];
+    if (resample === "up") this.upsamplers = [new Upsample2D(outChannels, rng)];
   }
 
   /** x [N, C, H, W]; with a key, values are dropped. */
@@ -70,7 +70,7 @@ class CoderLevel extends Module {
 function middle(config: CoderConfig, rng: Rng): MidBlock2D {
   const { levels, groups, activation, midAttention, dropout } = config;
   const { channels } = levels.at(-1)!;
-  const attention = midAttention ? new SpatialAttention(channels, { groups, eps: EPS }, rng) : undefined;
+  const attention = midAttention ? new SpatialAttention(channels, rng, { groups, eps: EPS }) : undefined;
   return new MidBlock2D(channels, { groups, eps: EPS, activation, dropout }, [attention], rng);
 }
 
@@ -86,7 +86,7 @@ export class Encoder extends Module {
     super();
     const { levels, layers, groups } = config;
     const [top, bottom] = [levels[0]!.channels, levels.at(-1)!.channels];
-    this.convIn = new Conv2d(config.channels, top, 3, { padding: 1 }, rng);
+    this.convIn = new Conv2d(config.channels, top, 3, rng, { padding: 1 });
     this.downBlocks = levels.map(({ channels, attention }, i) => {
       const resample = i < levels.length - 1 ? "down" : undefined;
       const inChannels = levels[Math.max(0, i - 1)]!.channels;
@@ -95,7 +95,7 @@ export class Encoder extends Module {
     });
     this.midBlock = middle(config, rng);
     this.convNormOut = new GroupNorm(groups, bottom, { eps: EPS });
-    this.convOut = new Conv2d(bottom, 2 * config.latentChannels, 3, { padding: 1 }, rng);
+    this.convOut = new Conv2d(bottom, 2 * config.latentChannels, 3, rng, { padding: 1 });
   }
 
   /** x [N, C, H, W] gives [N, 2 Z, H / f, W / f]; with a key, values are dropped. */
@@ -119,7 +119,7 @@ export class Decoder extends Module {
     const { layers, groups } = config;
     const levels = [...config.levels].reverse();
     const [bottom, top] = [levels[0]!.channels, levels.at(-1)!.channels];
-    this.convIn = new Conv2d(config.latentChannels, bottom, 3, { padding: 1 }, rng);
+    this.convIn = new Conv2d(config.latentChannels, bottom, 3, rng, { padding: 1 });
     this.midBlock = middle(config, rng);
     this.upBlocks = levels.map(({ channels, attention }, i) => {
       const resample = i < levels.length - 1 ? "up" : undefined;
@@ -128,7 +128,7 @@ export class Decoder extends Module {
       return new CoderLevel({ name: `up_blocks.${i}`, ...level }, config, rng);
     });
     this.convNormOut = new GroupNorm(groups, top, { eps: EPS });
-    this.convOut = new Conv2d(top, config.channels, 3, { padding: 1 }, rng);
+    this.convOut = new Conv2d(top, config.channels, 3, rng, { padding: 1 });
   }
 
   /** z [N, Z, h, w] gives [N, C, f h, f w]. */

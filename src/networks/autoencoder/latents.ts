@@ -1,7 +1,6 @@
 /** From what an autoencoder encodes to what a diffusion model sees: about zero mean and unit variance. */
-import { ArgumentError } from "../../errors.ts";
+import { type Fields, listOf, NUMBER, POSITIVE } from "../../io/fields.ts";
 import { constant, type Tensor } from "../../tensor/index.ts";
-import { type Config, listOf, NUMBER, POSITIVE } from "../config.ts";
 
 /** `scaled = (z - shift) scale`, or with means and deviations of the channels `(z - mean) scale / std`. */
 export interface LatentScale {
@@ -13,13 +12,13 @@ export interface LatentScale {
 }
 
 /** Reads `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. */
-export function latentScale(config: Config, channels: number, scalingFactor: number): LatentScale {
+export function latentScale(config: Fields, channels: number, scalingFactor: number): LatentScale {
   const mean = config.optional("latents_mean", listOf(NUMBER));
   const std = config.optional("latents_std", listOf(POSITIVE));
   for (const [key, list] of Object.entries({ latents_mean: mean, latents_std: std }))
     if (list && list.length !== channels) throw config.error(key, `${channels} values, one for each channel`);
   if ((mean === undefined) !== (std === undefined))
-    throw new ArgumentError(`${config.network} config: expected both latents_mean and latents_std, got one`);
+    throw config.error(mean ? "latents_std" : "latents_mean", "both means and deviations, or neither");
   return {
     scalingFactor: config.value("scaling_factor", POSITIVE, scalingFactor),
     shiftFactor: config.value("shift_factor", NUMBER, 0),

@@ -6,7 +6,7 @@ import { AbortError, ArgumentError } from "../../errors.ts";
 import { fromHost, jit, type Tensor } from "../../tensor/index.ts";
 import type { AutoencoderKL } from "../autoencoder-kl.ts";
 import type { AutoencoderTiny } from "../autoencoder-tiny.ts";
-import { checkMap } from "../map-sizes.ts";
+import { checkMap } from "../check-map.ts";
 
 export interface TileOptions {
   /** Height and width of a tile in latent points; `Infinity`: only the samples are taken one by one. Default 64. */

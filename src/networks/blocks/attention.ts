@@ -50,16 +50,16 @@ export class SpatialAttention extends Module {
   readonly heads: number;
   readonly outputScaleFactor: number;
 
-  constructor(channels: number, options: SpatialAttentionOptions, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: SpatialAttentionOptions = {}) {
     super();
     const { headDim = channels, groups = 32, eps = 1e-5, outputScaleFactor = 1 } = options;
     this.heads = headsOf(channels, headDim);
     this.groupNorm = groups > 0 ? new GroupNorm(groups, channels, { eps }) : undefined;
     const inner = this.heads * headDim; // less than the channels where these do not split
-    this.toQ = new Linear(channels, inner, {}, rng);
-    this.toK = new Linear(channels, inner, {}, rng);
-    this.toV = new Linear(channels, inner, {}, rng);
-    this.toOut = [new Linear(inner, channels, {}, rng)];
+    this.toQ = new Linear(channels, inner, rng);
+    this.toK = new Linear(channels, inner, rng);
+    this.toV = new Linear(channels, inner, rng);
+    this.toOut = [new Linear(inner, channels, rng)];
     this.outputScaleFactor = outputScaleFactor;
   }
 
@@ -93,19 +93,19 @@ export class AddedContextAttention extends Module {
   readonly toOut: readonly [Linear];
   readonly heads: number;
 
-  constructor(channels: number, options: AddedContextOptions, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: AddedContextOptions) {
     super();
     const { headDim, contextDim, groups, onlyCrossAttention = false } = options;
     this.heads = headsOf(channels, headDim);
     const inner = this.heads * headDim;
-    const project = (from: number): Linear => new Linear(from, inner, {}, rng);
+    const project = (from: number): Linear => new Linear(from, inner, rng);
     this.groupNorm = new GroupNorm(groups, channels);
     this.toQ = project(channels);
     this.toK = onlyCrossAttention ? undefined : project(channels);
     this.toV = onlyCrossAttention ? undefined : project(channels);
     this.addKProj = project(contextDim);
     this.addVProj = project(contextDim);
-    this.toOut = [new Linear(inner, channels, {}, rng)];
+    this.toOut = [new Linear(inner, channels, rng)];
   }
 
   /** x [N, C, H, W] and context [N, L, D]. */

@@ -48,11 +48,11 @@ export class ConditionedTimestepEmbedding extends TimestepEmbedding {
   readonly condProj: Linear | undefined;
   readonly postActivation: Activation;
 
-  constructor(inChannels: number, dim: number, options: ConditionedTimestepOptions, rng: Rng) {
-    super(inChannels, dim, { activation: options.activation }, rng);
+  constructor(inChannels: number, dim: number, rng: Rng, options: ConditionedTimestepOptions = {}) {
+    super(inChannels, dim, rng, { activation: options.activation });
     const { conditionDim, postActivation = "identity" } = options;
     this.condProj =
-      conditionDim === undefined ? undefined : new Linear(conditionDim, inChannels, { bias: false }, rng);
+      conditionDim === undefined ? undefined : new Linear(conditionDim, inChannels, rng, { bias: false });
     this.postActivation = postActivation;
   }
 

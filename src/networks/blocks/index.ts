@@ -1,7 +1,7 @@
 /** Blocks that several networks share. */
 export * from "./attention.ts";
 export * from "./embeddings.ts";
+export * from "./resampling.ts";
 export * from "./resnet.ts";
-export * from "./samplers.ts";
 export * from "./transformer.ts";
 export * from "./unet-blocks.ts";

@@ -12,7 +12,7 @@ import {
   type Rng,
 } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { Downsample2D, Upsample2D } from "./samplers.ts";
+import { Downsample2D, Upsample2D } from "./resampling.ts";
 
 export interface ResnetOptions {
   /** Default: as many as go in. */
@@ -52,20 +52,20 @@ export class ResnetBlock2D extends Module {
   readonly skipTimeActivation: boolean;
   readonly outputScaleFactor: number;
 
-  constructor(channels: number, options: ResnetOptions, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: ResnetOptions = {}) {
     super();
     const { outChannels = channels, timeDim, groups = 32, groupsOut = groups, eps = 1e-6 } = options;
     const { timeScaleShift = "default", resample } = options;
     this.norm1 = new GroupNorm(groups, channels, { eps });
-    this.conv1 = new Conv2d(channels, outChannels, 3, { padding: 1 }, rng);
+    this.conv1 = new Conv2d(channels, outChannels, 3, rng, { padding: 1 });
     const timeChannels = timeScaleShift === "scale_shift" ? 2 * outChannels : outChannels;
-    this.timeEmbProj = timeDim === undefined ? undefined : new Linear(timeDim, timeChannels, {}, rng);
+    this.timeEmbProj = timeDim === undefined ? undefined : new Linear(timeDim, timeChannels, rng);
     this.norm2 = new GroupNorm(groupsOut, outChannels, { eps });
     this.dropout = new Dropout(options.dropout ?? 0, { purpose: options.purpose });
-    this.conv2 = new Conv2d(outChannels, outChannels, 3, { padding: 1 }, rng);
-    this.convShortcut = channels === outChannels ? undefined : new Conv2d(channels, outChannels, 1, {}, rng);
-    if (resample === "up") this.resample = new Upsample2D(channels, { kind: "nearest" }, rng);
-    if (resample === "down") this.resample = new Downsample2D(channels, { kind: "average" }, rng);
+    this.conv2 = new Conv2d(outChannels, outChannels, 3, rng, { padding: 1 });
+    this.convShortcut = channels === outChannels ? undefined : new Conv2d(channels, outChannels, 1, rng);
+    if (resample === "up") this.resample = new Upsample2D(channels, rng, { kind: "nearest" });
+    if (resample === "down") this.resample = new Downsample2D(channels, rng, { kind: "average" });
     this.activation = options.activation ?? "silu";
     this.timeScaleShift = timeScaleShift;
     this.skipTimeActivation = options.skipTimeActivation ?? false;

@@ -33,16 +33,16 @@ export class BasicTransformerBlock extends Module {
   readonly ff: FeedForward;
   readonly onlyCrossAttention: boolean;
 
-  constructor(dim: number, options: TransformerOptions, rng: Rng) {
+  constructor(dim: number, rng: Rng, options: TransformerOptions) {
     super();
     const { heads, contextDim, onlyCrossAttention = false, upcast } = options;
     this.norm1 = new LayerNorm(dim);
     const first = { heads, upcast, contextDim: onlyCrossAttention ? contextDim : dim };
-    this.attn1 = new MultiHeadAttention(dim, first, rng);
+    this.attn1 = new MultiHeadAttention(dim, rng, first);
     this.norm2 = new LayerNorm(dim);
-    this.attn2 = new MultiHeadAttention(dim, { heads, upcast, contextDim }, rng);
+    this.attn2 = new MultiHeadAttention(dim, rng, { heads, upcast, contextDim });
     this.norm3 = new LayerNorm(dim);
-    this.ff = new FeedForward(dim, {}, rng);
+    this.ff = new FeedForward(dim, rng);
     this.onlyCrossAttention = onlyCrossAttention;
   }
 
@@ -71,19 +71,19 @@ export class Transformer2DModel extends Module {
   readonly projOut: Conv2d | Linear;
   readonly linearProjection: boolean;
 
-  constructor(channels: number, options: SpatialTransformerOptions, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: SpatialTransformerOptions) {
     super();
     const { heads, depth = 1, groups = 32, linearProjection = false } = options;
     if (!(heads >= 1 && heads <= channels))
       throw new ArgumentError(`Transformer2DModel: expected 1 to ${channels} heads, got ${heads}`);
     const inner = heads * Math.floor(channels / heads); // less than the channels where these do not split
     const projection = (from: number, to: number): Conv2d | Linear =>
-      linearProjection ? new Linear(from, to, {}, rng) : new Conv2d(from, to, 1, {}, rng);
+      linearProjection ? new Linear(from, to, rng) : new Conv2d(from, to, 1, rng);
     this.norm = new GroupNorm(groups, channels, { eps: 1e-6 });
     this.projIn = projection(channels, inner);
     this.transformerBlocks = Array.from(
       { length: depth },
-      () => new BasicTransformerBlock(inner, options, rng),
+      () => new BasicTransformerBlock(inner, rng, options),
     );
     this.projOut = projection(inner, channels);
     this.linearProjection = linearProjection;

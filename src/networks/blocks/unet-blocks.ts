@@ -2,8 +2,8 @@
 import { type Activation, Module, type Rng } from "../../nn/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 import { AddedContextAttention, type AttentionInputs, SpatialAttention } from "./attention.ts";
+import { Downsample2D, type Size, sizeOfMap, Upsample2D } from "./resampling.ts";
 import { ResnetBlock2D, type ResnetOptions } from "./resnet.ts";
-import { Downsample2D, type Size, sizeOfMap, Upsample2D } from "./samplers.ts";
 import { Transformer2DModel } from "./transformer.ts";
 
 /** What reaches every block beside the map. */
@@ -93,12 +93,12 @@ export function attentionOf(
 ): Attention {
   const { outChannels, heads, headDim, contextDim, onlyCrossAttention } = level;
   const { groups, eps, linearProjection, upcast } = net;
-  if (kind === "self") return new SpatialAttention(outChannels, { headDim, groups, eps }, rng);
+  if (kind === "self") return new SpatialAttention(outChannels, rng, { headDim, groups, eps });
   if (kind === "added")
-    return new AddedContextAttention(outChannels, { headDim, contextDim, groups, onlyCrossAttention }, rng);
+    return new AddedContextAttention(outChannels, rng, { headDim, contextDim, groups, onlyCrossAttention });
   const depth = level.depths[layer]!;
   const options = { heads, contextDim, depth, groups, linearProjection, onlyCrossAttention, upcast };
-  return new Transformer2DModel(outChannels, options, rng);
+  return new Transformer2DModel(outChannels, rng, options);
 }
 
 /** Attentions behind all residual blocks; undefined for none. */
@@ -135,7 +135,7 @@ export class DownBlock2D extends Module {
     const { inChannels, outChannels, layers, resample } = level;
     this.resnets = Array.from({ length: layers }, (_, i) => {
       const options = resnetOptions(level, net, `resnets.${i}`);
-      return new ResnetBlock2D(i === 0 ? inChannels : outChannels, { ...options, outChannels }, rng);
+      return new ResnetBlock2D(i === 0 ? inChannels : outChannels, rng, { ...options, outChannels });
     });
     this.attentions = attentionsOf(level, net, rng);
     if (resample) this.downsamplers = [downsampler(level, net, rng)];
@@ -164,12 +164,11 @@ function downsampler(
   rng: Rng,
 ): Downsample2D | ResnetBlock2D {
   const { outChannels, padding, type } = level;
-  if (!type.resnetSampler) return new Downsample2D(outChannels, { padding }, rng);
-  return new ResnetBlock2D(
-    outChannels,
-    { ...resnetOptions(level, net, "downsamplers.0"), resample: "down" },
-    rng,
-  );
+  if (!type.resnetSampler) return new Downsample2D(outChannels, rng, { padding });
+  return new ResnetBlock2D(outChannels, rng, {
+    ...resnetOptions(level, net, "downsamplers.0"),
+    resample: "down",
+  });
 }
 
 /** One level on the way up. */
@@ -184,15 +183,15 @@ export class UpBlock2D extends Module {
     const { inChannels, outChannels, skips, resample, type } = level;
     this.resnets = skips.map((skip, i) => {
       const options = resnetOptions(level, net, `resnets.${i}`);
-      return new ResnetBlock2D((i === 0 ? inChannels : outChannels) + skip, { ...options, outChannels }, rng);
+      return new ResnetBlock2D((i === 0 ? inChannels : outChannels) + skip, rng, { ...options, outChannels });
     });
     this.attentions = attentionsOf(level, net, rng);
     if (!resample) return;
     const options = resnetOptions(level, net, "upsamplers.0");
     this.upsamplers = [
       type.resnetSampler
-        ? new ResnetBlock2D(outChannels, { ...options, resample: "up" }, rng)
-        : new Upsample2D(outChannels, {}, rng),
+        ? new ResnetBlock2D(outChannels, rng, { ...options, resample: "up" })
+        : new Upsample2D(outChannels, rng),
     ];
   }
 
@@ -229,7 +228,7 @@ export class MidBlock2D extends Module {
   ) {
     super();
     this.resnets = Array.from({ length: attentions.length + 1 }, (_, i) => {
-      return new ResnetBlock2D(channels, { ...options, purpose: `mid_block.resnets.${i}` }, rng);
+      return new ResnetBlock2D(channels, rng, { ...options, purpose: `mid_block.resnets.${i}` });
     });
     this.attentions = attentions;
   }

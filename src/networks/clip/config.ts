@@ -1,6 +1,7 @@
 /** Sizes of CLIP text encoders. */
+
+import { COUNT, Fields, keyOf, NATURAL, POSITIVE } from "../../io/fields.ts";
 import type { Activation } from "../../nn/index.ts";
-import { COUNT, Config, keyOf, NATURAL, POSITIVE } from "../config.ts";
 
 export interface CLIPTextConfig {
   readonly vocabSize: number;
@@ -28,10 +29,10 @@ const ACTIVATION_NAMES = {
 
 /**
  * The configuration of a `config.json` (or its `text_config`), with the reference library's defaults: those of CLIP
- * ViT-B/32. Throws `ArgumentError` that names a key whose value cannot be.
+ * ViT-B/32. Throws `FormatError` that names a key whose value cannot be.
  */
 export function clipTextConfig(values: unknown): CLIPTextConfig {
-  const config = new Config("CLIPTextModel", values);
+  const config = new Fields("CLIPTextModel", values);
   const hiddenSize = config.value("hidden_size", COUNT, 512);
   const heads = config.value("num_attention_heads", COUNT, 8);
   config.divides("num_attention_heads", heads, hiddenSize, "hidden_size");

@@ -1,7 +1,7 @@
 /** Sizes of diffusion transformers. */
 import { ArgumentError } from "../../errors.ts";
+import { COUNT, Fields, FLAG, keyOf, oneOf, POSITIVE, PROBABILITY } from "../../io/fields.ts";
 import type { Activation } from "../../nn/index.ts";
-import { COUNT, Config, FLAG, keyOf, oneOf, POSITIVE, PROBABILITY } from "../config.ts";
 
 export interface DiTConfig {
   /** Height and width of the latents. */
@@ -39,10 +39,10 @@ const ACTIVATION_NAMES = {
 /**
  * The configuration of a `config.json` of `DiTTransformer2DModel`, or of a `Transformer2DModel` that is a DiT. The
  * reference library has no key `freq_shift`; here it tells the numerics of the authors' code, 0. Throws
- * `ArgumentError` that names a key whose value cannot be.
+ * `FormatError` that names a key whose value cannot be.
  */
 export function ditConfig(values: unknown): DiTConfig {
-  const config = new Config("DiTTransformer2DModel", values);
+  const config = new Fields("DiTTransformer2DModel", values);
   config.supports("norm_type", "ada_norm_zero");
   config.supports("cross_attention_dim");
   config.supports("num_vector_embeds");

@@ -28,7 +28,7 @@ class LabelEmbedding extends Module {
   constructor(entries: number, dim: number, rng: Rng) {
     super();
     const init = (source: Rng, shape: readonly number[]): Tensor => source.normal(shape, 0.02);
-    this.embeddingTable = new Embedding(entries, dim, { init }, rng);
+    this.embeddingTable = new Embedding(entries, dim, rng, { init });
   }
 
   call(labels: Tensor): Tensor {
@@ -44,7 +44,7 @@ export class TimestepLabelEmbedding extends Module {
 
   constructor(dim: number, { classes, nullClass, freqShift }: DiTConfig, rng: Rng) {
     super();
-    this.timestepEmbedder = new TimestepEmbedding(TIME_CHANNELS, dim, {}, rng);
+    this.timestepEmbedder = new TimestepEmbedding(TIME_CHANNELS, dim, rng);
     this.classEmbedder = new LabelEmbedding(nullClass ? classes + 1 : classes, dim, rng);
     this.freqShift = freqShift;
   }
@@ -67,7 +67,7 @@ class AdaLayerNormZero extends Module {
   constructor(dim: number, emb: TimestepLabelEmbedding | undefined, rng: Rng) {
     super();
     this.emb = emb;
-    this.linear = new Linear(dim, 6 * dim, {}, rng);
+    this.linear = new Linear(dim, 6 * dim, rng);
     this.norm = new LayerNorm(dim, { eps: 1e-6, affine: false });
   }
 
@@ -100,9 +100,9 @@ export class DiTBlock extends Module {
     } = config;
     const dim = heads * headDim;
     this.norm1 = new AdaLayerNormZero(dim, emb, rng);
-    this.attn1 = new MultiHeadAttention(dim, { heads, headDim, bias }, rng);
+    this.attn1 = new MultiHeadAttention(dim, rng, { heads, headDim, bias });
     this.norm3 = new LayerNorm(dim, { eps: mlpNormEps, affine: mlpNormAffine });
-    this.ff = new FeedForward(dim, { activation, dropout, purpose: `transformer_blocks.${layer}.ff` }, rng);
+    this.ff = new FeedForward(dim, rng, { activation, dropout, purpose: `transformer_blocks.${layer}.ff` });
   }
 
   /** x [N, T, D], condition [N, D]; a key drops values of the perceptron. */
@@ -122,7 +122,7 @@ export class DiTPatchEmbed extends Module {
 
   constructor({ inChannels, patchSize, sampleSize, heads, headDim }: DiTConfig, rng: Rng) {
     super();
-    this.proj = new Conv2d(inChannels, heads * headDim, patchSize, { stride: patchSize }, rng);
+    this.proj = new Conv2d(inChannels, heads * headDim, patchSize, rng, { stride: patchSize });
     this.patchSize = patchSize;
     this.gridSize = Math.floor(sampleSize / patchSize);
   }

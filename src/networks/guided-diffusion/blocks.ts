@@ -16,8 +16,8 @@ import {
 } from "../../nn/index.ts";
 import { matmul, softmax, type Tensor } from "../../tensor/index.ts";
 import type { AttentionInputs } from "../blocks/attention.ts";
+import { Downsample2D, type Upsample2D } from "../blocks/resampling.ts";
 import { ResnetBlock2D, type ResnetOptions } from "../blocks/resnet.ts";
-import { Downsample2D, type Upsample2D } from "../blocks/samplers.ts";
 import { Transformer2DModel } from "../blocks/transformer.ts";
 
 /** Groups of the norms of published networks; transformers always have as many. */
@@ -45,8 +45,8 @@ export class ResBlock extends ResnetBlock2D {
 }
 
 /** A residual block that begins as its shortcut. */
-export function resBlock(channels: number, options: ResnetOptions, rng: Rng): ResBlock {
-  const block = new ResBlock(channels, { eps: 1e-5, ...options }, rng);
+export function resBlock(channels: number, rng: Rng, options: ResnetOptions = {}): ResBlock {
+  const block = new ResBlock(channels, rng, { eps: 1e-5, ...options });
   return withFields<ResBlock>(block, { conv2: zeroed(block.conv2) });
 }
 
@@ -94,11 +94,11 @@ export class AttentionBlock extends Module {
   readonly heads: number;
   readonly order: QkvOrder;
 
-  constructor(channels: number, options: { heads: number; order: QkvOrder; groups?: number }, rng: Rng) {
+  constructor(channels: number, rng: Rng, options: { heads: number; order: QkvOrder; groups?: number }) {
     super();
     this.norm = new GroupNorm(options.groups ?? NORM_GROUPS, channels);
-    this.qkv = new Conv1d(channels, 3 * channels, 1, {}, rng);
-    this.projOut = zeroed(new Conv1d(channels, channels, 1, {}, rng));
+    this.qkv = new Conv1d(channels, 3 * channels, 1, rng);
+    this.projOut = zeroed(new Conv1d(channels, channels, 1, rng));
     this.heads = options.heads;
     this.order = options.order;
   }

@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { Conv1d, Conv2d, GroupNorm, Linear, Module, type Rng, zeroed } from "../../nn/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 import { timesOf } from "../blocks/embeddings.ts";
-import { checkMap } from "../map-sizes.ts";
+import { checkMap } from "../check-map.ts";
 import {
   attendColumns,
   guidedTimes,
@@ -31,8 +31,8 @@ class AttentionPool extends Module {
   ) {
     super();
     this.positionalEmbedding = rng.normal([channels, side * side + 1], 1 / Math.sqrt(channels));
-    this.qkvProj = new Conv1d(channels, 3 * channels, 1, {}, rng);
-    this.cProj = new Conv1d(channels, outChannels, 1, {}, rng);
+    this.qkvProj = new Conv1d(channels, 3 * channels, 1, rng);
+    this.cProj = new Conv1d(channels, outChannels, 1, rng);
     this.heads = heads;
   }
 
@@ -77,7 +77,7 @@ class MeanHead extends Module {
   constructor(channels: number, outChannels: number, rng: Rng) {
     super();
     this.norm = new GroupNorm(NORM_GROUPS, channels);
-    this.conv = zeroed(new Conv2d(channels, outChannels, 1, {}, rng));
+    this.conv = zeroed(new Conv2d(channels, outChannels, 1, rng));
   }
 
   /** maps [N, C, H, W], of which the last counts. */
@@ -98,9 +98,9 @@ class SpatialHead extends Module {
 
   constructor(features: number, outChannels: number, withNorm: boolean, rng: Rng) {
     super();
-    this[0] = new Linear(features, SPATIAL_WIDTH, {}, rng);
+    this[0] = new Linear(features, SPATIAL_WIDTH, rng);
     this[1] = withNorm ? new GroupNorm(NORM_GROUPS, SPATIAL_WIDTH) : undefined;
-    const last = new Linear(SPATIAL_WIDTH, outChannels, {}, rng);
+    const last = new Linear(SPATIAL_WIDTH, outChannels, rng);
     this[2] = withNorm ? undefined : last;
     this[3] = withNorm ? last : undefined;
   }
@@ -130,7 +130,7 @@ export class GuidedDiffusionClassifier extends Module {
     const { inChannels, outChannels, modelChannels, imageSize, pool } = config;
     const make = new LayerMaker(config, rng);
     this.sizeFactor = 2 ** (config.channels.length - 1);
-    this.timeEmbed = new TimeEmbed(modelChannels, config.timeDim, {}, rng);
+    this.timeEmbed = new TimeEmbed(modelChannels, config.timeDim, rng);
     const { blocks, given } = make.inputBlocks(inChannels);
     const channels = given.at(-1)!;
     this.inputBlocks = blocks;

@@ -1,6 +1,6 @@
 /** Makes the layers of the networks of guided-diffusion: the way down, the middle, the way up. */
 import { Conv2d, type Rng } from "../../nn/index.ts";
-import { Upsample2D } from "../blocks/samplers.ts";
+import { Upsample2D } from "../blocks/resampling.ts";
 import { Transformer2DModel } from "../blocks/transformer.ts";
 import { AttentionBlock, Downsample, headCount, type Layer, LayerSequence, resBlock } from "./blocks.ts";
 import type { GuidedConfig } from "./options.ts";
@@ -20,16 +20,16 @@ export class LayerMaker {
     const { timeDim, timeScaleShift, dropout, groups } = this.config;
     const purpose = `dropout ${this.made++}`;
     const options = { outChannels, timeDim, timeScaleShift, resample, dropout, purpose, groups };
-    return resBlock(channels, options, this.rng);
+    return resBlock(channels, this.rng, options);
   }
 
   /** Attention, or where there is a context a transformer of the given depth. */
   private attention(channels: number, depth: number, heads = this.config.heads): Layer {
     const { headChannels, order, transformer, groups } = this.config;
     const count = headCount(channels, heads, headChannels);
-    if (!transformer) return new AttentionBlock(channels, { heads: count, order, groups }, this.rng);
+    if (!transformer) return new AttentionBlock(channels, this.rng, { heads: count, order, groups });
     const { contextDim, linearProjection } = transformer;
-    return new Transformer2DModel(channels, { heads: count, contextDim, depth, linearProjection }, this.rng);
+    return new Transformer2DModel(channels, this.rng, { heads: count, contextDim, depth, linearProjection });
   }
 
   /** The attention of a level, if it has any. */
@@ -43,14 +43,14 @@ export class LayerMaker {
   private resampler(channels: number, to: "up" | "down"): Layer {
     const { resblockUpdown, convResample } = this.config;
     if (resblockUpdown) return this.residual(channels, channels, to);
-    if (to === "up") return new Upsample2D(channels, { kind: convResample ? "conv" : "nearest" }, this.rng);
-    return new Downsample(channels, { kind: convResample ? "conv" : "average" }, this.rng);
+    if (to === "up") return new Upsample2D(channels, this.rng, { kind: convResample ? "conv" : "nearest" });
+    return new Downsample(channels, this.rng, { kind: convResample ? "conv" : "average" });
   }
 
   /** The blocks that go down, and how many channels each gives. */
   inputBlocks(inChannels: number): { blocks: LayerSequence[]; given: number[] } {
     const { channels, resBlocks, heads } = this.config;
-    const first = new Conv2d(inChannels, channels[0]!, 3, { padding: 1 }, this.rng);
+    const first = new Conv2d(inChannels, channels[0]!, 3, this.rng, { padding: 1 });
     const blocks = [new LayerSequence([first])];
     const given = [channels[0]!];
     const add = (out: number, layers: readonly Layer[]): void => {

@@ -1,5 +1,15 @@
 /** Configurations of the networks of guided-diffusion: names of the reference code, checked; and the published ones. */
-import { COUNT, Config, FLAG, type Kind, listOf, NATURAL, oneOf, POSITIVE, PROBABILITY } from "../config.ts";
+import {
+  COUNT,
+  Fields,
+  FLAG,
+  type Kind,
+  listOf,
+  NATURAL,
+  oneOf,
+  POSITIVE,
+  PROBABILITY,
+} from "../../io/fields.ts";
 import { NORM_GROUPS, type QkvOrder } from "./blocks.ts";
 
 /** What both networks are built from, checked. */
@@ -61,12 +71,12 @@ const FACTORS: Kind<readonly number[]> = {
   is: (v): v is readonly number[] => Array.isArray(v) && v.every((x) => COUNT.is(x)),
 };
 
-function countOrNone(config: Config, key: string): number | undefined {
+function countOrNone(config: Fields, key: string): number | undefined {
   const value = config.optional(key, COUNT_OR_NONE);
   return value === -1 ? undefined : value;
 }
 
-function transformerOf(config: Config, levels: number): GuidedConfig["transformer"] {
+function transformerOf(config: Fields, levels: number): GuidedConfig["transformer"] {
   const contextDim = config.optional("context_dim", COUNT);
   const wanted = config.value("use_spatial_transformer", FLAG, contextDim !== undefined);
   if (wanted !== (contextDim !== undefined))
@@ -81,8 +91,8 @@ function transformerOf(config: Config, levels: number): GuidedConfig["transforme
   };
 }
 
-/** Reads what both networks have in common. Throws `ArgumentError` for what is wrong or not built here. */
-export function guidedConfig(config: Config): GuidedConfig {
+/** Reads what both networks have in common. Throws `FormatError` for what is wrong or not built here. */
+export function guidedConfig(config: Fields): GuidedConfig {
   config.supports("dims", 2);
   config.supports("n_embed");
   const modelChannels = config.value("model_channels", COUNT);
@@ -121,7 +131,7 @@ export function guidedConfig(config: Config): GuidedConfig {
  * `middle_attention` (true there; without any attention the network takes maps of every size alike).
  */
 export function guidedUNetConfig(values: unknown): GuidedUNetConfig {
-  const config = new Config("GuidedDiffusionUNet", values);
+  const config = new Fields("GuidedDiffusionUNet", values);
   const common = guidedConfig(config);
   const sequential = config.raw("num_classes") === "sequential";
   if (!sequential && config.has("adm_in_channels"))
@@ -147,7 +157,7 @@ export interface GuidedClassifierConfig extends GuidedConfig {
 
 /** Reads the configuration of a classifier: the arguments of the reference's `EncoderUNetModel`. */
 export function guidedClassifierConfig(values: unknown): GuidedClassifierConfig {
-  const config = new Config("GuidedDiffusionClassifier", values);
+  const config = new Fields("GuidedDiffusionClassifier", values);
   const common = guidedConfig(config);
   const imageSize = config.value("image_size", COUNT);
   config.supports("norm_groups", NORM_GROUPS);

@@ -66,8 +66,8 @@ class Attention extends Module {
 
   constructor(dim: number, heads: number, rng: Rng) {
     super();
-    this.qkv = new Linear(dim, 3 * dim, {}, rng);
-    this.proj = new Linear(dim, dim, {}, rng);
+    this.qkv = new Linear(dim, 3 * dim, rng);
+    this.proj = new Linear(dim, dim, rng);
     this.heads = heads;
   }
 
@@ -83,8 +83,8 @@ class Mlp extends Module {
 
   constructor(dim: number, inner: number, rng: Rng) {
     super();
-    this.fc1 = new Linear(dim, inner, {}, rng);
-    this.fc2 = new Linear(inner, dim, {}, rng);
+    this.fc1 = new Linear(dim, inner, rng);
+    this.fc2 = new Linear(inner, dim, rng);
   }
 
   call(x: Tensor): Tensor {
@@ -121,7 +121,7 @@ export class PatchEmbed extends Module {
 
   constructor({ inChannels, dim, patchSize }: ViTConfig, rng: Rng) {
     super();
-    this.proj = new Conv2d(inChannels, dim, patchSize, { stride: patchSize }, rng);
+    this.proj = new Conv2d(inChannels, dim, patchSize, rng, { stride: patchSize });
     this.patchSize = patchSize;
   }
 

@@ -1,11 +1,12 @@
 /** Vision transformers and masked autoencoders from configurations with the argument names of their authors' code. */
-import type { Rng } from "../../nn/index.ts";
-import { COUNT, Config, FLAG, oneOf, POSITIVE } from "../config.ts";
-import { type MAEConfig, MaskedAutoencoder } from "../mae.ts";
-import { VisionTransformer } from "../vit.ts";
-import type { ViTConfig } from "./layers.ts";
 
-function trunkOf(config: Config): ViTConfig {
+import { COUNT, Fields, FLAG, oneOf, POSITIVE } from "../../io/fields.ts";
+import type { Rng } from "../../nn/index.ts";
+import { type MAEConfig, MaskedAutoencoder } from "../mae.ts";
+import type { ViTConfig } from "./layers.ts";
+import { VisionTransformer } from "./vit.ts";
+
+function trunkOf(config: Fields): ViTConfig {
   return {
     imageSize: config.value("img_size", COUNT, 224),
     patchSize: config.value("patch_size", COUNT, 16),
@@ -20,23 +21,23 @@ function trunkOf(config: Config): ViTConfig {
 
 /**
  * A `VisionTransformer` from timm's arguments: `img_size`, `patch_size`, `in_chans`, `embed_dim`, `depth`, `num_heads`,
- * `mlp_ratio`, `num_classes` (0 or absent: no classifier), `global_pool` ("token" or "avg"). Throws `ArgumentError`
+ * `mlp_ratio`, `num_classes` (0 or absent: no classifier), `global_pool` ("token" or "avg"). Throws `FormatError`
  * naming a key whose value cannot be.
  */
 export function visionTransformer(values: unknown, rng: Rng): VisionTransformer {
-  const config = new Config("VisionTransformer", values);
+  const config = new Fields("VisionTransformer", values);
   const classes = config.raw("num_classes") === 0 ? undefined : config.optional("num_classes", COUNT);
   const pool = config.value("global_pool", oneOf("token", "avg"), "token");
   const pooling = pool === "avg" ? "average" : "token";
-  return new VisionTransformer(trunkOf(config), { classes, pooling }, rng);
+  return new VisionTransformer(trunkOf(config), rng, { classes, pooling });
 }
 
 /**
  * A `MaskedAutoencoder` from its authors' arguments: those of the trunk (see `visionTransformer`), `decoder_embed_dim`,
- * `decoder_depth`, `decoder_num_heads`, `norm_pix_loss`. Throws `ArgumentError` naming a key whose value cannot be.
+ * `decoder_depth`, `decoder_num_heads`, `norm_pix_loss`. Throws `FormatError` naming a key whose value cannot be.
  */
 export function maskedAutoencoder(values: unknown, rng: Rng): MaskedAutoencoder {
-  const config = new Config("MaskedAutoencoder", values);
+  const config = new Fields("MaskedAutoencoder", values);
   const sizes: MAEConfig = {
     ...trunkOf(config),
     decoderDim: config.value("decoder_embed_dim", COUNT, 512),

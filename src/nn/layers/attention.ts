@@ -59,17 +59,17 @@ export class MultiHeadAttention extends Module {
   readonly heads: number;
   readonly upcast: boolean;
 
-  constructor(queryDim: number, options: AttentionOptions, rng: Rng) {
+  constructor(queryDim: number, rng: Rng, options: AttentionOptions) {
     super();
     const { heads, headDim = queryDim / heads, contextDim = queryDim, outDim = queryDim } = options;
     const { bias = false, outBias = true } = options;
     const inner = heads * headDim;
     if (!Number.isInteger(heads) || !Number.isInteger(headDim) || heads < 1 || headDim < 1)
       throw new ArgumentError(`MultiHeadAttention: ${queryDim} channels do not split into ${heads} heads`);
-    this.toQ = new Linear(queryDim, inner, { bias }, rng);
-    this.toK = new Linear(contextDim, inner, { bias }, rng);
-    this.toV = new Linear(contextDim, inner, { bias }, rng);
-    this.toOut = [new Linear(inner, outDim, { bias: outBias }, rng)];
+    this.toQ = new Linear(queryDim, inner, rng, { bias });
+    this.toK = new Linear(contextDim, inner, rng, { bias });
+    this.toV = new Linear(contextDim, inner, rng, { bias });
+    this.toOut = [new Linear(inner, outDim, rng, { bias: outBias })];
     this.heads = heads;
     this.upcast = options.upcast ?? false;
   }

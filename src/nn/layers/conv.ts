@@ -53,7 +53,13 @@ export class Conv extends Module {
   readonly dilation: Kernel;
   readonly groups: number;
 
-  constructor(inChannels: number, outChannels: number, kernel: Kernel, options: ConvLayerOptions, rng: Rng) {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernel: Kernel,
+    rng: Rng,
+    options: ConvLayerOptions = {},
+  ) {
     super();
     const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, init = uniformFanIn } = options;
     checkChannels("Conv", inChannels, outChannels, groups);
@@ -75,22 +81,40 @@ export class Conv extends Module {
 
 /** `Conv` over [N, C, W]. */
 export class Conv1d extends Conv {
-  constructor(inChannels: number, outChannels: number, kernel: Kernel, options: ConvLayerOptions, rng: Rng) {
-    super(inChannels, outChannels, kernel, { ...options, dims: 1 }, rng);
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernel: Kernel,
+    rng: Rng,
+    options: ConvLayerOptions = {},
+  ) {
+    super(inChannels, outChannels, kernel, rng, { ...options, dims: 1 });
   }
 }
 
 /** `Conv` over [N, C, H, W]. */
 export class Conv2d extends Conv {
-  constructor(inChannels: number, outChannels: number, kernel: Kernel, options: ConvLayerOptions, rng: Rng) {
-    super(inChannels, outChannels, kernel, { ...options, dims: 2 }, rng);
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernel: Kernel,
+    rng: Rng,
+    options: ConvLayerOptions = {},
+  ) {
+    super(inChannels, outChannels, kernel, rng, { ...options, dims: 2 });
   }
 }
 
 /** `Conv` over [N, C, D, H, W]. */
 export class Conv3d extends Conv {
-  constructor(inChannels: number, outChannels: number, kernel: Kernel, options: ConvLayerOptions, rng: Rng) {
-    super(inChannels, outChannels, kernel, { ...options, dims: 3 }, rng);
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernel: Kernel,
+    rng: Rng,
+    options: ConvLayerOptions = {},
+  ) {
+    super(inChannels, outChannels, kernel, rng, { ...options, dims: 3 });
   }
 }
 
@@ -110,8 +134,8 @@ export class ConvTranspose extends Module {
     inChannels: number,
     outChannels: number,
     kernel: Kernel,
-    options: ConvTransposeLayerOptions,
     rng: Rng,
+    options: ConvTransposeLayerOptions = {},
   ) {
     super();
     const { stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;

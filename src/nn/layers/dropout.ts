@@ -4,7 +4,9 @@ import { bernoulli, type Tensor, where } from "../../tensor/index.ts";
 import { Module } from "../module.ts";
 
 export interface DropoutOptions {
-  /** What the draws are for. Layers of one network that share a key need different purposes to drop independently. */
+  /**
+   * Name of the random stream. Layers of one network that share a key need different purposes to drop independently.
+   */
   readonly purpose?: number | string;
 }
 

@@ -12,7 +12,7 @@ const standardNormal: Initializer = (rng, shape) => rng.normal(shape);
 export class Embedding extends Module {
   readonly weight: Tensor; // [entries, D]
 
-  constructor(entries: number, dim: number, options: { init?: Initializer }, rng: Rng) {
+  constructor(entries: number, dim: number, rng: Rng, options: { init?: Initializer } = {}) {
     super();
     const { init = standardNormal } = options;
     this.weight = init(rng, [entries, dim]);
@@ -29,7 +29,7 @@ export class Embedding extends Module {
 export class LearnedPositions extends Module {
   readonly weight: Tensor; // [length, D]
 
-  constructor(length: number, dim: number, options: { init?: Initializer }, rng: Rng) {
+  constructor(length: number, dim: number, rng: Rng, options: { init?: Initializer } = {}) {
     super();
     const { init = (source, shape) => source.normal(shape, 0.02) } = options;
     this.weight = init(rng, [length, dim]);
@@ -94,13 +94,13 @@ export class TimestepEmbedding extends Module {
   constructor(
     inChannels: number,
     dim: number,
-    options: { outDim?: number; activation?: Activation },
     rng: Rng,
+    options: { outDim?: number; activation?: Activation } = {},
   ) {
     super();
     const { outDim = dim, activation = "silu" } = options;
-    this.linear1 = new Linear(inChannels, dim, {}, rng);
-    this.linear2 = new Linear(dim, outDim, {}, rng);
+    this.linear1 = new Linear(inChannels, dim, rng);
+    this.linear2 = new Linear(dim, outDim, rng);
     this.activation = activation;
   }
 
@@ -126,7 +126,7 @@ export class GaussianFourierFeatures extends Module {
   readonly log: boolean;
   readonly flipSinToCos: boolean;
 
-  constructor(half: number, options: FourierOptions, rng: Rng) {
+  constructor(half: number, rng: Rng, options: FourierOptions = {}) {
     super();
     const { scale = 1, log = false, flipSinToCos = false } = options;
     this.weight = rng.normal([half], scale);

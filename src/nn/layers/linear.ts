@@ -16,7 +16,7 @@ export class Linear extends Module {
   readonly weight: Tensor; // [O, I]
   readonly bias: Tensor | undefined; // [O]
 
-  constructor(inFeatures: number, outFeatures: number, options: LinearOptions, rng: Rng) {
+  constructor(inFeatures: number, outFeatures: number, rng: Rng, options: LinearOptions = {}) {
     super();
     const { bias = true, init = uniformFanIn } = options;
     this.weight = init(rng, [outFeatures, inFeatures]);

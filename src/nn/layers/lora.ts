@@ -25,17 +25,17 @@ export class Lora extends Module {
         throw new ArgumentError(`Lora: a Conv with ${base.groups} groups is not supported`);
       const kernel = base.weight.shape.slice(2);
       const { stride, padding, dilation } = base;
-      this.down = new Conv(input, rank, kernel, { stride, padding, dilation, bias: false }, rng);
+      this.down = new Conv(input, rank, kernel, rng, { stride, padding, dilation, bias: false });
       this.up = new Conv(
         rank,
         out,
         kernel.map(() => 1),
-        { bias: false, init: zero },
         blankRng,
+        { bias: false, init: zero },
       );
     } else {
-      this.down = new Linear(input, rank, { bias: false, init: uniformFanIn }, rng);
-      this.up = new Linear(rank, out, { bias: false, init: zero }, blankRng);
+      this.down = new Linear(input, rank, rng, { bias: false, init: uniformFanIn });
+      this.up = new Linear(rank, out, blankRng, { bias: false, init: zero });
     }
     this.scale = alpha / rank;
   }

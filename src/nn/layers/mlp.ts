@@ -13,11 +13,15 @@ export class MLP extends Module {
   readonly activation: Activation;
 
   /** `widths` are those of the input, of the hidden layers and of the output. */
-  constructor(widths: readonly number[], options: { activation?: Activation; bias?: boolean }, rng: Rng) {
+  constructor(
+    widths: readonly number[],
+    rng: Rng,
+    options: { activation?: Activation; bias?: boolean } = {},
+  ) {
     super();
     if (widths.length < 2) throw new ArgumentError(`MLP: expected at least two widths, got [${widths}]`);
     const { activation = "silu", bias = true } = options;
-    this.layers = widths.slice(1).map((width, i) => new Linear(widths[i]!, width, { bias }, rng));
+    this.layers = widths.slice(1).map((width, i) => new Linear(widths[i]!, width, rng, { bias }));
     this.activation = activation;
   }
 
@@ -35,7 +39,7 @@ class ActivatedProjection extends Module {
 
   constructor(dim: number, inner: number, activation: Activation, gated: boolean, bias: boolean, rng: Rng) {
     super();
-    this.proj = new Linear(dim, gated ? 2 * inner : inner, { bias }, rng);
+    this.proj = new Linear(dim, gated ? 2 * inner : inner, rng, { bias });
     this.activation = activation;
     this.gated = gated;
   }
@@ -65,14 +69,14 @@ export interface FeedForwardOptions {
 export class FeedForward extends Module {
   readonly net: readonly [ActivatedProjection, Dropout, Linear];
 
-  constructor(dim: number, options: FeedForwardOptions, rng: Rng) {
+  constructor(dim: number, rng: Rng, options: FeedForwardOptions = {}) {
     super();
     const { activation = "geglu", innerDim = 4 * dim, outDim = dim, bias = true, dropout = 0 } = options;
     const gated = activation === "geglu";
     this.net = [
       new ActivatedProjection(dim, innerDim, gated ? "gelu" : activation, gated, bias, rng),
       new Dropout(dropout, { purpose: options.purpose }),
-      new Linear(innerDim, outDim, { bias }, rng),
+      new Linear(innerDim, outDim, rng, { bias }),
     ];
   }
 

@@ -11,7 +11,7 @@ export const constantDecay =
   () =>
     asTensor(decay, "f32");
 
-/** min(decay, (1 + step) / (10 + step)): short memory at first. */
+/** Warm-up: min(decay, (1 + step) / (10 + step)). */
 export const warmupDecay =
   (decay: number): EmaDecay =>
   (step) =>
@@ -32,8 +32,8 @@ export const powerDecay =
     );
 
 /**
- * The average after one more set of parameters: average + (1 - decay) (parameters - average). What is not trained
- * (integers, running statistics) is taken as it is.
+ * Updates the EMA: average + (1 - decay) (parameters - average). Leaves that are not trained (integers, running
+ * statistics) are copied.
  */
 export function updateEma<P>(average: P, parameters: P, decay: Tensor): P {
   const weight = decay.neg().add(1);

@@ -1,4 +1,4 @@
-/** What happens to gradients between the loss and the optimiser: norms, clipping, accumulation. */
+/** Gradients between the loss and the optimiser: norms, clipping, accumulation. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import {
   barrier,

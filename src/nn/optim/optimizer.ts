@@ -66,7 +66,9 @@ export function trainedPaths(tree: unknown): ReadonlySet<string> {
   return new Set(trained.map(([path]) => path));
 }
 
-/** Leaves up to this size share one update: for a bias of 64 numbers a dozen operations are nothing but their overhead. */
+/**
+ * Leaves up to this size are updated together: for a bias of 64 numbers the overhead of a dozen operations dominates.
+ */
 const SMALL = 8192;
 
 /** Leaves that are updated together, under the same settings. */

@@ -29,7 +29,7 @@ export function sgd(options: SgdOptions): Optimizer {
 export interface LarsOptions extends OptimizerOptions {
   /** Default 0.9. */
   readonly momentum?: number;
-  /** Length of a step over that of the parameter, at a learning rate of 1. Default 0.001. */
+  /** Trust ratio: update norm / parameter norm at a learning rate of 1. Default 0.001. */
   readonly trust?: number;
 }
 

@@ -1,13 +1,13 @@
-/** What the linear layers of a network see on calibration samples: ranges, magnitudes and second moments of their inputs. */
+/** Calibration: ranges, magnitudes and second moments of the inputs of a network's linear layers. */
 import { ArgumentError, CalibrationError, NonFiniteError } from "../../errors.ts";
 import { type Jitted, jit, type Tensor } from "../../tensor/index.ts";
-import { withHooks } from "../features.ts";
+import { withHooks } from "../capture.ts";
 
 /** Statistics of the inputs of one layer, per input channel. */
 export interface InputStatistics {
   /** Rows of inputs (tokens) seen. */
   readonly rows: number;
-  /** Averages over batches of each batch's minimum and maximum, the newer counting more. */
+  /** Moving averages of each batch's minimum and maximum. */
   readonly low: Float32Array; // [K]
   readonly high: Float32Array; // [K]
   /** Largest magnitude ever seen. */
@@ -19,7 +19,7 @@ export interface InputStatistics {
 export interface CalibrateOptions<M, B> {
   /** Batches of calibration samples of one shape. */
   readonly batches: readonly B[];
-  /** Runs the model on a batch, for its layers' sake. Traced once. */
+  /** Runs the model on a batch, so that its layers see their inputs. Traced once. */
   readonly run: (model: M, batch: B) => Tensor;
   /** Samples in all, for the check that they suffice. */
   readonly samples: number;
@@ -29,7 +29,7 @@ export interface CalibrateOptions<M, B> {
   readonly moments?: boolean;
 }
 
-/** Weight of the older batches in the ranges. */
+/** Decay of the moving averages of the ranges. */
 const MEMORY = 0.9;
 
 interface Collected {

@@ -1,4 +1,4 @@
-/** What a checkpoint says of its packed layers, so that a network can be built to load them into. */
+/** The description of packed layers in a checkpoint, from which a network is built to load them into. */
 import { ArgumentError, FormatError } from "../../errors.ts";
 import { zeros } from "../../tensor/index.ts";
 import { Linear } from "../layers/linear.ts";

@@ -6,7 +6,7 @@ import { sinCosPositions2d } from "../../nn/index.ts";
 import type { Config } from "../components.ts";
 import { type KeyRule, renames } from "../key-maps/engine.ts";
 import { merged, renamed, selected, type WeightSource, weightsInMemory } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { OriginalNetwork } from "./original-network.ts";
 import { countOf, gridOf, HEADS, headsOf, shapeOf } from "./shapes.ts";
 
 const BLOCK: readonly KeyRule[] = [
@@ -78,7 +78,7 @@ function configOf(source: WeightSource, head: string, layers: number, given: Con
 }
 
 /** Opens a DiT with the numerics of its authors' code; what its shapes say is overruled by `given`. */
-export function openDit(source: WeightSource, prefix: string, given: Config = {}): Original {
+export function openDit(source: WeightSource, prefix: string, given: Config = {}): OriginalNetwork {
   const head = prefix && `${prefix}.`;
   const layers = countOf(source, /(?:^|\.)blocks\.(\d+)\.attn\.qkv\.weight$/);
   const part = renamed(source, { rules: ditRules(layers), to: "diffusers", from: prefix });

@@ -6,7 +6,7 @@ import type { Config } from "../components.ts";
 import type { GuidedClass } from "../detect.ts";
 import { networkClass } from "../registry.ts";
 import { selected, type WeightSource } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { OriginalNetwork } from "./original-network.ts";
 
 /** The published configurations, by class and name. */
 export const GUIDED_PRESETS: Readonly<Record<GuidedClass, Readonly<Record<string, Config>>>> = {
@@ -24,7 +24,7 @@ function fits(className: GuidedClass, config: Config, { entries }: WeightSource)
 }
 
 /** @throws {ArgumentError} without a configuration, naming the published ones that its shapes fit */
-export function openGuided(source: WeightSource, className: GuidedClass, config?: Config): Original {
+export function openGuided(source: WeightSource, className: GuidedClass, config?: Config): OriginalNetwork {
   if (config) {
     const weights = selected(source, (name) => name);
     return { className, config: { _class_name: className, ...config }, weights, unknown: [] };

@@ -7,7 +7,7 @@ import { controlNetConfig, FAMILIES, type Family } from "../original-configs.ts"
 import { renamed, type WeightSource } from "../weights.ts";
 import { openDit, originalDit } from "./dit.ts";
 import { openGuided } from "./guided.ts";
-import type { Original } from "./original.ts";
+import type { OriginalNetwork } from "./original-network.ts";
 import { openTaesd, originalTaesd } from "./taesd.ts";
 import { vaeConfigOf } from "./vae.ts";
 import { openMae, openVit } from "./vision.ts";
@@ -41,7 +41,7 @@ function placed(
   kind: OriginalKind & { prefix: string },
   config: Config,
   { rules }: Place,
-): Original {
+): OriginalNetwork {
   const weights = renamed(source, { rules, to: "diffusers", from: kind.prefix });
   return { className: classOf(kind), config, weights, unknown: weights.unknown };
 }
@@ -51,7 +51,7 @@ export async function openOriginal(
   source: WeightSource,
   kind: OriginalKind,
   { family, config, pair }: OriginalOptions,
-): Promise<Original> {
+): Promise<OriginalNetwork> {
   switch (kind.kind) {
     case "vae": {
       const known = config ?? vaeConfigOf(source, kind.prefix, FAMILIES[family ?? "sd1"].vae);

@@ -5,7 +5,7 @@ import { taesdConfig, taesdKey } from "../../networks/index.ts";
 import type { Config } from "../components.ts";
 import { detectFile } from "../detect.ts";
 import { kindOfPath, merged, openWeights, selected, type WeightSource } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { OriginalNetwork } from "./original-network.ts";
 
 type Half = "encoder" | "decoder";
 
@@ -45,7 +45,7 @@ export async function openTaesd(
   source: WeightSource,
   half: Half | "both",
   { pair, config }: { readonly pair?: string; readonly config?: Config },
-): Promise<Original> {
+): Promise<OriginalNetwork> {
   if (half === "both" && pair !== undefined)
     throw new ArgumentError(`${source.path}: this file holds both halves, but ${pair} is given as the other`);
   const path = half === "both" ? undefined : await otherPath(source.path, half, pair);

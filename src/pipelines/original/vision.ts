@@ -1,7 +1,7 @@
 /** Vision transformers (timm) and masked autoencoders (He et al. 2022) in files with their authors' names. */
 import type { Config } from "../components.ts";
 import { selected, type WeightSource } from "../weights.ts";
-import type { Original } from "./original.ts";
+import type { OriginalNetwork } from "./original-network.ts";
 import { countOf, gridOf, HEADS, headsOf, shapeOf } from "./shapes.ts";
 
 /** The part of a source below a prefix, which its names lose. */
@@ -25,7 +25,7 @@ function trunkOf(source: WeightSource, given: Config): Config {
 }
 
 /** Opens a vision transformer, with or without a classifier; the encoder of a masked autoencoder is one. */
-export function openVit(source: WeightSource, prefix: string, given: Config = {}): Original {
+export function openVit(source: WeightSource, prefix: string, given: Config = {}): OriginalNetwork {
   const weights = partOf(source, prefix && `${prefix}.`);
   const classes = weights.entries.get("head.weight")?.shape[0] ?? 0;
   const config = {
@@ -39,7 +39,7 @@ export function openVit(source: WeightSource, prefix: string, given: Config = {}
 }
 
 /** Opens a masked autoencoder with its decoder. */
-export function openMae(source: WeightSource, prefix: string, given: Config = {}): Original {
+export function openMae(source: WeightSource, prefix: string, given: Config = {}): OriginalNetwork {
   const weights = partOf(source, prefix && `${prefix}.`);
   const [width] = shapeOf(weights, "decoder_embed.weight", 2) as [number];
   const config = {

@@ -45,7 +45,7 @@ const packed = (weight: Float32Array, { inFeatures, outFeatures }: LayerShape, b
 /** The layers that are compared, the float one first. */
 async function contenders(shape: LayerShape, seed: number): Promise<[name: string, layer: Callable][]> {
   const { inFeatures, outFeatures } = shape;
-  const float = new Linear(inFeatures, outFeatures, {}, createRng(seed));
+  const float = new Linear(inFeatures, outFeatures, createRng(seed));
   const weight = (await float.weight.data()) as Float32Array;
   const { bias } = float;
   const bytes = transposedCodes(weight, outFeatures);

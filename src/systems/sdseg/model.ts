@@ -60,7 +60,7 @@ export class VisionEncoder extends Module {
       },
       rng,
     );
-    this.out = new Conv2d(2 * latentChannels, latentChannels, 1, {}, rng);
+    this.out = new Conv2d(2 * latentChannels, latentChannels, 1, rng);
   }
 
   /** Pictures [N, C, H, W] in [-1, 1] give conditions [N, Z, H / f, W / f], which are not scaled. */

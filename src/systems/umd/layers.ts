@@ -29,10 +29,10 @@ export class UMDBlock extends Module {
   constructor({ dim, heads, conditioning, activation }: UMDConfig, rng: Rng) {
     super();
     this.norm1 = norm(dim);
-    this.attn = new MultiHeadAttention(dim, { heads, bias: true }, rng);
+    this.attn = new MultiHeadAttention(dim, rng, { heads, bias: true });
     this.norm2 = norm(dim);
-    this.mlp = new MLP([dim, 4 * dim, dim], { activation }, rng);
-    this.modulation = conditioning === "adaLN" ? new Linear(dim, 6 * dim, {}, rng) : undefined;
+    this.mlp = new MLP([dim, 4 * dim, dim], rng, { activation });
+    this.modulation = conditioning === "adaLN" ? new Linear(dim, 6 * dim, rng) : undefined;
   }
 
   /** x [N, T, D] and condition [N, D] give [N, T, D]. */

@@ -60,7 +60,7 @@ export async function linearProbeAccuracy(
   const perEpoch = Math.floor(count / batch);
   const steps = epochs * perEpoch;
   const order = new Int32Array(count);
-  const fresh = new Linear(width, classes, {}, createRng(seed));
+  const fresh = new Linear(width, classes, createRng(seed));
   const start = loadParameters(
     fresh,
     new Map(

@@ -85,7 +85,7 @@ export class UMD extends Module {
     const { size, patch, channels, dim, depth, decoderDepth, heads, classTokens, classes } = config;
     const tokens = tokenCount(config);
     const blocks = (n: number): UMDBlock[] => Array.from({ length: n }, () => new UMDBlock(config, rng));
-    const trunk = (): MLP => new MLP([dim, 2 * dim, dim], {}, rng);
+    const trunk = (): MLP => new MLP([dim, 2 * dim, dim], rng);
     const embed = {
       imageSize: size,
       patchSize: patch,
@@ -101,7 +101,7 @@ export class UMD extends Module {
     this.posEmbedding = rng.normal([1, tokens, dim], 1 / Math.sqrt(tokens));
     this.cls = rng.normal([1, classTokens, dim], 0.02);
     this.timeTrunk = trunk();
-    this.labelEmbedding = classes > 0 ? new Embedding(classes + 1, dim, {}, rng) : undefined;
+    this.labelEmbedding = classes > 0 ? new Embedding(classes + 1, dim, rng) : undefined;
     this.labelTrunk = classes > 0 ? trunk() : undefined;
     this.encoder = blocks(depth);
     this.encoderNorm = norm(dim);
@@ -109,8 +109,8 @@ export class UMD extends Module {
     this.decoderPosEmbedding = rng.normal([1, tokens, dim], 1 / Math.sqrt(tokens));
     this.decoder = blocks(decoderDepth);
     this.decoderNorm = norm(dim);
-    this.finalModulation = config.conditioning === "adaLN" ? new Linear(dim, 2 * dim, {}, rng) : undefined;
-    this.finalProjection = new Linear(dim, patch ** 2 * 2 * channels, {}, rng);
+    this.finalModulation = config.conditioning === "adaLN" ? new Linear(dim, 2 * dim, rng) : undefined;
+    this.finalProjection = new Linear(dim, patch ** 2 * 2 * channels, rng);
   }
 
   /** Time and label as one vector [N, D]; the null label where none is given. */

@@ -102,7 +102,7 @@ export function publishedModel(weights: Weights, options: { readonly heads?: num
       return { kind: "dit", model: loadParameters(new DiTTransformer2DModel(config, blankRng), renamed) };
     }
     if (isMetaMAE(weights.keys())) {
-      const blank = new VisionTransformer(metaMAEConfig(weights, options.heads), {}, blankRng);
+      const blank = new VisionTransformer(metaMAEConfig(weights, options.heads), blankRng);
       const ignore = (key: string): boolean => key === "mask_token" || key.startsWith("decoder_");
       return { kind: "mae", model: loadParameters(blank, weights, { ignore }) };
     }

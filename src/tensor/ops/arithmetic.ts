@@ -6,7 +6,7 @@ import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Cotangent, type Op, Tensor, type TensorLike } from "../tensor.ts";
 import { unblocked } from "./block-form.ts";
 import { blockedSum, elementwise, withChannels } from "./blocked.ts";
-import { cast } from "./control.ts";
+import { cast } from "./cast.ts";
 import { asTensor, zerosLike } from "./create.ts";
 import { apply1, broadcastShapes, needSameDType } from "./op.ts";
 import { sumTo } from "./reduce.ts";
@@ -218,9 +218,6 @@ export function mod(a: TensorLike, b: TensorLike): Tensor {
 }
 export function equal(a: TensorLike, b: TensorLike): Tensor {
   return apply1(equalOp, pair(a, b), {});
-}
-export function notEqual(a: TensorLike, b: TensorLike): Tensor {
-  return equal(a, b).logicalNot();
 }
 export function less(a: TensorLike, b: TensorLike): Tensor {
   return apply1(lessOp, pair(a, b), {});

@@ -192,15 +192,3 @@ export function tril(rows: number, columns: number, diagonal = 0): Tensor {
     ),
   );
 }
-
-/** Upper-triangular mask: `true` where column >= row + diagonal. */
-export function triu(rows: number, columns: number, diagonal = 0): Tensor {
-  assertTensorFits([rows, columns], "bool");
-  return constant(
-    "bool",
-    [rows, columns],
-    Array.from({ length: rows * columns }, (_, i) =>
-      i % columns >= Math.floor(i / columns) + diagonal ? 1 : 0,
-    ),
-  );
-}

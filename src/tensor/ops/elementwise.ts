@@ -6,7 +6,7 @@ import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Cotangent, Op, Tensor } from "../tensor.ts";
 import { logicalAnd, maximum, minimum, where } from "./arithmetic.ts";
 import { elementwise as throughBlocks } from "./blocked.ts";
-import { cast } from "./control.ts";
+import { cast } from "./cast.ts";
 import { zerosLike } from "./create.ts";
 import { apply1, needFloat, notDifferentiable } from "./op.ts";
 

@@ -3,7 +3,7 @@ import { ArgumentError, ShapeError } from "../../errors.ts";
 import { hostArray, sizeOf } from "../dtype.ts";
 import type { Tensor } from "../tensor.ts";
 import { logicalAnd, mod, where } from "./arithmetic.ts";
-import { cast } from "./control.ts";
+import { cast } from "./cast.ts";
 import { arange, constant, fromHost } from "./create.ts";
 import { abs, clip, floor, round } from "./elementwise.ts";
 import { gather } from "./indexing.ts";

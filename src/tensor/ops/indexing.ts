@@ -4,7 +4,7 @@ import type { Aval } from "../aval.ts";
 import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Op, Tensor } from "../tensor.ts";
-import { cast } from "./control.ts";
+import { cast } from "./cast.ts";
 import { arange, constant, zeros, zerosLike } from "./create.ts";
 import { apply1, needSameDType, normalizeAxis } from "./op.ts";
 import { reshape, transpose, unsqueeze } from "./shape.ts";

@@ -5,7 +5,7 @@ import { DTYPES, type DType, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { bitwiseAnd, shiftRight } from "./arithmetic.ts";
-import { cast } from "./control.ts";
+import { cast } from "./cast.ts";
 import { onesLike } from "./create.ts";
 import { matmul } from "./matmul.ts";
 import { apply, apply1, broadcastShapes, needFloat, normalizeAxis, notDifferentiable } from "./op.ts";

@@ -2,7 +2,7 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
 import type { Op, Tensor } from "../tensor.ts";
-import { cast } from "./control.ts";
+import { cast } from "./cast.ts";
 import { zeros } from "./create.ts";
 import { scatterElements } from "./indexing.ts";
 import { apply, apply1, needFloat, normalizeAxes, normalizeAxis, notDifferentiable } from "./op.ts";

@@ -117,15 +117,6 @@ export function transpose(x: Tensor, perm?: readonly number[]): Tensor {
     : apply1(transposeOp, [x], { perm: order });
 }
 
-/** Exchanges two axes. */
-export function swapAxes(x: Tensor, a: number, b: number): Tensor {
-  const [i, j] = [normalizeAxis(a, x.rank), normalizeAxis(b, x.rank)];
-  return transpose(
-    x,
-    x.shape.map((_, k) => (k === i ? j : k === j ? i : k)),
-  );
-}
-
 /** Repeats axes of size 1 (and adds leading axes) up to a shape. */
 export function broadcastTo(x: Tensor, shape: readonly number[]): Tensor {
   const same = x.rank === shape.length && x.shape.every((d, i) => d === shape[i]);

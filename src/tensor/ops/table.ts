@@ -3,9 +3,10 @@
 import type { AnyOp } from "../tensor.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { attentionOps } from "./attention.ts";
-import { controlOps } from "./control.ts";
+import { castOps } from "./cast.ts";
 import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
+import { gradientControlOps } from "./gradient-control.ts";
 import { indexingOps } from "./indexing.ts";
 import { matmulOps } from "./matmul.ts";
 import { normalizeOps } from "./normalize.ts";
@@ -28,7 +29,8 @@ export const OPS = {
   ...indexingOps,
   ...shapeOps,
   ...sliceOps,
-  ...controlOps,
+  ...gradientControlOps,
+  ...castOps,
   ...randomOps,
   ...quantOps,
 } satisfies Record<string, AnyOp>;

@@ -3,7 +3,7 @@ import { Conv2d, GaussianFourierFeatures, GroupNorm, Linear, Module, type Rng } 
 import { concat, type Tensor, upsample } from "../../tensor/index.ts";
 
 const conv = (i: number, o: number, rng: Rng, stride = 1): Conv2d =>
-  new Conv2d(i, o, 3, { padding: 1, stride }, rng);
+  new Conv2d(i, o, 3, rng, { padding: 1, stride });
 
 /** Two convolutions with a shortcut; the noise level shifts the features between them. */
 class ResBlock extends Module {
@@ -18,10 +18,10 @@ class ResBlock extends Module {
     super();
     this.norm1 = new GroupNorm(8, i);
     this.conv1 = conv(i, o, rng);
-    this.level = new Linear(features, o, {}, rng);
+    this.level = new Linear(features, o, rng);
     this.norm2 = new GroupNorm(8, o);
     this.conv2 = conv(o, o, rng);
-    this.shortcut = i === o ? undefined : new Conv2d(i, o, 1, {}, rng);
+    this.shortcut = i === o ? undefined : new Conv2d(i, o, 1, rng);
   }
 
   call(x: Tensor, level: Tensor): Tensor {
@@ -47,8 +47,8 @@ class SmallUNet extends Module {
   constructor(width: number, rng: Rng) {
     super();
     const features = 2 * width;
-    this.fourier = new GaussianFourierFeatures(width / 2, { scale: 1 }, rng);
-    this.level = new Linear(width, features, {}, rng);
+    this.fourier = new GaussianFourierFeatures(width / 2, rng, { scale: 1 });
+    this.level = new Linear(width, features, rng);
     this.input = conv(3, width, rng);
     this.high1 = new ResBlock(width, width, features, rng);
     this.down = conv(width, 2 * width, rng, 2);

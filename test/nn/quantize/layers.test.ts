@@ -24,7 +24,7 @@ import { correlated, normals, product, relativeError } from "./matrices.ts";
 
 const [TOKENS, INPUTS, OUTPUTS] = [10, 192, 24];
 const x = tensor(correlated(TOKENS, INPUTS, 3), { shape: [2, TOKENS / 2, INPUTS] });
-const layer = new Linear(INPUTS, OUTPUTS, {}, createRng(4));
+const layer = new Linear(INPUTS, OUTPUTS, createRng(4));
 const numbers = async (t: Tensor): Promise<Float32Array> => (await t.data()) as Float32Array;
 const distance = async (a: Tensor, b: Tensor): Promise<number> =>
   Math.sqrt(relativeError(await numbers(a), await numbers(b)));

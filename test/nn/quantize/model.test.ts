@@ -36,7 +36,7 @@ class Network extends Module {
   constructor(seed: number) {
     super();
     const rng = createRng(seed);
-    this.blocks = [0, 1].map(() => ({ norm: new LayerNorm(32), mlp: new MLP([32, 64, 32], {}, rng) }));
+    this.blocks = [0, 1].map(() => ({ norm: new LayerNorm(32), mlp: new MLP([32, 64, 32], rng) }));
   }
   call(x: Tensor): Tensor {
     return this.blocks.reduce((h, { norm, mlp }) => h.add(mlp.call(norm.call(h))), x);

@@ -132,7 +132,7 @@ describe("published weights", () => {
     expect(() => publishedModel(new Map([["unet.conv.weight", zeros([1])]]))).toThrow(
       /neither a DiT nor an MAE.*unet\.conv/,
     );
-    const short = new Map(parameters(new VisionTransformer(metaMAEConfig(parameters(mae), 4), {}, blankRng)));
+    const short = new Map(parameters(new VisionTransformer(metaMAEConfig(parameters(mae), 4), blankRng)));
     short.delete("blocks.1.mlp.fc2.bias");
     expect(() => publishedModel(short, { heads: 4 })).toThrow(FormatError);
     expect(() => publishedModel(short, { heads: 4 })).toThrow(/missing "blocks\.1\.mlp\.fc2\.bias"/);

@@ -38,7 +38,7 @@ export async function* evaluateAction(
     const dice: Measurement = {
       value: scores.dice,
       interval: scores.interval,
-      recipe: { metric: "Dice", counts, seed, settings },
+      recipe: { metric: "Dice", counts, seed, options: settings },
     };
     const rows: (string | number)[][] = [
       ["Dice", scores.dice],

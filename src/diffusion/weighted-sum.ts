@@ -1,0 +1,76 @@
+/**
+ * The arithmetic of samplers: weighted sums of tensors, on the host. The weights are new numbers at every step, and a
+ * graph with other constants would have to be compiled again; a pass over a latent in JavaScript takes microseconds.
+ */
+import { ArgumentError, NonFiniteError, ShapeError } from "../errors.ts";
+import { convertHost, type DType, readHost, type Tensor, tensor } from "../tensor/index.ts";
+
+/** A weight and its tensor. */
+export type Term = readonly [weight: number, x: Tensor];
+
+type Floats = Float32Array | Float64Array;
+
+/** The elements of an evaluated float tensor; halves are widened to f32. */
+export function floatsOf(x: Tensor): Floats {
+  const host = readHost(x);
+  return (x.dtype === "f32" || x.dtype === "f64" ? host : convertHost(host, x.dtype, "f32")) as Floats;
+}
+
+/** A tensor of the given dtype over numbers computed on the host. */
+export function fromFloats(values: Floats, shape: readonly number[], dtype: DType): Tensor {
+  const from = values instanceof Float64Array ? "f64" : "f32";
+  return tensor(convertHost(values, from, dtype), { shape, dtype });
+}
+
+/**
+ * Sum of weight * x over the terms, summed in double precision and rounded once to the first term's dtype. Terms of
+ * weight 0 do not count, whatever they hold. Throws `ShapeError` when shapes differ, `LifetimeError` when a tensor is
+ * not evaluated, `ArgumentError` for a weight that is no finite number.
+ */
+export function weightedSum(...terms: readonly Term[]): Tensor {
+  const { shape, size, dtype } = terms[0]![1];
+  const sum = new Float64Array(size);
+  for (const [weight, x] of terms) {
+    if (!Number.isFinite(weight)) throw new ArgumentError(`linear: expected finite weights, got ${weight}`);
+    if (x.shape.join() !== shape.join()) {
+      throw new ShapeError(`linear: expected terms of one shape, got [${shape}] and [${x.shape}]`);
+    }
+    if (weight === 0) continue;
+    const values = floatsOf(x);
+    for (let i = 0; i < size; i++) sum[i]! += weight * values[i]!;
+  }
+  return fromFloats(dtype === "f64" ? sum : new Float32Array(sum), shape, dtype);
+}
+
+/** A function of each element, on the host. */
+export function mapElements(x: Tensor, f: (value: number, index: number) => number): Tensor {
+  return fromFloats(
+    floatsOf(x).map((value, i) => f(value, i)),
+    x.shape,
+    x.dtype,
+  );
+}
+
+/** The sample with its noise scaled: denoised + ratio * (x - denoised). Exact for ratio 0, precise for huge noise. */
+export const scaleNoise = (x: Tensor, denoised: Tensor, ratio: number): Tensor =>
+  weightedSum([ratio, x], [1 - ratio, denoised]);
+
+/** Weighted terms of the noise in x, for samplers that work with noise: (x - denoised) / sigma times a factor. */
+export const noiseTerms = (factor: number, x: Tensor, denoised: Tensor, sigma: number): [Term, Term] => [
+  [factor / sigma, x],
+  [-factor / sigma, denoised],
+];
+
+/** The noise in x: (x - denoised) / sigma. */
+export const noiseIn = (x: Tensor, denoised: Tensor, sigma: number): Tensor =>
+  weightedSum(...noiseTerms(1, x, denoised, sigma));
+
+/** Throws `NonFiniteError` when an evaluated tensor holds a NaN or infinity; `what` and `where` say which it is. */
+export function assertFinite(x: Tensor, what: string, where: string): void {
+  const values = floatsOf(x);
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i]!)) {
+      throw new NonFiniteError(`${what} has ${values[i]} at element ${i} of [${x.shape}], in ${where}`);
+    }
+  }
+}

@@ -1,0 +1,42 @@
+import { expect, it } from "vitest";
+import * as tw from "../../src/tensor/index.ts";
+import type { TensorMethods } from "../../src/tensor/methods.ts";
+
+/** All methods by name: one more or less is a change of what users may write. */
+const METHODS = `
+  abs acos add argmax argmin asin atan bitwiseAnd bitwiseNot bitwiseOr bitwiseXor broadcastTo cast castHost
+  ceil clip clipTo concat cos cumprod cumsum data div equal erf eval exp flattenAxes flip floor gather
+  gatherElements gatherND gelu greater greaterEqual gridSample isInf isNan item less lessEqual log
+  logSoftmax logSumExp logicalAnd logicalNot logicalOr logicalXor matmul max maximum mean min minimum mod
+  mul neg norm oneHot pad pixelShuffle pixelUnshuffle pow prod quickGelu reciprocal relu repeat reshape
+  resize roll round rsqrt scatterAdd scatterElements scatterND select setSlice shiftLeft shiftRight sigmoid
+  sign silu sin slice sliceAxis softmax softplus sort split sqrt square squeeze stopGradient sub sum sumTo
+  tan tanh tile toArray topK transpose unsqueeze variance
+`
+  .trim()
+  .split(/\s+/);
+
+/** What the class itself has. */
+const OWN = ["bytes", "constructor", "dispose", "dtype", "rank", "shape", "size", "toString", "value"];
+
+it("a tensor has the listed methods and no others", () => {
+  expect(Object.getOwnPropertyNames(tw.Tensor.prototype).sort()).toEqual([...METHODS, ...OWN].sort());
+});
+
+it("a method is the function of its name with the tensor as first argument", async () => {
+  const x = tw.tensor([
+    [3, 1],
+    [2, 5],
+  ]);
+  const calls: [keyof TensorMethods, tw.Tensor, tw.Tensor][] = [
+    ["sub", x.sub(1), tw.sub(x, 1)],
+    ["sum", x.sum(0), tw.sum(x, 0)],
+    ["matmul", x.matmul(x), tw.matmul(x, x)],
+    ["sliceAxis", x.sliceAxis(1, 1), tw.sliceAxis(x, 1, 1)],
+    ["cast", x.cast("i32"), tw.cast(x, "i32")],
+  ];
+  for (const [name, byMethod, byFunction] of calls) {
+    expect(byMethod.dtype, name).toBe(byFunction.dtype);
+    expect(await byMethod.toArray(), name).toEqual(await byFunction.toArray());
+  }
+});
