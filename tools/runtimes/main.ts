@@ -79,7 +79,7 @@ async function makeReference({ reference, base, inputs }: Place): Promise<void> 
 async function tryRuntime(runtime: Runtime, place: Place): Promise<string[]> {
   const folder = join(place.base, "runtimes", runtime.name);
   const cpu = cpuOf(runtime);
-  await install(folder, [runtime.package], [`--cpu=${cpu}`, "--os=linux"]);
+  await install(folder, [runtime.package], ["--force"]); // a package for another processor is refused otherwise
   const cwd = await folderForNobody(join(place.base, "work", runtime.name));
   const failed: string[] = [];
   for (const check of checksFor(place.inputs)) {
