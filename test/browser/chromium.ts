@@ -53,6 +53,7 @@ export function startChromium(path: string, { webgpu }: { webgpu: boolean }): Pr
   return chromium.launch({
     executablePath: path,
     headless: true,
+    timeout: 0, // the tests have one limit, see vitest.config.ts
     args: ["--no-sandbox", ...QUIET, ...(webgpu ? SOFTWARE_WEBGPU : ["--disable-gpu"])],
   });
 }

@@ -94,7 +94,7 @@ test("a batch that was killed, and one that was stopped, go on and end as if not
   }
   expect(results("killed")).toEqual(results("whole"));
   expect(results("my results")).toEqual(results("whole"));
-}, 120_000);
+});
 
 test("a training that was stopped says how to go on, and does", async () => {
   const args = [
@@ -133,4 +133,4 @@ test("a training that was stopped says how to go on, and does", async () => {
   await until(again, () => said.includes(`goes on after step ${step}`));
   again.kill("SIGINT");
   expect((await next).code).toBe(130);
-}, 60_000);
+});

@@ -36,13 +36,12 @@ describe("a reader who leaves early, as head does", () => {
 
   it("does not end the work when only messages have lost theirs", async () => {
     const work = `
-      import { setTimeout } from "node:timers/promises";
       import { endWithReader } from "./src/cli/terminal.ts";
       endWithReader();
-      for (let i = 0; i < 5; i++) {
-        console.error("progress");
-        await setTimeout(50);
-      }
+      const closed = new Promise((resolve) => process.stderr.once("error", resolve));
+      const progress = setInterval(() => console.error("progress"), 1);
+      await closed;
+      clearInterval(progress);
       console.log("result");`;
     const args = ["--import", "tsx", "--input-type=module", "--eval", work];
     const root = fileURLToPath(new URL("../../", import.meta.url));

@@ -2,6 +2,7 @@ import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../src/errors.ts";
 import { decodeSafetensors, encodeSafetensors } from "../../src/io/safetensors.ts";
+import { expectLinearTime } from "../growth.ts";
 import { describedBy, fileOf, valuesOf } from "./safetensors-bytes.ts";
 
 const ascii = (text: string) => new TextEncoder().encode(text);
@@ -96,10 +97,8 @@ const HOSTILE: Readonly<Record<string, Uint8Array>> = {
 
 describe("hostile safetensors headers", () => {
   for (const [what, bytes] of Object.entries(HOSTILE)) {
-    it(`rejects ${what}, naming the file, in bounded time`, () => {
-      const started = performance.now();
+    it(`rejects ${what}, naming the file`, () => {
       const { message } = errorOf(bytes);
-      expect(performance.now() - started).toBeLessThan(1000);
       expect(message).toMatch(/^evil\.safetensors: /);
       expect(message.length).toBeLessThan(600);
     });
@@ -135,15 +134,15 @@ describe("hostile safetensors headers", () => {
     );
   });
 
-  it("reads a million tiny tensors in bounded time", () => {
-    const entries = Array.from({ length: 1_000_000 }, (_, i) => {
+  it("reads a quarter of a million tiny tensors in time that grows with their number", () => {
+    const entries = Array.from({ length: 250_000 }, (_, i) => {
       return `"t${i}":{"dtype":"U8","shape":[1],"data_offsets":[${i},${i + 1}]}`;
     });
-    const bytes = fileOf(`{${entries.join(",")}}`, new Uint8Array(1_000_000));
-    const started = performance.now();
-    expect(decodeSafetensors(bytes).tensors.size).toBe(1_000_000);
-    expect(performance.now() - started).toBeLessThan(30_000);
-  }, 60_000);
+    expectLinearTime((length) => {
+      const bytes = fileOf(`{${entries.slice(0, length)}}`, new Uint8Array(length));
+      expect(decodeSafetensors(bytes).tensors.size).toBe(length);
+    }, entries.length);
+  });
 });
 
 describe("unusual but valid safetensors files", () => {

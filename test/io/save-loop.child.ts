@@ -5,7 +5,7 @@ import { openRunDirectory } from "../../src/io/run-directory.ts";
 const [path, mode] = process.argv.slice(2) as [string, string];
 const run = await openRunDirectory(path, { keep: 2 });
 process.stdout.write("open\n");
-if (mode === "hold") await new Promise((resolve) => setTimeout(resolve, 60_000));
+if (mode === "hold") await new Promise(() => setInterval(() => {}, 60_000)); // until it is killed
 const latest = await run.latest();
 for (let step = (latest?.step ?? 0) + 1; ; step++) {
   // Every third save writes the same step again, to be killed while a checkpoint is replaced.

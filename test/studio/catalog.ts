@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { appendFile, mkdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { decodePicture, encodePicture, writeFileAtomic } from "../../src/io/index.ts";
 import { systemTool } from "../../src/studio/system-tool.ts";
@@ -103,7 +104,7 @@ const demo: System = {
 
 /** The tests' own system, and SDSeg with the checkpoint that a test has written. */
 export const catalog: Catalog = async (settings) => {
-  const root = new URL("../../", import.meta.url).pathname;
+  const root = fileURLToPath(new URL("../../", import.meta.url));
   const tools = [systemTool(demo, settings, { root, exists: existsSync })];
   const file = process.env.TWEEDIE_TEST_CHECKPOINT;
   if (file === undefined) return tools;

@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
+import type { JobRecord } from "../../src/studio/api-types.ts";
 import { footprint, loadTrials, type Target, type Trial } from "./load.ts";
 import { clientOf, openStudio, spawnStudio, temporaryFolder } from "./server.ts";
 
@@ -22,10 +23,7 @@ test("crowds, slow and rude clients get honest answers, and nothing is kept of t
     "200 at once: systems and forms": { 200: 200 },
     "200 at once: history": { 200: 200 },
     "200 at once: uploads of different pictures": { 200: 200 },
-    "200 at once: new jobs (100 may wait)": expect.objectContaining({
-      200: expect.any(Number),
-      429: expect.any(Number),
-    }),
+    "200 at once: new jobs (100 may wait)": { 200: 100, 429: 100 },
     "200 bodies that are no JSON": { 400: 200 },
     "200 uploads that are no picture": { 422: 200 },
     "200 connections that do not speak HTTP": { 400: 200 },
@@ -38,20 +36,18 @@ test("crowds, slow and rude clients get honest answers, and nothing is kept of t
   // Of a body that is too large the rest is not read, so the answer may be lost with the connection.
   expect((large![413] ?? 0) + (large!.cut ?? 0)).toBe(20);
   expect((endless![413] ?? 0) + (endless![503] ?? 0) + (endless!.cut ?? 0)).toBe(20);
-  const { 200: accepted = 0 } = statuses["200 at once: new jobs (100 may wait)"]!;
-  expect(accepted).toBeGreaterThanOrEqual(100);
-  expect(accepted).toBeLessThanOrEqual(110);
   const { json, ask, until } = clientOf({ port });
-  const { jobs } = await json<{ jobs: { id: string }[] }>(ask("/api/jobs"));
-  await until(jobs.at(-1)!.id, ({ state }) => state === "done"); // the queue works on
-  await delay(1000);
-  if (process.platform === "linux") expect(footprint(target).handles).toBeLessThan(before + 30);
+  const { jobs } = await json<{ jobs: JobRecord[] }>(ask("/api/jobs"));
+  const waiting = jobs.find(({ task }) => task === "evaluate")!;
+  await until(waiting.id, ({ state }) => state === "done"); // the queue works on
+  // Connections that went away are let go of; the test ends here if they are not.
+  while (process.platform === "linux" && footprint(target).handles >= before + 30) await delay(50);
   // Answers that nobody reads are not kept in memory: 200 copies of the runtime would be 2.8 GB.
   if (process.platform === "linux") expect(footprint(target).mebibytes).toBeLessThan(1000);
   child.kill("SIGKILL");
   await new Promise((resolve) => child.once("exit", resolve));
   await rm(data, { recursive: true, force: true, maxRetries: 20 }); // its worker outlives it for a moment
-}, 180_000);
+});
 
 test("an upload that takes too long is refused", async () => {
   const s = await openStudio({ limits: { seconds: 1 } });
@@ -68,4 +64,4 @@ test("an upload that takes too long is refused", async () => {
   expect((await s.ask("/api/status")).status).toBe(200);
   await s.studio.close();
   await rm(s.data, { recursive: true, force: true });
-}, 60_000);
+});

@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { connect, type Socket } from "node:net";
-import { setTimeout as delay } from "node:timers/promises";
 import sharp from "sharp";
+import { clientOf } from "./server.ts";
 
 /** What came of many requests of one kind. */
 export interface Trial {
@@ -85,14 +85,13 @@ const socket = ({ port }: Target): Promise<Socket> =>
   });
 
 /** Sends bytes over a bare connection; the first status that comes back, or that it was cut. */
-async function bare(target: Target, text: string, wait = 3000): Promise<Answer> {
+async function bare(target: Target, text: string): Promise<Answer> {
   const started = performance.now();
   const s = await socket(target);
   const status = await new Promise<string>((resolve) => {
     s.on("data", (data) => resolve(/^HTTP\/1\.1 (\d{3})/.exec(data.toString("latin1"))?.[1] ?? "cut"));
     s.on("close", () => resolve("cut"));
     s.on("error", () => resolve("cut"));
-    setTimeout(() => resolve("nothing"), wait).unref();
     s.write(text, "latin1");
   });
   s.destroy();
@@ -126,10 +125,8 @@ async function leavers(target: Target, count: number): Promise<void> {
   await Promise.all(
     times(count, async () => {
       const s = await socket(target);
-      s.write(
-        `POST /api/uploads HTTP/1.1\r\nHost: 127.0.0.1:${target.port}\r\nContent-Length: 100000\r\n\r\nstart`,
-      );
-      await delay(20);
+      const start = `POST /api/uploads HTTP/1.1\r\nHost: 127.0.0.1:${target.port}\r\nContent-Length: 100000\r\n\r\nstart`;
+      await new Promise((resolve) => s.write(start, resolve));
       s.destroy();
     }),
   );
@@ -148,11 +145,16 @@ export async function* loadTrials(target: Target, count = 200): AsyncGenerator<T
     `${count} at once: uploads of different pictures`,
     pictures.map((body) => send(target, "/api/uploads", { method: "POST", body, agent })),
   );
+  const { add, post, until } = clientOf(target);
+  // One job runs meanwhile, so that the queue stays as full as it becomes.
+  const running = await add({ tool: "demo", task: "train", options: { steps: 100_000, pause: 10 } });
+  await until(running.id, ({ state }) => state === "running");
   const job = bytes({ tool: "demo", task: "evaluate" });
   yield trial(
     `${count} at once: new jobs (100 may wait)`,
     times(count, () => send(target, "/api/jobs", { method: "POST", body: job, headers: json, agent })),
   );
+  await post(`/api/jobs/${running.id}/cancel`);
   yield trial(
     `${count} bodies that are no JSON`,
     times(count, (i) =>
@@ -218,11 +220,13 @@ async function slow(target: Target, agent: Agent): Promise<Trial> {
   const sockets = await Promise.all(times(100, () => socket(target)));
   const letters = `POST /api/uploads HTTP/1.1\r\nHost: 127.0.0.1:${target.port}\r\nContent-Length: 9999\r\n\r\n`;
   let at = 0;
-  const timer = setInterval(() => {
-    for (const s of sockets) s.write(letters[at] ?? "x");
-    at++;
-  }, 10);
-  await delay(500);
+  let timer: NodeJS.Timeout | undefined;
+  await new Promise<void>((resolve) => {
+    timer = setInterval(() => {
+      for (const s of sockets) s.write(letters[at] ?? "x");
+      if (++at === 50) resolve();
+    }, 10);
+  });
   const result = await trial(
     "200 at once while 100 others send letter by letter",
     times(200, () => send(target, "/api/status", { agent })),

@@ -16,7 +16,7 @@ let scratch: string;
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), "tweedie-hostile-"));
   s = await openStudio();
-}, 120_000);
+});
 afterAll(async () => {
   await closeStudio(s);
   await rm(scratch, { recursive: true, force: true });
@@ -277,5 +277,5 @@ describe("requests that do not end", () => {
     expect(text).toMatch(/^HTTP\/1\.1 408/);
     socket.destroy();
     await closeStudio(slow);
-  }, 30_000);
+  });
 });

@@ -26,6 +26,8 @@ export async function closeStudio({ studio, data }: Opened): Promise<void> {
   await rm(data, { recursive: true, force: true });
 }
 
+const hasEnded = ({ state }: JobRecord): boolean => state !== "queued" && state !== "running";
+
 /** A client of the API. */
 export function clientOf({ port }: Pick<Studio, "port">) {
   const origin = `http://127.0.0.1:${port}`;
@@ -45,12 +47,11 @@ export function clientOf({ port }: Pick<Studio, "port">) {
   };
   const job = (id: string): Promise<JobRecord> => json(ask(`/api/jobs/${id}`));
   /** Waits until a job is as wanted. */
-  async function until(id: string, wanted: (job: JobRecord) => boolean, ms = 60_000): Promise<JobRecord> {
-    const end = Date.now() + ms;
+  async function until(id: string, wanted: (job: JobRecord) => boolean): Promise<JobRecord> {
     for (;;) {
       const record = await job(id);
       if (wanted(record)) return record;
-      if (Date.now() > end) throw new Error(`job ${id} did not get there: ${JSON.stringify(record)}`);
+      if (hasEnded(record)) throw new Error(`job ${id} did not get there: ${JSON.stringify(record)}`);
       await new Promise((resolve) => setTimeout(resolve, 30));
     }
   }
@@ -61,7 +62,7 @@ export function clientOf({ port }: Pick<Studio, "port">) {
     json,
     job,
     until,
-    settled: (id: string) => until(id, ({ state }) => state !== "queued" && state !== "running"),
+    settled: (id: string) => until(id, hasEnded),
     add: (request: JobRequest): Promise<JobRecord> => json(post("/api/jobs", request)),
     upload: (bytes: Uint8Array): Promise<UploadInfo> =>
       json(ask("/api/uploads", { method: "POST", body: new Uint8Array(bytes) })),

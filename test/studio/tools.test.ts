@@ -132,7 +132,7 @@ describe("with the real catalog", () => {
       loras: { brush: join(folder, "lora.safetensors") },
       controls: { edges: join(folder, "control") },
     });
-  }, 120_000);
+  });
   afterAll(() => closeStudio(s));
 
   test("pictures are made from text, with previews, and the same seed gives the same picture", async () => {
@@ -167,7 +167,7 @@ describe("with the real catalog", () => {
     expect((await s.settled(alone.id)).error).toContain("needs a control picture");
     const path = { ...options, lora: "/etc/passwd" };
     expect((await s.post("/api/jobs", { tool: "generate", task: "run", options: path })).status).toBe(422);
-  }, 120_000);
+  });
 });
 
 describe("SDSeg", () => {
@@ -177,7 +177,7 @@ describe("SDSeg", () => {
     const origin = { name: "smoke", training: "none", seed: "5", date: "2026-01-01", scale: 1 };
     await saveSDSeg(process.env.TWEEDIE_TEST_CHECKPOINT, createSDSeg(PRESETS.smoke, 5), origin);
     s = await openStudio();
-  }, 120_000);
+  });
   afterAll(async () => {
     delete process.env.TWEEDIE_TEST_CHECKPOINT;
     await closeStudio(s);
@@ -192,7 +192,7 @@ describe("SDSeg", () => {
     expect(pictures.map((p) => p.name).sort()).toEqual(["mask", "overlay", "probability"]);
     expect(pictures.every((p) => p.over === "image" && p.width === 64)).toBe(true);
     expect(done.messages.join()).not.toContain(s.data); // no paths of this machine
-  }, 120_000);
+  });
 
   test("is made for the page, once", async () => {
     const ask = () => s.ask("/api/tools/sdseg/browser/64");
@@ -203,5 +203,5 @@ describe("SDSeg", () => {
     expect((await s.ask("/api/tools/sdseg/browser/65")).status).toBe(422);
     expect((await s.ask("/api/tools/sdseg/browser/64?checkpoint=..%2Fx")).status).toBe(409);
     expect((await s.ask("/api/tools/demo/browser/64")).status).toBe(404);
-  }, 120_000);
+  });
 });

@@ -52,7 +52,7 @@ let result: Awaited<ReturnType<typeof trained>>;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "sdseg-"));
   result = await trained(trainSDSeg({ model: createSDSeg(config, 1), settings, data, threads: 1 }));
-}, 240_000);
+});
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe("a smoke training", () => {
@@ -76,7 +76,7 @@ describe("a smoke training", () => {
     }
     expect(settings.decoder.steps).toBe(0);
     expect((await trained(trainDecoder({ ...inputs, settings }))).model).toBe(result.model);
-  }, 60_000);
+  });
 
   it("segments its training pictures better than a threshold, deterministically per seed", async () => {
     const segmenter = openSegmenter(result.model);

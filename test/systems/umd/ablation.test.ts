@@ -240,5 +240,5 @@ describe("reproduce umd --ablation", () => {
     await expect(perform({ ablation: true, steps: 3 })).rejects.toThrow(
       /dit-images-0.safetensors was trained for 2 steps, expected 3: name another work folder/,
     );
-  }, 300_000);
+  });
 });
