@@ -1,12 +1,10 @@
 /** Reports: one HTML file with everything inside, no network, light and dark. */
 import { encodePicture, type Picture } from "../io/picture-codec.ts";
+import type { Table } from "../work.ts";
 import { escapeHtml } from "./chart.ts";
 import { toRgb } from "./pixels.ts";
 
-export interface Table {
-  readonly columns: readonly string[];
-  readonly rows: readonly (readonly (string | number | null)[])[];
-}
+export type { Table };
 
 export type Section =
   | { readonly heading: string }
