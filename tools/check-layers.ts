@@ -25,6 +25,8 @@ export const ROOMS = [
   "data",
   "metrics",
   "report",
+  "training",
+  "study",
   "systems",
   "tour",
   "studio",
