@@ -11,9 +11,9 @@ export interface AskedCell {
   readonly id: string;
 }
 
-/** What the code of a study asks for, in order; `valueOf` says what each cell holds. */
+/** What the code of a study asks for, in order; `valueFor` says what each cell holds. */
 export function recordingStudy(
-  valueOf: (cell: Omit<AskedCell, "id">) => unknown,
+  valueFor: (cell: Omit<AskedCell, "id">) => unknown,
 ): Study & { readonly cells: AskedCell[] } {
   const cells: AskedCell[] = [];
   async function* ask<T>(
@@ -24,7 +24,7 @@ export function recordingStudy(
     const cell = { kind, name, given: { ...given }, from: from.map((made) => made.name) };
     const id = fingerprint({ ...cell, from: from.map((made) => made.id) });
     cells.push({ ...cell, id });
-    return { value: valueOf(cell) as T, name, id, date: "2000-01-01T00:00:00.000Z" };
+    return { value: valueFor(cell) as T, name, id, date: "2000-01-01T00:00:00.000Z" };
   }
   return {
     cells,

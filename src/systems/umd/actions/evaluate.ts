@@ -1,8 +1,8 @@
 /** `tweedie evaluate umd`: what linear probes find in features. */
 import { ArgumentError } from "../../../errors.ts";
 import type { LabelledFeatures } from "../../../metrics/index.ts";
+import { readWeights } from "../../../training/weights.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { readWeights } from "../../weights.ts";
 import { isUMD, loadUMD } from "../checkpoint.ts";
 import { umdFeatures } from "../features.ts";
 import { linearProbeAccuracy } from "../linear-probe.ts";
