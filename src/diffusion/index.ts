@@ -3,6 +3,7 @@ export * from "./beta-distribution.ts";
 export * from "./betas.ts";
 export * from "./brownian.ts";
 export * from "./config-reader.ts";
+export * from "./draw.ts";
 export * from "./guidance/index.ts";
 export * from "./img2img.ts";
 export * from "./inpaint.ts";
