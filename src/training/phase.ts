@@ -67,7 +67,12 @@ export interface Phase<M, B, Raw = B> extends FromTrain<M, B, Raw> {
   readonly folder?: string | undefined;
   /** Steps between checkpoints. Default 500. */
   readonly saveEvery?: number | undefined;
-  /** Steps between validations. Default: those between checkpoints. */
+  /**
+   * Shows how far the training is, after each validation: previews, figures, samples in the folder. It keeps nothing of
+   * the state, whose memory the next step takes.
+   */
+  readonly look?: ((state: TrainState<M>, step: number) => Work<void>) | undefined;
+  /** Steps between validations (and looks). Default: those between checkpoints. */
   readonly validateEvery?: number | undefined;
   /** Threads of the compiled step. Default: all cores. */
   readonly threads?: number | undefined;
@@ -117,7 +122,7 @@ export async function* runPhase<M, B, Raw = B>(phase: Phase<M, B, Raw>): Work<Ph
   if (!(clip >= 0)) throw new ArgumentError(`${stage}: clip must be 0 (no limit) or positive, got ${clip}`);
   if (folder !== undefined) await mkdir(folder, { recursive: true });
   let history: Awaited<ReturnType<typeof openHistory>> | undefined;
-  let final: TrainState<M> | undefined;
+  let [final, seen]: (TrainState<M> | undefined)[] = [];
   const kept = plain(settings);
   for await (const event of train<M, B, Raw>({
     ...phase,
@@ -126,6 +131,12 @@ export async function* runPhase<M, B, Raw = B>(phase: Phase<M, B, Raw>): Work<Ph
     settings: kept,
     saveEvery,
     validateEvery,
+    ...((phase.validate || phase.look) && {
+      validate: async (state, step) => {
+        seen = state;
+        return (await phase.validate?.(state, step)) ?? {};
+      },
+    }),
     ...(clip > 0 && { clipNorm: clip }),
     ...(folder !== undefined && { directory: folder }),
     ...(threads !== undefined && { jit: { threads } }),
@@ -150,8 +161,11 @@ export async function* runPhase<M, B, Raw = B>(phase: Phase<M, B, Raw>): Work<Ph
       yield pointOf(stage, entry);
     } else if (event.type === "validated") {
       const entry = { step: event.step, ...finite(event.metrics) };
-      await history?.append(entry);
-      yield pointOf(stage, entry);
+      if (Object.keys(entry).length > 1) {
+        await history?.append(entry);
+        yield pointOf(stage, entry);
+      }
+      if (phase.look) yield* phase.look(seen!, event.step);
     } else if (event.type === "done") final = event.state;
   }
   if (folder !== undefined) await writeRunReport(folder, { title: stage, settings: kept });

@@ -91,6 +91,24 @@ describe("a phase", () => {
     expect(await readFile(join(folder, "report.html"), "utf8")).toContain("9223372036854775808n");
   });
 
+  it("lets somebody look at the state after each validation, without a trace in the result", async () => {
+    const looks: string[] = [];
+    const looked = await run(
+      phaseOf({
+        validateEvery: 25,
+        async *look({ model: now, ema }, step) {
+          looks.push(`${step} ${(await now.w.toArray()).length} ${(await ema!.w.toArray()).length}`);
+          yield { type: "message", text: `seen at ${step}` };
+        },
+      }),
+    );
+    expect(looks).toEqual(["25 24 24", "50 24 24"]);
+    expect(looked.events).toContainEqual({ type: "message", text: "seen at 25" });
+    const plain = await run(phaseOf());
+    expect(looked.bits).toEqual(plain.bits);
+    expect(points(looked.events)).toEqual(points(plain.events));
+  });
+
   it("gives `prepare` the state before the step, and the step what it makes of the batch", async () => {
     const seen: number[] = [];
     const prepared = phaseOf({
