@@ -9,12 +9,14 @@ import ts from "typescript";
 
 /**
  * Low to high: a room imports itself and the rooms before it. `geometry` lies below `data`, because the scene world
- * is drawn with its cameras; `cli` lies on top, because `tweedie studio` starts the studio.
+ * is drawn with its cameras; `work` lies right above `io`, whose pictures it tells of, so that every room that works long
+ * can use its words; `cli` lies on top, because `tweedie studio` starts the studio.
  */
 export const ROOMS = [
   "errors",
   "tensor",
   "io",
+  "work",
   "nn",
   "geometry",
   "diffusion",
@@ -23,6 +25,8 @@ export const ROOMS = [
   "data",
   "metrics",
   "report",
+  "training",
+  "study",
   "systems",
   "tour",
   "studio",
@@ -31,7 +35,7 @@ export const ROOMS = [
 ] as const;
 
 /** Rooms that run unchanged in the browser: only their files called `node.ts` or `*.node.ts` may need Node. */
-const BROWSER_ROOMS = new Set(["errors", "tensor", "nn", "geometry", "diffusion", "networks"]);
+const BROWSER_ROOMS = new Set(["errors", "tensor", "work", "nn", "geometry", "diffusion", "networks"]);
 const NODE_ONLY = /^(node:|onnxruntime-node$|sharp$)/;
 
 export const MAX_LINES = 420;

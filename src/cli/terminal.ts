@@ -28,9 +28,3 @@ export function endWithReader(): void {
   onClosedPipe(process.stdout, () => process.exit());
   onClosedPipe(process.stderr, () => undefined);
 }
-
-/** A command line as it is typed into a shell. */
-export const shellLine = (words: readonly string[]): string =>
-  words
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
-    .join(" ");

@@ -1,6 +1,7 @@
 /** What all samplers share: the denoiser they call, the steps they yield, the loop that runs them. */
 import { AbortError, ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { fnv1a32, isFloat, type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
+import { drained } from "../work.ts";
 import { type BrownianPath, brownianPath } from "./brownian.ts";
 import { assertFinite } from "./weighted-sum.ts";
 
@@ -148,11 +149,5 @@ export async function* runSampler(
 }
 
 /** Runs a sampler to its end. */
-export async function finalSample(
-  run: AsyncGenerator<SampleStep, Tensor, Tensor | undefined>,
-): Promise<Tensor> {
-  for (;;) {
-    const { done, value } = await run.next();
-    if (done) return value;
-  }
-}
+export const finalSample = (run: AsyncGenerator<SampleStep, Tensor, Tensor | undefined>): Promise<Tensor> =>
+  drained(run);

@@ -7,3 +7,4 @@ export * from "./optim/index.ts";
 export * from "./perturbed-attention.ts";
 export * from "./quantize/index.ts";
 export * from "./train.ts";
+export * from "./train-step.ts";

@@ -11,44 +11,37 @@ import {
   firstNonFinite,
   flatten,
   fromHost,
-  type JitOptions,
-  jit,
   type Tensor,
   treeEntries,
   treeMap,
   valueAndGrad,
 } from "../tensor/index.ts";
-import { type EmaDecay, updateEma } from "./optim/ema.ts";
-import { accumulatedValueAndGrad, clipByGlobalNorm, globalNorm } from "./optim/gradients.ts";
-import { type Optimizer, type OptimizerState, trainedPaths } from "./optim/optimizer.ts";
+import {
+  firstState,
+  type Loss,
+  lossName,
+  lossOf,
+  makeTrainStep,
+  normName,
+  type StepOptions,
+  type TrainState,
+} from "./train-step.ts";
 
-/** Everything that a step changes. A tree: saved, resumed and donated as a whole. */
-export interface TrainState<M> {
+export interface TrainOptions<M, Batch, Raw = Batch> extends StepOptions<M, Batch> {
   readonly model: M;
-  readonly optimizer: OptimizerState;
-  /** EMA of the parameters, if there is one. */
-  readonly ema?: M;
-}
-
-export interface TrainOptions<M, Batch> {
-  readonly model: M;
-  readonly optimizer: Optimizer;
-  /** Scalar loss, traced once per batch shape. All randomness comes in through the batch. */
-  readonly loss: (model: M, batch: Batch) => Tensor;
   /**
    * The batch of a step: a pure function of the step number (seed your noise and your shuffle with it). That is why a
    * resumed run sees exactly the data and the noise that an uninterrupted one does.
    */
-  readonly batch: (step: number) => Batch | Promise<Batch>;
+  readonly batch: (step: number) => Raw | Promise<Raw>;
+  /**
+   * Work between the batch and the step that needs the state: samples of the current model, guesses of its average. A
+   * pure function of its arguments, or a resumed run is another one; it keeps nothing of the state, whose memory the step
+   * takes. Default: the batch as it is.
+   */
+  readonly prepare?: (state: TrainState<M>, batch: Raw, step: number) => Batch | Promise<Batch>;
   /** Total number of steps, those before a resume included. */
   readonly steps: number;
-  /** Largest global norm of the gradient. Default: no clipping. */
-  readonly clipNorm?: number;
-  readonly ema?: EmaDecay;
-  /** Parameters that stay as they are; nothing is computed or kept for them. `path` is the property path. */
-  readonly frozen?: (path: string, parameter: Tensor) => boolean;
-  /** Slices of the batch whose gradients are averaged in one step. Default 1. */
-  readonly accumulate?: number;
   /** Where to keep checkpoints; without it nothing is written. An existing run is resumed. */
   readonly directory?: string;
   /** Steps between checkpoints. Default 500. The last step is always saved. */
@@ -62,7 +55,6 @@ export interface TrainOptions<M, Batch> {
   readonly settings?: Readonly<Record<string, unknown>>;
   /** Stops after the current step; the state is saved first. */
   readonly signal?: AbortSignal;
-  readonly jit?: Omit<JitOptions, "donate">;
 }
 
 export type TrainEvent<M> =
@@ -74,6 +66,8 @@ export type TrainEvent<M> =
       readonly loss: number;
       /** Norm of the gradient before clipping. */
       readonly gradientNorm: number;
+      /** What the losses report beside themselves; of further updates also "NAME loss" and "NAME gradient norm". */
+      readonly metrics: Readonly<Record<string, number>>;
       readonly stepsPerSecond: number;
       readonly secondsLeft: number;
       /** Resident memory of the process, in bytes; undefined in browsers. */
@@ -91,75 +85,14 @@ async function ownCopy<T>(tree: T): Promise<T> {
   return treeMap((t) => copies.get(t)!, tree);
 }
 
-type Frozen = TrainOptions<unknown, unknown>["frozen"];
-
-/** The trainable part: the model itself, or, when some leaves are frozen, a record of the others by path. */
-function trainedPart<M>(model: M, frozen: Frozen): M | Record<string, Tensor> {
-  if (!frozen) return model;
-  const trained = trainedPaths(model);
-  const kept = treeEntries(model).filter(([path, t]) => trained.has(path) && !frozen(path, t));
-  if (kept.length === 0) throw new ArgumentError("train: all parameters are frozen");
-  return Object.fromEntries(kept);
-}
-
-/** The model with another trained part. */
-function withPart<M>(model: M, part: M | Record<string, Tensor>, frozen: Frozen): M {
-  return frozen ? treeMap((t, path) => (part as Record<string, Tensor>)[path] ?? t, model) : (part as M);
-}
-
-/** One compiled step: loss, gradient, clipping, update, average, as a single run. */
-export function makeTrainStep<M, Batch>(
-  options: Pick<
-    TrainOptions<M, Batch>,
-    "loss" | "optimizer" | "clipNorm" | "ema" | "frozen" | "accumulate" | "jit"
-  >,
-) {
-  const { loss, optimizer, clipNorm, ema, frozen, accumulate = 1 } = options;
-  return jit(
-    (state: TrainState<M>, batch: Batch) => {
-      const part = trainedPart(state.model, frozen);
-      const partLoss = (p: typeof part, b: Batch): Tensor => loss(withPart(state.model, p, frozen), b);
-      const differentiate =
-        accumulate > 1 ? accumulatedValueAndGrad(partLoss, accumulate) : valueAndGrad(partLoss);
-      const [value, gradients] = differentiate(part, batch);
-      const { clipped, norm } =
-        clipNorm === undefined
-          ? { clipped: gradients, norm: globalNorm(gradients) }
-          : clipByGlobalNorm(gradients, clipNorm);
-      const { parameters, state: moments } = optimizer.update(part, clipped, state.optimizer);
-      const model = withPart(state.model, parameters, frozen);
-      const averaged = (average: M, decay: EmaDecay): M =>
-        withPart(
-          model,
-          updateEma(trainedPart(average, frozen), parameters, decay(state.optimizer.step)),
-          frozen,
-        );
-      const average = ema && state.ema ? averaged(state.ema, ema) : undefined;
-      const next: TrainState<M> = { model, optimizer: moments, ...(average && { ema: average }) };
-      return { state: next, loss: value as Tensor, norm };
-    },
-    { ...options.jit, donate: [0] },
-  );
-}
-
-/** State before the first step, of the same `ema` and `frozen` as the step. */
-export function initialState<M>(
-  model: M,
-  optimizer: Optimizer,
-  ema?: EmaDecay,
-  frozen?: Frozen,
-): TrainState<M> {
-  return { model, optimizer: optimizer.init(trainedPart(model, frozen)), ...(ema && { ema: model }) };
-}
-
 /**
  * Trains. Yields an event per step and per checkpoint; ends with `done`. Resuming is bit-exact: the same as never
  * having stopped. Throws `NonFiniteError`, naming the step and the layer, when the loss or the gradient is not finite
  * (after saving the last good state), `AbortError` when the signal fires (after saving), and `ArgumentError` for
  * impossible settings.
  */
-export async function* train<M, Batch>(
-  options: TrainOptions<M, Batch>,
+export async function* train<M, Batch, Raw = Batch>(
+  options: TrainOptions<M, Batch, Raw>,
 ): AsyncGenerator<TrainEvent<M>, TrainState<M>> {
   const { steps, saveEvery = 500, keep = 2, validate, validateEvery = saveEvery, signal } = options;
   for (const [name, value] of Object.entries({ steps, saveEvery, keep, validateEvery })) {
@@ -169,7 +102,7 @@ export async function* train<M, Batch>(
   const run = options.directory ? await openRun(options.directory, keep) : undefined;
   const step = makeTrainStep(options);
   try {
-    let state = await ownCopy(initialState(options.model, options.optimizer, options.ema, options.frozen));
+    let state = await ownCopy(firstState(options.model, options));
     let done = 0;
     const resumed = run && (await restore(run, state, options.settings));
     if (resumed) {
@@ -192,17 +125,19 @@ export async function* train<M, Batch>(
         if (event) yield event;
         throw new AbortError(`training stopped after step ${done}${run ? "; run again to resume" : ""}`);
       }
-      const batch = await options.batch(done);
+      const raw = await options.batch(done);
+      const batch = options.prepare ? await options.prepare(state, raw, done) : (raw as unknown as Batch);
       checkBatch(batch, done);
       const result = await step(state, batch);
       const [loss, norm] = [await result.loss.item(), await result.norm.item()];
-      if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
+      const metrics: Record<string, number> = {};
+      for (const [name, value] of Object.entries(result.metrics)) metrics[name] = await value.item();
+      const failed = failedUpdate(options, { loss, norm, metrics });
+      if (failed) {
         const [good] = step.takeBack() ?? [];
         if (good) state = good as TrainState<M>;
         await save();
-        throw new NonFiniteError(
-          await describeFailure(options.loss, state.model, batch, done + 1, loss, norm),
-        );
+        throw new NonFiniteError(await describeFailure(failed, state.model, batch, done + 1));
       }
       state = result.state;
       done++;
@@ -214,6 +149,7 @@ export async function* train<M, Batch>(
         step: done,
         loss,
         gradientNorm: norm,
+        metrics,
         stepsPerSecond,
         secondsLeft: (steps - done) / stepsPerSecond,
         memoryBytes,
@@ -241,21 +177,45 @@ function checkBatch(batch: unknown, step: number): void {
   }
 }
 
+interface Failure<M, Batch> {
+  /** Begins the message; empty for the first update. */
+  readonly name: string;
+  readonly loss: Loss<M, Batch>;
+  readonly value: number;
+  readonly norm: number;
+}
+
+/** The first update whose loss or gradient is not finite. */
+function failedUpdate<M, Batch>(
+  { loss, further = [] }: StepOptions<M, Batch>,
+  numbers: { loss: number; norm: number; metrics: Readonly<Record<string, number>> },
+): Failure<M, Batch> | undefined {
+  const all = [
+    { name: "", loss, value: numbers.loss, norm: numbers.norm },
+    ...further.map((update) => ({
+      name: `${update.name}, `,
+      loss: update.loss,
+      value: numbers.metrics[lossName(update.name)]!,
+      norm: numbers.metrics[normName(update.name)]!,
+    })),
+  ];
+  return all.find(({ value, norm }) => !Number.isFinite(value) || !Number.isFinite(norm));
+}
+
 /** Where the computation went wrong, in words. */
 async function describeFailure<M, Batch>(
-  loss: (model: M, batch: Batch) => Tensor,
+  { name, loss, value, norm }: Failure<M, Batch>,
   model: M,
   batch: Batch,
   step: number,
-  value: number,
-  norm: number,
 ): Promise<string> {
-  const head = `step ${step}: the loss is ${value} and the gradient norm is ${norm}`;
-  const bad = await firstNonFinite({ batch, model }, loss(model, batch));
+  const head = `${name}step ${step}: the loss is ${value} and the gradient norm is ${norm}`;
+  const scalar = (m: M, b: Batch): Tensor => lossOf(loss(m, b));
+  const bad = await firstNonFinite({ batch, model }, scalar(model, batch));
   if (bad?.operation === "input") return `${head}; ${bad.nearest} is not finite before the step`;
   if (bad)
     return `${head}; the first value that is not finite is the result of ${bad.operation} [${bad.shape}] at ${bad.nearest}`;
-  const [, gradients] = valueAndGrad(loss)(model, batch);
+  const [, gradients] = valueAndGrad(scalar)(model, batch);
   for (const [path, g] of treeEntries(gradients).toReversed()) {
     if (!(await g.toArray()).every(Number.isFinite))
       return `${head}; the loss is finite, the gradient of ${path} is not`;

@@ -1,12 +1,10 @@
 /** Reports: one HTML file with everything inside, no network, light and dark. */
 import { encodePicture, type Picture } from "../io/picture-codec.ts";
+import type { Table } from "../work.ts";
 import { escapeHtml } from "./chart.ts";
 import { toRgb } from "./pixels.ts";
 
-export interface Table {
-  readonly columns: readonly string[];
-  readonly rows: readonly (readonly (string | number | null)[])[];
-}
+export type { Table };
 
 export type Section =
   | { readonly heading: string }
@@ -72,10 +70,13 @@ ${body.join("\n")}
 `;
 }
 
-/** A table as Markdown, numbers to five digits. */
+const isNumeric = (cell: string | number | null | undefined): boolean =>
+  typeof cell !== "string" || /^[-+]?[\d.]+\S*$/.test(cell);
+
+/** A table as Markdown: numbers to five digits, columns of numbers to the right. */
 export function tableMarkdown({ columns, rows }: Table): string {
   const line = (cells: readonly string[]): string =>
-    `| ${cells.map((c) => c.replaceAll("|", "\\|")).join(" | ")} |`;
-  const rule = columns.map((_, i) => (i === 0 ? "---" : "--:"));
+    `| ${cells.map((c) => c.replaceAll("|", "\\|").replaceAll("\n", " ")).join(" | ")} |`;
+  const rule = columns.map((_, i) => (i > 0 && rows.every((row) => isNumeric(row[i])) ? "--:" : "---"));
   return [line(columns), line(rule), ...rows.map((row) => line(row.map(cellText)))].join("\n");
 }

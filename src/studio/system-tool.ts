@@ -5,6 +5,7 @@
 import { extname, join, relative, sep } from "node:path";
 import { z } from "zod";
 import { ArgumentError } from "../errors.ts";
+import { grid } from "../report/index.ts";
 import {
   ACTIONS,
   type Action,
@@ -105,10 +106,18 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
       return { type: "message", text: `Warning: ${event.text}` };
     case "picture":
       return { type: "picture", name: slug(event.name), label: event.name, picture: event.picture };
+    case "figure": {
+      const columns = typeof event.columns === "number" ? event.columns : event.columns.length;
+      const picture = grid(event.pictures, { columns, scale: event.scale ?? 1 });
+      return { type: "picture", name: slug(event.name), label: event.caption, picture };
+    }
     case "preview":
       return { type: "preview", picture: event.picture };
     case "table":
       return { type: "table", name: slug(event.title), label: event.title, table: event.table };
+    case "metrics": // these numbers are in the run's history as well, which is watched
+    case "chart": // so are those of charts, which the page draws itself
+      return undefined;
     case "file": {
       const inside = relative(folder, event.path);
       if (inside.startsWith("..")) return { type: "message", text: `${event.about}: ${event.path}` };

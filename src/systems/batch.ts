@@ -16,7 +16,9 @@ import {
   withPngText,
   writeFileAtomic,
 } from "../io/index.ts";
-import type { ActionContext, ActionEvent } from "./system.ts";
+import { partOf, shardOf } from "../study/shard.ts";
+import type { Work } from "../work.ts";
+import type { ActionContext } from "./system.ts";
 
 /** Keyword of the text in a result. */
 const KEYWORD = "tweedie-run";
@@ -29,24 +31,6 @@ export interface BatchItem {
   /** The same without its ending, unless two differ in nothing else. Results are `NAME-KIND.png`. */
   readonly name: string;
 }
-
-/** One of `count` parts of a job, from 1 up. */
-export interface Shard {
-  readonly index: number;
-  readonly count: number;
-}
-
-/** Reads `I/N`. @throws ArgumentError unless 1 <= I <= N */
-export function shardOf(text: string): Shard {
-  const [, index, count] = (/^(\d{1,9})\/(\d{1,9})$/.exec(text) ?? []).map(Number);
-  if (index === undefined || count === undefined || index < 1 || index > count)
-    throw new ArgumentError(`shard: expected I/N with 1 <= I <= N, such as 1/4, got "${text}"`);
-  return { index, count };
-}
-
-/** Every `count`-th item, from number `index` on. The items must be the whole job in the same order everywhere. */
-export const partOf = <T>(items: readonly T[], { index, count }: Shard): T[] =>
-  items.filter((_, i) => i % count === index - 1);
 
 const withoutEnding = (path: string): string => path.slice(0, -extname(path).length || undefined);
 
@@ -164,8 +148,8 @@ async function* makeOne(
   paths: readonly string[],
   stamp: string,
   kinds: readonly string[],
-  work: Work,
-): AsyncGenerator<ActionEvent, void> {
+  work: MakeResults,
+): Work<void> {
   const made = yield* work(item);
   await mkdir(dirname(paths[0]!), { recursive: true });
   for (const [i, kind] of kinds.entries()) {
@@ -174,8 +158,8 @@ async function* makeOne(
   }
 }
 
-/** Results of a picture by kind. */
-export type Work = (item: BatchItem) => AsyncGenerator<ActionEvent, Readonly<Record<string, Picture>>>;
+/** Makes the results of a picture, by kind. */
+export type MakeResults = (item: BatchItem) => Work<Readonly<Record<string, Picture>>>;
 
 /** Names the picture in a message that does not. */
 const naming = ({ source, path }: BatchItem, { message }: Error): string =>
@@ -190,8 +174,8 @@ const naming = ({ source, path }: BatchItem, { message }: Error): string =>
 export async function* runBatch(
   options: BatchOptions,
   { signal }: ActionContext,
-  work: Work,
-): AsyncGenerator<ActionEvent, BatchResult> {
+  work: MakeResults,
+): Work<BatchResult> {
   const { image, out, shard, force, settings, kinds } = options;
   const all = await listBatch(image, out);
   const items = shard === undefined ? all : partOf(all, shardOf(shard));

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import type { Picture } from "../io/index.ts";
-import type { Table } from "../report/index.ts";
+import { drained, type Work, type WorkEvent } from "../work.ts";
 import type { Tour } from "./tour.ts";
 
 /** Where a system comes from. */
@@ -25,24 +25,8 @@ export interface Checkpoint {
   readonly about: string;
 }
 
-/** What an action reports while it works. Whoever iterates shows, keeps or ignores it. */
-export type ActionEvent =
-  | {
-      readonly type: "progress";
-      /** What is being done; a new stage begins a new bar. */
-      readonly stage: string;
-      readonly done: number;
-      readonly total: number;
-      readonly note?: string;
-    }
-  | { readonly type: "message"; readonly text: string }
-  /** Something is wrong with one input; the work goes on. */
-  | { readonly type: "warning"; readonly text: string }
-  | { readonly type: "picture"; readonly name: string; readonly picture: Picture }
-  /** The result in the making. */
-  | { readonly type: "preview"; readonly picture: Picture }
-  | { readonly type: "table"; readonly title: string; readonly table: Table }
-  | { readonly type: "file"; readonly path: string; readonly about: string };
+/** What an action reports while it works: an older name of `WorkEvent`. */
+export type ActionEvent = WorkEvent;
 
 /** What comes of an action. */
 export interface ActionResult {
@@ -68,7 +52,7 @@ export interface Action<Schema extends z.ZodObject = z.ZodObject> {
   readonly options: Schema;
   readonly examples?: readonly string[];
   /** Does it. Options are checked already. */
-  run(options: z.output<Schema>, context: ActionContext): AsyncGenerator<ActionEvent, ActionResult>;
+  run(options: z.output<Schema>, context: ActionContext): Work<ActionResult>;
 }
 
 /** What can be done with any system, in the order of the work. */
@@ -222,9 +206,4 @@ export function optionSchemas({ options }: Pick<Action, "options">): OptionSchem
 }
 
 /** Runs an action to its end, for callers that do not watch. */
-export async function finish(run: AsyncGenerator<ActionEvent, ActionResult>): Promise<ActionResult> {
-  for (;;) {
-    const { done, value } = await run.next();
-    if (done) return value;
-  }
-}
+export const finish = (run: Work<ActionResult>): Promise<ActionResult> => drained(run);

@@ -2,8 +2,7 @@
  * What a system shows in the tour, `npm start`: seconds of work on inputs that our own generators make, measured against
  * the truth that those generators know. A system with a `tour` in its declaration is part of it; nothing else is needed.
  */
-import type { Picture } from "../io/index.ts";
-import type { Table } from "../report/index.ts";
+import type { Figure, Work, WorkEvent } from "../work.ts";
 
 /** A number that was measured, and what it is to be compared with. */
 export interface Quality {
@@ -17,30 +16,10 @@ export interface Quality {
   readonly baseline?: { readonly name: string; readonly value: number };
 }
 
-export type TourEvent =
-  /** How far the whole tour of this system is. */
-  | { readonly type: "progress"; readonly stage: string; readonly done: number; readonly total: number }
-  /** Something is not as it should be; the tour goes on. */
-  | { readonly type: "warning"; readonly text: string }
-  | TourFigure
-  /** A chart as SVG text, as `lineChart` gives it. */
-  | { readonly type: "chart"; readonly name: string; readonly caption: string; readonly chart: string }
-  | { readonly type: "table"; readonly name: string; readonly caption: string; readonly table: Table };
-
+/** What a tour tells: progress is that of the whole tour of this system. An older name of `WorkEvent`. */
+export type TourEvent = WorkEvent;
 /** Pictures of one size in rows. */
-export interface TourFigure {
-  readonly type: "figure";
-  /** Of the file, without its ending. */
-  readonly name: string;
-  readonly caption: string;
-  readonly pictures: readonly Picture[];
-  /** Headings of the columns, or how many there are. */
-  readonly columns: readonly string[] | number;
-  /** Headings of the rows. */
-  readonly rows?: readonly string[];
-  /** Every pixel becomes a block of this size. Default 1. */
-  readonly scale?: number;
-}
+export type TourFigure = { readonly type: "figure" } & Figure;
 
 /** What comes of a system's tour. */
 export interface TourResult {
@@ -62,28 +41,5 @@ export interface Tour {
   readonly files: readonly string[];
   /** Command lines to try next, on files of one's own. */
   readonly next: readonly string[];
-  run(context: TourContext): AsyncGenerator<TourEvent, TourResult>;
-}
-
-const pause = (milliseconds: number): Promise<void> =>
-  new Promise((resolve) => {
-    setTimeout(resolve, milliseconds);
-  });
-
-/** Yields what `event` says now and then while work goes on, and returns what comes of the work. */
-export async function* during<T, Event>(
-  work: Promise<T>,
-  event: () => Event,
-  milliseconds = 100,
-): AsyncGenerator<Event, T> {
-  let working = true;
-  const ended = (): void => {
-    working = false;
-  };
-  const end = work.then(ended, ended); // a failure is thrown below
-  while (working) {
-    await Promise.race([end, pause(milliseconds)]);
-    if (working) yield event();
-  }
-  return await work;
+  run(context: TourContext): Work<TourResult>;
 }

@@ -55,7 +55,7 @@ function tableHtml({ columns, rows }: Table): string {
 function exhibitHtml(exhibit: Exhibit): string {
   if (exhibit.type === "figure") return sheetHtml(exhibit);
   if (exhibit.type === "chart") return captioned(exhibit.svg, exhibit.caption);
-  return captioned(tableHtml(exhibit.table), exhibit.caption);
+  return captioned(tableHtml(exhibit.table), exhibit.title);
 }
 
 function numberHtml(quality: Done["quality"][number]): string {

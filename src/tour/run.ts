@@ -37,6 +37,9 @@ export type Exhibit =
   | { readonly type: "chart"; readonly file: string; readonly svg: string; readonly caption: string }
   | Extract<TourEvent, { type: "table" }>;
 
+/** What is kept of what a tour tells. */
+type Shown = Extract<TourEvent, { type: "figure" | "chart" | "table" }>;
+
 export interface Visit {
   readonly stop: Stop;
   readonly row: SystemRow;
@@ -114,14 +117,11 @@ function reason(error: unknown): string {
   return error instanceof Error ? `${error.name}: ${error.message.split("\n")[0]}` : String(error);
 }
 
-async function exhibitOf(
-  { name }: Stop,
-  event: Exclude<TourEvent, { type: "progress" | "warning" }>,
-): Promise<Exhibit> {
+async function exhibitOf({ name }: Stop, event: Shown): Promise<Exhibit> {
   if (event.type === "table") return event;
   const file = `${name}-${event.name}`;
   if (event.type === "chart")
-    return { type: "chart", file: `${file}.svg`, svg: event.chart, caption: event.caption };
+    return { type: "chart", file: `${file}.svg`, svg: event.svg, caption: event.caption };
   const picture = sheet(event);
   const { width, height } = picture;
   const png = await encodePicture(picture);
@@ -160,7 +160,8 @@ async function* visit(
       if (done) result = value;
       else if (value.type === "progress") yield { ...value, stop };
       else if (value.type === "warning") warnings.push(value.text);
-      else exhibits.push(await exhibitOf(stop, value));
+      else if (value.type === "figure" || value.type === "chart" || value.type === "table")
+        exhibits.push(await exhibitOf(stop, value));
     }
     checkQuality(result.quality);
     const files = exhibits.flatMap((exhibit) => ("file" in exhibit ? [exhibit.file] : []));

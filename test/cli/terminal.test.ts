@@ -5,7 +5,8 @@ import { tweedie } from "../../src/cli/commands/index.ts";
 import { Unsuccessful } from "../../src/cli/errors.ts";
 import { runCli } from "../../src/cli/run.ts";
 import { show } from "../../src/cli/systems/show.ts";
-import { hasColours, shellLine, styled } from "../../src/cli/terminal.ts";
+import { hasColours, styled } from "../../src/cli/terminal.ts";
+import { shellLine } from "../../src/io/shell-line.ts";
 import type { ActionEvent, ActionResult } from "../../src/systems/index.ts";
 
 describe("colours", () => {

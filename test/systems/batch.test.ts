@@ -4,15 +4,14 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { AbortError, ArgumentError, FormatError } from "../../src/errors.ts";
 import { decodePicture, encodePicture, encodePng, type Picture, readPngText } from "../../src/io/index.ts";
+import { partOf, shardOf } from "../../src/study/shard.ts";
 import {
   type BatchOptions,
   type BatchResult,
   batchSummary,
   listBatch,
-  partOf,
+  type MakeResults,
   runBatch,
-  shardOf,
-  type Work,
 } from "../../src/systems/batch.ts";
 
 let folder: string;
@@ -35,7 +34,7 @@ const pictureOf = (value: number): Picture => ({
 const png = (value: number): Promise<Uint8Array> => encodePicture(pictureOf(value));
 
 /** Inverts a picture; counts how often. */
-function inverting(): { work: Work; sources: string[] } {
+function inverting(): { work: MakeResults; sources: string[] } {
   const sources: string[] = [];
   return {
     sources,
@@ -58,7 +57,7 @@ const defaults = (): BatchOptions => ({
 });
 
 async function run(
-  work: Work,
+  work: MakeResults,
   options: Partial<BatchOptions> = {},
   signal?: AbortSignal,
 ): Promise<{ result: BatchResult; warnings: string[] }> {
@@ -184,7 +183,7 @@ describe("running a batch", () => {
     put("bad/1.png", "no picture");
     await expect(run(inverting().work, { image: join(folder, "bad") })).rejects.toThrow(/1\.png/);
     // biome-ignore lint/correctness/useYield: it fails before it has anything to say
-    const wrong: Work = async function* () {
+    const wrong: MakeResults = async function* () {
       throw new ArgumentError("overlap: expected less than the tile");
     };
     await expect(run(wrong)).rejects.toThrow("overlap");
@@ -199,7 +198,7 @@ describe("running a batch", () => {
   it("stops between pictures and goes on from there", async () => {
     const stop = new AbortController();
     const { work, sources } = inverting();
-    const stopping: Work = async function* (item) {
+    const stopping: MakeResults = async function* (item) {
       if (sources.length === 2) stop.abort();
       return yield* work(item);
     };

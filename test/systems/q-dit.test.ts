@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ArgumentError, CalibrationError, FormatError, NonFiniteError } from "../../src/errors.ts";
 import { writeSafetensors } from "../../src/io/index.ts";
-import { DiTTransformer2DModel, initDiT } from "../../src/networks/index.ts";
+import { type DiTTransformer2DModel, initDiT } from "../../src/networks/index.ts";
 import {
   createRng,
   mapParameters,
@@ -12,7 +12,7 @@ import {
 } from "../../src/nn/index.ts";
 import { type Cell, SEARCHED_CELLS, SEARCHES, searchName, searchOf } from "../../src/systems/q-dit/cells.ts";
 import { loadDiT, saveDiT } from "../../src/systems/q-dit/checkpoint.ts";
-import { batchIndices, gather } from "../../src/systems/q-dit/data.ts";
+import { gather } from "../../src/systems/q-dit/data.ts";
 import { measureDeployed, packDiT, timingBatch } from "../../src/systems/q-dit/deploy.ts";
 import { Study, type StudySettings } from "../../src/systems/q-dit/experiment.ts";
 import { MINIATURE } from "../../src/systems/q-dit/model.ts";
@@ -30,6 +30,7 @@ import {
 } from "../../src/systems/q-dit/study.ts";
 import { trainMiniature } from "../../src/systems/q-dit/train.ts";
 import { fromHost, jit, type Tensor } from "../../src/tensor/index.ts";
+import { drained, type WorkEvent } from "../../src/work.ts";
 import { useTemporaryFolder } from "../io/temporary-folder.ts";
 
 const folder = useTemporaryFolder();
@@ -331,24 +332,25 @@ describe("training", () => {
     labels: Int32Array.from({ length: 32 }, (_, i) => i % 10),
   };
 
-  test("an epoch meets every picture once, in an order of its own", () => {
-    const at = batchIndices(32, 8, 1);
-    const epoch = (n: number): number[] => [0, 1, 2, 3].flatMap((i) => [...at(4 * n + i)]);
-    expect([...epoch(0)].sort((a, b) => a - b)).toEqual(Array.from({ length: 32 }, (_, i) => i));
-    expect(epoch(1)).not.toEqual(epoch(0));
-    expect(at(2)).toEqual(Int32Array.from(epoch(0).slice(16, 24)));
-    expect(() => batchIndices(4, 8, 1)).toThrow(ArgumentError);
-    expect(gather(pictures, [3, 5]).x.shape).toEqual([2, 1, 28, 28]);
-  });
+  const run = async (more: object = {}) => {
+    const options = { pictures, steps: 3, batch: 8, seed: 1, learningRate: 1e-2, dropLabels: 0.1, ...more };
+    const events: WorkEvent[] = [];
+    const { model, ema, final } = await drained(trainMiniature(options), (event) => events.push(event));
+    const weights = async (m: DiTTransformer2DModel): Promise<Float32Array> =>
+      (await parameters(m).get("pos_embed.proj.weight")!.data()) as Float32Array;
+    return { events, final: await weights(final), ema: await weights(ema!), model: await weights(model) };
+  };
 
-  test("a step of the miniature lowers the loss on what it saw", async () => {
-    const losses: number[] = [];
-    const options = { pictures, steps: 4, batch: 8, seed: 1, learningRate: 1e-3, dropLabels: 0.1 };
-    for await (const event of trainMiniature(options)) if (event.type === "step") losses.push(event.loss);
-    expect(losses.length).toBe(4);
-    expect(losses.every((l) => Number.isFinite(l) && l > 0)).toBe(true);
-    expect(new DiTTransformer2DModel(MINIATURE, createRng(0)).nullClass).toBe(10);
-    expect([...parameters(model).keys()]).toContain("transformer_blocks.0.norm1.linear.weight");
+  test("gives the average, the same for the same settings and data, another for others", async () => {
+    const first = await run();
+    expect(first.final).toEqual(first.ema);
+    expect(first.final).not.toEqual(first.model);
+    expect((await run()).final).toEqual(first.final);
+    for (const other of [{ seed: 2 }, { dropLabels: 1 }, { learningRate: 2e-2 }])
+      expect((await run(other)).model).not.toEqual(first.model);
+    const last = first.events.findLast((event) => event.type === "metrics")!;
+    expect(last).toMatchObject({ step: 3, values: { loss: expect.any(Number) } });
+    expect(gather(pictures, [3, 5]).x.shape).toEqual([2, 1, 28, 28]);
   });
 });
 

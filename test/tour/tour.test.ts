@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { AbortError, ArgumentError } from "../../src/errors.ts";
 import { decodePicture, type Picture } from "../../src/io/index.ts";
 import { lineChart } from "../../src/report/index.ts";
-import { during, type Tour, type TourEvent, type TourResult } from "../../src/systems/tour.ts";
+import type { Tour, TourEvent, TourResult } from "../../src/systems/tour.ts";
 import {
   beats,
   qualityText,
@@ -18,6 +18,7 @@ import {
   writeTour,
 } from "../../src/tour/index.ts";
 import { sheet } from "../../src/tour/sheet.ts";
+import { during } from "../../src/work.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -44,11 +45,10 @@ const EVENTS: readonly TourEvent[] = [
     rows: ["up", "down"],
     scale: 2,
   },
-  { type: "chart", name: "line", caption: "a line", chart: lineChart([{ name: "y", x: [1, 2], y: [3, 4] }]) },
+  { type: "chart", name: "line", caption: "a line", svg: lineChart([{ name: "y", x: [1, 2], y: [3, 4] }]) },
   {
     type: "table",
-    name: "numbers",
-    caption: "a table",
+    title: "a table",
     table: {
       columns: ["what", "much"],
       rows: [

@@ -1,8 +1,9 @@
 /** `tweedie doctor`: what is found, and whether it works. */
+
+import { lesion } from "../../data/world/lesions.ts";
 import { dice, overlapCounts } from "../../metrics/index.ts";
 import { openModel } from "../../systems/sdseg/actions/common.ts";
 import { openSegmenter } from "../../systems/sdseg/infer.ts";
-import { lesion } from "../../systems/sdseg/lesions.ts";
 import { imageValues } from "../../systems/sdseg/samples.ts";
 import {
   type Device,

@@ -3,6 +3,7 @@ import { randomInt } from "node:crypto";
 import manifest from "../../../package.json" with { type: "json" };
 import { AbortError } from "../../errors.ts";
 import { encodePng, type PictureSize, toPixels, withPngText } from "../../io/index.ts";
+import { shellLine } from "../../io/shell-line.ts";
 import {
   generatePictures,
   type PictureEvent,
@@ -11,7 +12,6 @@ import {
 } from "../../pipelines/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
 import { stopOnSignals } from "../signals.ts";
-import { shellLine } from "../terminal.ts";
 import { seedAfter } from "../values.ts";
 import { type PictureFiles, pictureFiles } from "./files.ts";
 import { hashModel, hashPath } from "./hashes.ts";

@@ -1,11 +1,11 @@
 /** Commands made of declarations: `tweedie train sdseg …` and its like. */
 import { AbortError } from "../../errors.ts";
+import { shellLine } from "../../io/shell-line.ts";
 import { type Action, type ActionName, SYSTEMS, type System } from "../../systems/index.ts";
 import { EXIT, explain, Unsuccessful } from "../errors.ts";
 import type { HelpfulCommand } from "../help.ts";
 import { type Options, readOptions } from "../options.ts";
 import { stopOnSignals } from "../signals.ts";
-import { shellLine } from "../terminal.ts";
 import { actionOptions, flagsOf } from "./options.ts";
 import { CONSOLE, show } from "./show.ts";
 

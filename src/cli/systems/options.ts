@@ -1,13 +1,10 @@
 /** Flags of a command line from the options that a system declares. */
 import type { z } from "zod";
+import { flagOf } from "../../systems/command-line.ts";
 import { type Action, type OptionSchema, optionSchemas } from "../../systems/system.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, type Option, type Options, readOptions } from "../options.ts";
 import { choiceValue, integerValue, numberValue } from "../values.ts";
-
-/** `learningRate` as `learning-rate`. */
-export const flagOf = (name: string): string =>
-  name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 const HINTS: Readonly<Record<OptionSchema["type"], string>> = {
   string: "TEXT",

@@ -1,9 +1,10 @@
 /** Shows on a terminal what an action reports: bars on standard error, tables and files on standard output. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { encodePicture } from "../../io/index.ts";
-import type { Table } from "../../report/index.ts";
-import type { ActionEvent, ActionResult } from "../../systems/system.ts";
+import { encodePicture, writeFileAtomic } from "../../io/index.ts";
+import { grid } from "../../report/index.ts";
+import type { ActionResult } from "../../systems/system.ts";
+import type { Table, Work, WorkEvent } from "../../work.ts";
 import { type ProgressBar, progressBar } from "../progress.ts";
 
 const cellText = (value: string | number | null): string =>
@@ -25,7 +26,7 @@ export function tableText({ columns, rows }: Table): string {
 export interface Output {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
-  /** Folder for pictures; absent: they are not kept. */
+  /** Folder for pictures and charts; absent: they are not kept. */
   readonly pictures?: string;
   /** One line of JSON per event, for programs. */
   readonly json?: boolean;
@@ -33,19 +34,25 @@ export interface Output {
 
 export const CONSOLE: Output = { out: (text) => console.log(text), error: (text) => console.error(text) };
 
-/** An event as a line of JSON. Of a picture its name and size: where it is, a file event says. */
-function eventLine(event: ActionEvent): string {
+/** An event as a line of JSON. Of pictures their names and sizes: where they are, a file event says. */
+function eventLine(event: WorkEvent): string {
   if (event.type === "table") return JSON.stringify({ type: "table", title: event.title, ...event.table });
+  if (event.type === "figure") return JSON.stringify({ ...event, pictures: event.pictures.length });
   if (event.type !== "picture") return JSON.stringify(event);
   const { width, height } = event.picture;
   return JSON.stringify({ type: "picture", name: event.name, width, height });
 }
 
+/** Writes a file that an event holds, where results are kept. */
+async function keep({ pictures: folder }: Output, file: string, content: Uint8Array | string): Promise<void> {
+  if (folder === undefined) return;
+  const path = join(folder, file);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFileAtomic(path, Buffer.from(content));
+}
+
 /** Runs an action to its end and shows it. */
-export async function show(
-  run: AsyncGenerator<ActionEvent, ActionResult>,
-  output: Output = CONSOLE,
-): Promise<ActionResult> {
+export async function show(run: Work<ActionResult>, output: Output = CONSOLE): Promise<ActionResult> {
   let bar: { stage: string; total: number; shown: ProgressBar } | undefined;
   const endBar = (): void => {
     bar?.shown.finish();
@@ -62,8 +69,9 @@ export async function show(
       if (value.type === "preview") continue; // for those who look at pictures
       if (output.json) {
         output.out(eventLine(value));
-        if (value.type !== "picture") continue;
+        if (!["picture", "figure", "chart"].includes(value.type)) continue;
       }
+      if (value.type === "metrics") continue; // for those who draw curves
       if (value.type === "progress") {
         const { stage, total } = value;
         if (bar && (bar.stage !== stage || bar.total !== total)) endBar();
@@ -79,7 +87,7 @@ export async function show(
   }
 }
 
-async function showOne(event: Exclude<ActionEvent, { type: "progress" }>, output: Output): Promise<void> {
+async function showOne(event: Exclude<WorkEvent, { type: "progress" }>, output: Output): Promise<void> {
   switch (event.type) {
     case "message":
       return output.out(event.text);
@@ -89,11 +97,14 @@ async function showOne(event: Exclude<ActionEvent, { type: "progress" }>, output
       return output.out(`\n${event.title}\n${tableText(event.table)}\n`);
     case "file":
       return output.out(`${event.path}: ${event.about}`);
-    case "picture": {
-      if (!output.pictures) return;
-      const path = join(output.pictures, `${event.name}.png`);
-      await mkdir(dirname(path), { recursive: true });
-      await writeFile(path, await encodePicture(event.picture));
+    case "picture":
+      return keep(output, `${event.name}.png`, await encodePicture(event.picture));
+    case "figure": {
+      const columns = typeof event.columns === "number" ? event.columns : event.columns.length;
+      const sheet = grid(event.pictures, { columns, scale: event.scale ?? 1 });
+      return keep(output, `${event.name}.png`, await encodePicture(sheet));
     }
+    case "chart":
+      return keep(output, `${event.name}.svg`, event.svg);
   }
 }

@@ -86,9 +86,28 @@ export class RMSNorm extends Module {
   }
 }
 
+/** Batch norms that have seen a batch, while somebody tracks them: as they were, and as they are then. */
+let tracked: Map<BatchNorm, BatchNorm> | undefined;
+
+/**
+ * Runs a function, and gives with its result the batch norms whose running statistics have moved in it, by the layer as it
+ * was: how the training step finds them. The function must not be async.
+ */
+export function trackingStatistics<R>(f: () => R): { result: R; moved: ReadonlyMap<BatchNorm, BatchNorm> } {
+  const outer = tracked;
+  const moved = new Map<BatchNorm, BatchNorm>();
+  tracked = moved;
+  try {
+    return { result: f(), moved };
+  } finally {
+    tracked = outer;
+  }
+}
+
 /**
  * Batch norm (Ioffe and Szegedy 2015). Its running statistics are fields like the others, through which no gradient
- * flows; training replaces the layer by `updated(x)`. PyTorch's `num_batches_tracked` is not kept.
+ * flows. In training call it with "batch": the training step moves the running statistics, once for each call, so that
+ * two calls on two domains mix theirs as in PyTorch. PyTorch's `num_batches_tracked` is not kept.
  */
 export class BatchNorm extends Module {
   static override readonly fixed = ["runningMean", "runningVar"];
@@ -110,8 +129,12 @@ export class BatchNorm extends Module {
   /** x [N, C, ...] by the running statistics ("frozen"), or by those of the batch itself. */
   call(x: Tensor, statistics: "frozen" | "batch" = "frozen"): Tensor {
     checkChannels("BatchNorm", x, this.weight.size);
+    if (statistics === "batch") {
+      tracked?.set(this, (tracked.get(this) ?? this).updated(x));
+      return batchNorm(x, this.weight, this.bias, undefined, this.eps);
+    }
     const running = { mean: this.runningMean.stopGradient(), variance: this.runningVar.stopGradient() };
-    return batchNorm(x, this.weight, this.bias, statistics === "frozen" ? running : undefined, this.eps);
+    return batchNorm(x, this.weight, this.bias, running, this.eps);
   }
 
   /** The layer after it has seen x: running statistics moved towards those of x by `momentum`. */

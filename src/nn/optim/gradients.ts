@@ -56,12 +56,14 @@ export function clipByValue<T>(tree: T, bound: number): T {
 
 /**
  * `valueAndGrad` over `parts` equal slices of the batch (axis 0 of every tensor after the first argument), averaged:
- * the gradient of the whole batch with the memory of one slice. Each slice waits for the one before.
+ * the gradient of the whole batch with the memory of one slice. Each slice waits for the one before. With `aux` the loss
+ * gives `[scalar, anything]`, and floats of both are averaged.
  */
-export function accumulatedValueAndGrad<X, Batch extends unknown[]>(
-  loss: (x: X, ...batch: Batch) => Tensor,
+export function accumulatedValueAndGrad<X, Batch extends unknown[], R>(
+  loss: (x: X, ...batch: Batch) => R,
   parts: number,
-): (x: X, ...batch: Batch) => [value: Tensor, gradient: X] {
+  options: { aux?: boolean } = {},
+): (x: X, ...batch: Batch) => [value: R, gradient: X] {
   if (!Number.isInteger(parts) || parts < 1)
     throw new ArgumentError(`accumulatedValueAndGrad: expected a positive number of parts, got ${parts}`);
   return (x, ...batch) => {
@@ -71,7 +73,7 @@ export function accumulatedValueAndGrad<X, Batch extends unknown[]>(
         throw new ShapeError(`accumulatedValueAndGrad: axis 0 of ${t} does not split into ${parts} parts`);
       }
     }
-    let total: [Tensor, X] | undefined;
+    let total: [R, X] | undefined;
     for (let i = 0; i < parts; i++) {
       const token = total && treeLeaves(total[1])[0]; // the first layer's gradient is computed last
       const slice = leaves.map((t) => {
@@ -79,12 +81,10 @@ export function accumulatedValueAndGrad<X, Batch extends unknown[]>(
         const part = t.sliceAxis(0, i * n, (i + 1) * n);
         return token ? barrier(part, token) : part;
       });
-      const [value, gradient] = valueAndGrad(loss)(x, ...(def.unflatten(slice) as Batch));
-      total = total
-        ? [total[0].add(value as Tensor), treeMap((a, _, b) => a.add(b!), total[1], gradient)]
-        : [value as Tensor, gradient];
+      const found = valueAndGrad(loss, options)(x, ...(def.unflatten(slice) as Batch));
+      total = total ? treeMap((a, _, b) => a.add(b!), total, found) : found;
     }
     const share = 1 / parts;
-    return [total![0].mul(share), treeMap((t) => (t.dtype.startsWith("f") ? t.mul(share) : t), total![1])];
+    return treeMap((t) => (t.dtype.startsWith("f") ? t.mul(share) : t), total!);
   };
 }

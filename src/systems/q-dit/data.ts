@@ -1,7 +1,7 @@
 /** Fashion-MNIST in memory, as batches that are a pure function of the step. */
 import { openIdxPictures, picturesToTensor, readAll } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
-import { fillPermutation, fromHost, type Seed, type Tensor } from "../../tensor/index.ts";
+import { fromHost, type Tensor } from "../../tensor/index.ts";
 
 /** Labelled grey pictures of one size, values in [-1, 1]. */
 export interface LabelledPictures {
@@ -45,20 +45,5 @@ export function gather(
   return {
     x: fromHost("f32", [indices.length, 1, size, size], x),
     labels: fromHost("i32", [indices.length], picked),
-  };
-}
-
-/** Indices of a step's batch: every epoch is a permutation of its own, a function of the seed and the epoch. */
-export function batchIndices(count: number, batch: number, seed: Seed): (step: number) => Int32Array {
-  const perEpoch = Math.floor(count / batch);
-  if (perEpoch < 1) throw new ArgumentError(`${count} pictures do not fill a batch of ${batch}`);
-  let known = -1;
-  const order = new Int32Array(count);
-  return (step) => {
-    const epoch = Math.floor(step / perEpoch);
-    if (epoch !== known) fillPermutation(order, { seed, sample: 0, purpose: "epoch", step: epoch });
-    known = epoch;
-    const at = (step % perEpoch) * batch;
-    return order.slice(at, at + batch);
   };
 }

@@ -4,14 +4,22 @@ import {
   betas,
   type DiffusionBatch,
   diffusionLoss,
+  dropCondition,
   epsilonObjective,
-  levelOfAlphaBar,
   minSnrWeight,
 } from "../../diffusion/index.ts";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
-import { adamW, constantDecay, cosineDecay, type TrainEvent, train, warmup } from "../../nn/index.ts";
-import { createNoise, fromHost, type Tensor } from "../../tensor/index.ts";
-import { batchIndices, gather, type LabelledPictures } from "./data.ts";
+import { constantDecay } from "../../nn/index.ts";
+import { createNoise, full, type Tensor } from "../../tensor/index.ts";
+import {
+  alphaBarLevels,
+  diffusionBatch,
+  epochIndices,
+  type PhaseResult,
+  runPhase,
+} from "../../training/index.ts";
+import type { Work } from "../../work.ts";
+import { gather, type LabelledPictures } from "./data.ts";
 import { newMiniature } from "./model.ts";
 
 export const TIMESTEPS = 1000;
@@ -19,7 +27,7 @@ export const TIMESTEPS = 1000;
 export interface TrainOptions {
   readonly pictures: LabelledPictures;
   /** Where to begin. Default: a fresh miniature. */
-  readonly model?: DiTTransformer2DModel;
+  readonly model?: DiTTransformer2DModel | undefined;
   readonly steps: number;
   readonly batch: number;
   readonly seed: number;
@@ -30,11 +38,11 @@ export interface TrainOptions {
   readonly directory?: string;
   readonly saveEvery?: number;
   /** Threads of the compiled step. Default: as `sessionThreads` says. */
-  readonly threads?: number;
-  readonly signal?: AbortSignal;
+  readonly threads?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
-const alphaBars = alphasCumprod(betas({ timesteps: TIMESTEPS }));
+const levels = alphaBarLevels(alphasCumprod(betas({ timesteps: TIMESTEPS })));
 
 const loss = (model: DiTTransformer2DModel, batch: DiffusionBatch<Tensor>): Tensor =>
   diffusionLoss((x, t, labels) => model.call(x, t, labels), batch, {
@@ -42,63 +50,33 @@ const loss = (model: DiTTransformer2DModel, batch: DiffusionBatch<Tensor>): Tens
     weight: minSnrWeight(5),
   });
 
-/** Trains a miniature; the model to keep is the average (`state.ema`). Resumes a run in `directory`. */
-export function trainMiniature(
-  options: TrainOptions,
-): AsyncGenerator<TrainEvent<DiTTransformer2DModel>, unknown> {
-  const {
-    pictures,
-    steps,
-    batch: size,
-    seed,
-    learningRate,
-    dropLabels,
-    directory,
-    saveEvery,
-    signal,
-  } = options;
+/** Trains a miniature; the model to keep (`final`) is the average. Goes on in `directory` where it was stopped. */
+export function trainMiniature(options: TrainOptions): Work<PhaseResult<DiTTransformer2DModel>> {
+  const { pictures, steps, batch: size, seed, learningRate, dropLabels, directory, signal } = options;
   const model = options.model ?? newMiniature(seed);
-  const { nullClass } = model;
-  const noise = createNoise("philox", seed);
-  const indices = batchIndices(pictures.count, size, seed);
+  const source = createNoise("philox", seed);
+  const indices = epochIndices(pictures.count, size, seed);
+  const none = full([1], model.nullClass, "i32");
 
   const batch = (step: number): DiffusionBatch<Tensor> => {
     const { x, labels } = gather(pictures, indices(step));
-    const at = (purpose: string) => ({ sample: 0, purpose, step });
-    const t = Int32Array.from(noise.uniform([size, 1], at("timestep")), (u) => Math.floor(u * TIMESTEPS));
-    const dropped = noise.uniform([size, 1], at("drop"));
-    const given = labels.value!.host as Int32Array;
-    return {
-      x0: x,
-      noise: fromHost("f32", x.shape, noise.normal(x.shape, at("noise"))),
-      level: levelOfAlphaBar(
-        fromHost(
-          "f32",
-          [size],
-          Float32Array.from(t, (i) => alphaBars[i]!),
-        ),
-      ),
-      timestep: fromHost("f32", [size], Float32Array.from(t)),
-      condition: fromHost(
-        "i32",
-        [size],
-        given.map((label, i) => (dropped[i]! < dropLabels ? nullClass : label)),
-      ),
-    };
+    const { dropped, ...draws } = diffusionBatch(x.shape, { source, step, levels, dropRate: dropLabels });
+    return { x0: x, condition: dropCondition(labels, none, dropped!), ...draws };
   };
 
-  return train({
+  return runPhase({
+    stage: "train",
+    settings: {
+      ...{ steps, batch: size, seed, learningRate, dropLabels },
+      ...{ warmup: 100, schedule: "cosine", lastRate: learningRate / 50, clip: 1 },
+    },
     model,
     loss,
     batch,
-    steps,
-    optimizer: adamW({ learningRate: warmup(100, cosineDecay(learningRate, steps, learningRate / 50)) }),
-    clipNorm: 1,
     ema: constantDecay(0.995),
-    settings: { steps, batch: size, seed, learningRate, dropLabels },
-    ...(directory && { directory }),
-    ...(saveEvery && { saveEvery }),
-    ...(options.threads && { jit: { threads: options.threads } }),
-    ...(signal && { signal }),
+    folder: directory,
+    saveEvery: options.saveEvery,
+    threads: options.threads,
+    signal,
   });
 }

@@ -1,5 +1,6 @@
 /** What SDSeg is compared with: a plain U-Net, diffusion of the mask in pixels, and a threshold by Otsu's rule. */
 import { createDraw, type Dataset } from "../../data/index.ts";
+import { cropPlanes, padded } from "../../data/padding.ts";
 import { addNoise, type NoiseLevel, perSample, seededNoise } from "../../diffusion/index.ts";
 import { type GuidedDiffusionUNet, guidedDiffusionUNet } from "../../networks/index.ts";
 import {
@@ -15,7 +16,6 @@ import {
 import { fillNormal, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
 import { randomCrop } from "./batches.ts";
 import type { Predict } from "./evaluate.ts";
-import { cropPlanes, padded } from "./pictures.ts";
 import { maskValues, type Sample, stack } from "./samples.ts";
 import { ALPHA_BARS, reverseProcess, TRAINED } from "./schedule.ts";
 import type { TrainSettings } from "./train.ts";

@@ -1,6 +1,6 @@
 /** Checkpoints: one safetensors file with all weights; configuration, scale and origin are in its metadata. */
 import { blankRng } from "../../nn/index.ts";
-import { describedBy, loadWeights, readWeights, writeWeights } from "../weights.ts";
+import { describedBy, loadWeights, readWeights, writeWeights } from "../../training/weights.ts";
 import { configSchema } from "./config.ts";
 import { SDSeg, withParts } from "./model.ts";
 

@@ -2,6 +2,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { concatDatasets, type Dataset, fromArray, mapDataset, readAll } from "../../data/index.ts";
+import { SHAPE_CLASSES, SHAPE_SIZE, shapes } from "../../data/world/plain-shapes.ts";
 import { type PixelKind, type PixelNetwork, trainPixelNetwork } from "./baselines.ts";
 import { loadSDSeg, type Origin, saveSDSeg } from "./checkpoint.ts";
 import { PRESETS, type SDSegConfig } from "./config.ts";
@@ -9,7 +10,6 @@ import { createSDSeg, type SDSeg, withClasses, withParts } from "./model.ts";
 import { type Sample, samplesOf } from "./samples.ts";
 import type { Head } from "./schedule.ts";
 import { knownSet, openSplit } from "./sets.ts";
-import { SHAPE_CLASSES, SHAPE_SIZE, shapes } from "./shapes.ts";
 import {
   TRAINING,
   type TrainInputs,

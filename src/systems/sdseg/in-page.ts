@@ -1,11 +1,12 @@
 /** SDSeg as one ONNX graph, from a picture's colours to probabilities, for pages and other runtimes. */
+
+import { lesion } from "../../data/world/lesions.ts";
 import { ArgumentError } from "../../errors.ts";
 import type { Picture } from "../../io/index.ts";
 import { exportOnnx, type Tensor, zeros } from "../../tensor/index.ts";
 import { loadSDSeg } from "./checkpoint.ts";
 import { totalStride } from "./config.ts";
 import { sharedNoise } from "./infer.ts";
-import { lesion } from "./lesions.ts";
 import type { SDSeg } from "./model.ts";
 
 /** Brightness of red, green and blue (ITU-R 601). */

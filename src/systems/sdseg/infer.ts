@@ -1,11 +1,13 @@
 /** Segmentation: the direct one-step method, or a reverse process of several steps; ensembles; pictures of any size. */
+
+import { cropPlanes, padded, sizeFor } from "../../data/padding.ts";
 import { seededNoise } from "../../diffusion/index.ts";
 import { AbortError, ArgumentError } from "../../errors.ts";
 import { mapTiles } from "../../networks/index.ts";
 import { fillNormal, fromHost, jit, type Seed, type Tensor, tensor } from "../../tensor/index.ts";
 import { totalStride } from "./config.ts";
 import type { SDSeg } from "./model.ts";
-import { checkPictures, cropPlanes, padded, sizeFor } from "./pictures.ts";
+import { checkPictures } from "./pictures.ts";
 import { type ReverseOptions, reverseProcess, SAMPLERS } from "./schedule.ts";
 
 export const MODES = ["direct", ...SAMPLERS] as const;

@@ -1,5 +1,6 @@
 /** The measurements of section 8 for one data set; each is kept when it is done, so that a stopped run goes on. */
 import type { Dataset } from "../../data/index.ts";
+import { cropPlanes, padded, sizeFor } from "../../data/padding.ts";
 import { AbortError } from "../../errors.ts";
 import { jit, type Tensor } from "../../tensor/index.ts";
 import type { Kept } from "../kept.ts";
@@ -8,7 +9,6 @@ import { totalStride } from "./config.ts";
 import { evaluateOn, type Predict, type Prediction, predictWith, type Scores } from "./evaluate.ts";
 import { openSegmenter, type Segmenter, type SegmentOptions } from "./infer.ts";
 import type { SDSeg } from "./model.ts";
-import { cropPlanes, padded, sizeFor } from "./pictures.ts";
 import { maskValues, type Sample, stack } from "./samples.ts";
 import type { Spacing } from "./schedule.ts";
 import { runSeeds, type SeedRuns, type Stability, stabilityOf } from "./stability.ts";

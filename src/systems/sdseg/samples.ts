@@ -1,4 +1,5 @@
 /** Pictures with label maps as SDSeg sees them: sized, normalised, checked. */
+
 import {
   type Dataset,
   type FloatPicture,
@@ -7,18 +8,14 @@ import {
   resizePicture,
   toFloatPicture,
 } from "../../data/index.ts";
+import type { SegmentedPicture } from "../../data/picture-set.ts";
 import { FormatError, NonFiniteError, ShapeError } from "../../errors.ts";
 import type { Picture } from "../../io/index.ts";
 import { fromHost, type Tensor } from "../../tensor/index.ts";
 import type { SDSegConfig } from "./config.ts";
 
-/** What a dataset gives: a picture of any depth, one label per pixel, and the volume that it is a slice of. */
-export interface LabelledPicture {
-  readonly name: string;
-  readonly image: Picture;
-  readonly labels: Int32Array; // [H, W]
-  readonly volume?: string;
-}
+/** What a dataset gives. */
+export type LabelledPicture = SegmentedPicture;
 
 /** What the networks take. */
 export interface Sample {

@@ -15,9 +15,10 @@ import {
   readTiffStack,
   subset,
 } from "../../data/index.ts";
+import type { Split } from "../../data/picture-set.ts";
+import { lesions } from "../../data/world/lesions.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import type { Picture } from "../../io/index.ts";
-import { lesions, type Split } from "./lesions.ts";
 import { type LabelledPicture, type Sample, type SampleOptions, samplesOf } from "./samples.ts";
 
 /** A data set as it lies in its folder. */

@@ -1,9 +1,9 @@
 /** Batches of training: pictures, noise, levels and masks as a pure function of the step. */
 import { createDraw } from "../../data/index.ts";
+import { checkLabels, gather, type LabelledPictures } from "../../data/picture-set.ts";
 import { ArgumentError } from "../../errors.ts";
 import { createNoise, fillPermutation, fromHost, type Seed, type Tensor } from "../../tensor/index.ts";
 import { tokenCount, type UMDConfig } from "./config.ts";
-import { checkLabels, gather, type LabelledPictures } from "./data/pictures.ts";
 import { cleanCount, type Mixture, type UMDBatch } from "./objective.ts";
 import { alphaBarsOf, TIMESTEPS } from "./schedule.ts";
 

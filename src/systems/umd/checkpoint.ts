@@ -2,7 +2,7 @@
 import { ArgumentError } from "../../errors.ts";
 import { mapParameters, parameters } from "../../nn/index.ts";
 import { resize, type Tensor } from "../../tensor/index.ts";
-import { describedBy, loadWeights, readWeights, writeWeights } from "../weights.ts";
+import { describedBy, loadWeights, readWeights, writeWeights } from "../../training/weights.ts";
 import { configSchema } from "./config.ts";
 import { blankUMD, type UMD } from "./model.ts";
 

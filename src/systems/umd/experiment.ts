@@ -1,19 +1,20 @@
 /** The claim in miniature: UMD and what it is compared with, trained alike, probed and sampled alike. */
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import type { Labelled } from "../../data/picture-set.ts";
+import { type LabelledPictures, slicePictures } from "../../data/picture-set.ts";
 import { ArgumentError } from "../../errors.ts";
 import { type FeatureNetwork, openFeatureNetwork, saveFeatureNetwork } from "../../metrics/index.ts";
+import { type Quality, qualityOf, referenceOf, trainClassifier } from "../../metrics/sample-quality.ts";
 import type { TrainEvent } from "../../nn/index.ts";
 import { openKept } from "../kept.ts";
 import { loadUMD, saveUMD } from "./checkpoint.ts";
 import { PRESETS, type UMDConfig } from "./config.ts";
-import { type LabelledPictures, slicePictures } from "./data/pictures.ts";
 import { reconstruct } from "./features.ts";
 import { trainingFlops } from "./flops.ts";
 import { initUMD, type UMD } from "./model.ts";
 import { MIXTURES, type Mixture } from "./objective.ts";
-import { bestOf, type Labelled, type ProbeResult, probeModel } from "./probe.ts";
-import { type Quality, qualityOf, referenceOf, trainClassifier } from "./quality.ts";
+import { bestOf, type ProbeResult, probeModel } from "./probe.ts";
 import { sampleUMD } from "./sample.ts";
 import { finetuning, pretraining, trainedModel, trainUMD, withLabels } from "./train.ts";
 

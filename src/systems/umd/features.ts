@@ -1,9 +1,10 @@
 /** What a trained model knows of pictures: features for probes, and pictures filled in where they are hidden. */
+
+import { checkPictures, gather, type LabelledPictures } from "../../data/picture-set.ts";
 import { ArgumentError } from "../../errors.ts";
 import { patchify, unpatchify } from "../../networks/index.ts";
 import { createNoise, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
 import { keptTokens, tokenCount } from "./config.ts";
-import { checkPictures, gather, type LabelledPictures } from "./data/pictures.ts";
 import type { UMD, UMDInput } from "./model.ts";
 import { alphaBarsOf, TIMESTEPS } from "./schedule.ts";
 

@@ -1,8 +1,9 @@
 /** Latent mode: pictures through an autoencoder once before training, and samples back to pictures. */
+
+import { gather, type LabelledPictures } from "../../data/picture-set.ts";
 import { ShapeError } from "../../errors.ts";
 import { type AutoencoderKL, AutoencoderTiny, gaussianOf, sampleGaussian } from "../../networks/index.ts";
 import { createNoise, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
-import { gather, type LabelledPictures } from "./data/pictures.ts";
 
 export type Autoencoder = AutoencoderKL | AutoencoderTiny;
 

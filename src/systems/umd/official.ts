@@ -14,7 +14,7 @@ import {
 } from "../../networks/index.ts";
 import { blankRng, loadParameters, mapParameters } from "../../nn/index.ts";
 import { type Tensor, zeros } from "../../tensor/index.ts";
-import { readWeights } from "../weights.ts";
+import { readWeights } from "../../training/weights.ts";
 import type { UMD } from "./model.ts";
 
 export type Weights = ReadonlyMap<string, Tensor>;

@@ -1,5 +1,6 @@
 /** Probes of features as the claim is measured: few shots and many labels, clean and noised, tokens and their mean. */
 
+import type { Labelled, LabelledPictures } from "../../data/picture-set.ts";
 import { ArgumentError } from "../../errors.ts";
 import {
   chooseLambda,
@@ -9,7 +10,6 @@ import {
   ridgeProbe,
 } from "../../metrics/index.ts";
 import type { Seed } from "../../tensor/index.ts";
-import type { LabelledPictures } from "./data/pictures.ts";
 import { umdFeatures } from "./features.ts";
 import type { UMD } from "./model.ts";
 
@@ -18,8 +18,6 @@ export const NOISY_INDEX = 50;
 
 /** Weights of the ridge that are tried on the support, the same for all models. */
 export const LAMBDAS = [1, 10, 100, 1024, 10_000] as const;
-
-export type Labelled = LabelledPictures & { readonly labels: Int32Array };
 
 /** Throws `ArgumentError` for pictures without labels. */
 export function labelled(pictures: LabelledPictures): Labelled {

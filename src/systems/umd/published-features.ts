@@ -1,7 +1,8 @@
 /** Features of published encoders. */
+
+import { gather, type LabelledPictures } from "../../data/picture-set.ts";
 import type { VisionTransformer } from "../../networks/index.ts";
 import { constant, fromHost, jit, type Tensor } from "../../tensor/index.ts";
-import { gather, type LabelledPictures } from "./data/pictures.ts";
 
 /** Mean and deviation of ImageNet's colours in [0, 1], which MAE was trained with. */
 const MEAN = [0.485, 0.456, 0.406];

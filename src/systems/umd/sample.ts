@@ -1,4 +1,6 @@
 /** Sampling: DDIM with fresh noise on an even stride, guided by labels. */
+
+import { checkLabels, type LabelledPictures } from "../../data/picture-set.ts";
 import {
   bind,
   clip,
@@ -14,7 +16,6 @@ import {
 import { AbortError, ArgumentError } from "../../errors.ts";
 import { createNoise, fromHost, full, jit, type Seed, type Tensor } from "../../tensor/index.ts";
 import type { UMDConfig } from "./config.ts";
-import { checkLabels, type LabelledPictures } from "./data/pictures.ts";
 import type { UMD } from "./model.ts";
 import { alphaBarsOf, TIMESTEPS } from "./schedule.ts";
 

@@ -1,9 +1,10 @@
 /** Whether hidden tokens are really dropped: time of a training step against the mask ratio. */
+
+import type { LabelledPictures } from "../../data/picture-set.ts";
 import { adamW, initialState, makeTrainStep } from "../../nn/index.ts";
 import { evaluate, flatten } from "../../tensor/index.ts";
 import { umdBatches } from "./batches.ts";
 import type { UMDConfig } from "./config.ts";
-import type { LabelledPictures } from "./data/pictures.ts";
 import { trainingFlops } from "./flops.ts";
 import { initUMD } from "./model.ts";
 import { MIXTURES, type Mixture, umdLoss } from "./objective.ts";

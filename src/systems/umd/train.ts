@@ -1,4 +1,6 @@
 /** Pre-training without labels, and fine-tuning for class-conditional generation. Resumable at every step. */
+
+import { checkPictures, type LabelledPictures } from "../../data/picture-set.ts";
 import { ArgumentError } from "../../errors.ts";
 import {
   adamW,
@@ -14,7 +16,6 @@ import {
 import type { Seed } from "../../tensor/index.ts";
 import { type Augmentation, umdBatches } from "./batches.ts";
 import type { UMDConfig } from "./config.ts";
-import { checkPictures, type LabelledPictures } from "./data/pictures.ts";
 import { initUMD, type UMD } from "./model.ts";
 import { type Mixture, umdLoss } from "./objective.ts";
 

@@ -45,7 +45,7 @@ function curve(losses: readonly number[]): TourEvent {
     type: "chart",
     name: "loss",
     caption: `Loss of every training step of ${BATCH} pictures, on a logarithmic scale.`,
-    chart: lineChart(
+    svg: lineChart(
       [
         { name: "each step", x, y: losses },
         { name: "smoothed", x, y: smoothed(losses) },

@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createDraw, dataset, readAll } from "../../../src/data/index.ts";
+import { lesion, lesions } from "../../../src/data/world/lesions.ts";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { encodePicture, type Picture } from "../../../src/io/index.ts";
 import type { ActionEvent } from "../../../src/systems/index.ts";
 import { readSamples } from "../../../src/systems/sdseg/actions/common.ts";
 import { randomCrop } from "../../../src/systems/sdseg/batches.ts";
 import { PRESETS } from "../../../src/systems/sdseg/config.ts";
-import { lesion, lesions } from "../../../src/systems/sdseg/lesions.ts";
 import { imageValues, maskValues, toSample } from "../../../src/systems/sdseg/samples.ts";
 import { KNOWN_SETS, openFolder } from "../../../src/systems/sdseg/sets.ts";
 

@@ -2,11 +2,11 @@ import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { shapePicture, shapes } from "../../../src/data/world/plain-shapes.ts";
 import { ArgumentError } from "../../../src/errors.ts";
 import { reproduceAction } from "../../../src/systems/sdseg/actions/reproduce.ts";
 import { loadSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
 import { reproduceOptions } from "../../../src/systems/sdseg/options.ts";
-import { shapePicture, shapes } from "../../../src/systems/sdseg/shapes.ts";
 import type { ActionEvent } from "../../../src/systems/system.ts";
 
 let folder: string;

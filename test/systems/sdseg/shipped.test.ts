@@ -2,11 +2,11 @@ import { stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fromArray } from "../../../src/data/index.ts";
+import { lesion } from "../../../src/data/world/lesions.ts";
 import { parameterCount } from "../../../src/nn/index.ts";
 import { loadSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
 import { evaluateOn, predictWith } from "../../../src/systems/sdseg/evaluate.ts";
 import { openSegmenter, type Segmenter } from "../../../src/systems/sdseg/infer.ts";
-import { lesion } from "../../../src/systems/sdseg/lesions.ts";
 import { type Sample, toSample } from "../../../src/systems/sdseg/samples.ts";
 import { sdseg } from "../../../src/systems/sdseg/system.ts";
 

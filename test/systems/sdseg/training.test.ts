@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fromArray } from "../../../src/data/index.ts";
+import { lesion } from "../../../src/data/world/lesions.ts";
 import { ArgumentError, FormatError } from "../../../src/errors.ts";
 import { readSafetensors, writeSafetensors } from "../../../src/io/index.ts";
 import { parameters } from "../../../src/nn/index.ts";
@@ -11,7 +12,6 @@ import { loadSDSeg, saveSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
 import { PRESETS } from "../../../src/systems/sdseg/config.ts";
 import { evaluateOn, meanDice, predictWith } from "../../../src/systems/sdseg/evaluate.ts";
 import { openSegmenter } from "../../../src/systems/sdseg/infer.ts";
-import { lesion } from "../../../src/systems/sdseg/lesions.ts";
 import { createSDSeg, type SDSeg } from "../../../src/systems/sdseg/model.ts";
 import { type Sample, toSample } from "../../../src/systems/sdseg/samples.ts";
 import {

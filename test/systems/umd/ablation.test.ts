@@ -2,13 +2,13 @@ import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Quality } from "../../../src/metrics/sample-quality.ts";
 import type { Action, ActionEvent } from "../../../src/systems/system.ts";
 import { ABLATION, ablationTable, ablationVerdicts, variantAt } from "../../../src/systems/umd/ablation.ts";
 import { loadUMD } from "../../../src/systems/umd/checkpoint.ts";
 import { PRESETS } from "../../../src/systems/umd/config.ts";
 import { type ExperimentResult, stepsFor, VARIANTS } from "../../../src/systems/umd/experiment.ts";
 import { reproduceOptions } from "../../../src/systems/umd/options.ts";
-import type { Quality } from "../../../src/systems/umd/quality.ts";
 import { umd } from "../../../src/systems/umd/system.ts";
 import { finetuning, pretraining } from "../../../src/systems/umd/train.ts";
 

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Labelled } from "../../../src/data/picture-set.ts";
+import { shapes10 } from "../../../src/data/world/shapes10.ts";
 import { encodePicture, readSafetensors } from "../../../src/io/index.ts";
 import { autoencoderKL } from "../../../src/networks/index.ts";
 import { createRng } from "../../../src/nn/index.ts";
@@ -11,7 +13,6 @@ import type { Action, ActionContext, ActionEvent, ActionResult } from "../../../
 import { openPictures } from "../../../src/systems/umd/actions/common.ts";
 import { loadUMD } from "../../../src/systems/umd/checkpoint.ts";
 import { PRESETS } from "../../../src/systems/umd/config.ts";
-import { shapes10 } from "../../../src/systems/umd/data/shapes10.ts";
 import {
   type ExperimentResult,
   runExperiment,
@@ -19,7 +20,6 @@ import {
   VARIANTS,
 } from "../../../src/systems/umd/experiment.ts";
 import { decodeLatents, encodeLatents } from "../../../src/systems/umd/latents.ts";
-import type { Labelled } from "../../../src/systems/umd/probe.ts";
 import { umd } from "../../../src/systems/umd/system.ts";
 
 let folder: string;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../../src/errors.ts";
+import { linearProbeAccuracy } from "../../../src/metrics/linear-probe.ts";
 import {
   type DiTTransformer2DModel,
   ditPreset,
@@ -10,7 +11,6 @@ import {
 } from "../../../src/networks/index.ts";
 import { blankRng, createRng, parameters } from "../../../src/nn/index.ts";
 import { PRESETS } from "../../../src/systems/umd/config.ts";
-import { linearProbeAccuracy } from "../../../src/systems/umd/linear-probe.ts";
 import { initUMD } from "../../../src/systems/umd/model.ts";
 import {
   metaDiTConfig,

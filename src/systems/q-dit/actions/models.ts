@@ -5,11 +5,10 @@ import { tensorToPictures } from "../../../data/index.ts";
 import { ArgumentError } from "../../../errors.ts";
 import { writeGrid } from "../../../io/index.ts";
 import { describeMeasurement, labelAgreement } from "../../../metrics/index.ts";
-import type { DiTTransformer2DModel } from "../../../networks/index.ts";
 import { grid } from "../../../report/index.ts";
 import { fromHost } from "../../../tensor/index.ts";
+import { told, watched } from "../../../work.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { watched } from "../../watched.ts";
 import { saveDiT } from "../checkpoint.ts";
 import { readPictures } from "../data.ts";
 import type { EvaluateActionOptions, RunActionOptions, TrainActionOptions } from "../options.ts";
@@ -26,28 +25,16 @@ export async function* trainAction(
   const { steps, batch, learningRate, dropLabels, seed, threads, from, out } = options;
   const pictures = await readPictures(options.data, "train");
   await mkdir(out, { recursive: true });
-  const start = from === undefined ? {} : { model: (await openModel(from)).model };
   const training = trainMiniature({
-    ...start,
-    pictures,
-    steps,
-    batch,
-    learningRate,
-    dropLabels,
-    seed,
+    ...{ pictures, steps, batch, learningRate, dropLabels, seed, threads, signal },
+    model: from === undefined ? undefined : (await openModel(from)).model,
     directory: join(out, "run"),
-    ...(threads && { threads }),
-    ...(signal && { signal }),
   });
-  let trained: DiTTransformer2DModel | undefined;
-  let loss = 0;
-  for await (const event of training) {
-    if (event.type === "done") trained = event.state.ema ?? event.state.model;
-    if (event.type !== "step") continue;
-    loss = event.loss;
-    const note = `loss ${loss.toFixed(4)}  ${event.stepsPerSecond.toFixed(1)} steps/s  ${Math.ceil(event.secondsLeft)} s left`;
-    yield { type: "progress", stage: "train", done: event.step, total: steps, note };
-  }
+  let loss = Number.NaN;
+  const { final } = yield* told(training, (event) => {
+    if (event.type === "metrics") loss = event.values.loss ?? loss;
+    return event;
+  });
   const path = join(out, "model.safetensors");
   const notes = {
     data: `${pictures.count} training pictures`,
@@ -55,7 +42,7 @@ export async function* trainAction(
     batch: String(batch),
     seed: String(seed),
   };
-  await saveDiT(path, trained!, notes);
+  await saveDiT(path, final, notes);
   yield { type: "file", path, about: "the average of the weights, in half precision" };
   return { summary: `Trained for ${steps} steps of ${batch} pictures.`, metrics: { loss } };
 }

@@ -4,8 +4,9 @@ import { tensorToPictures } from "../../../data/index.ts";
 import type { Picture } from "../../../io/index.ts";
 import { extractFeatures, labelAgreement, openFeatureNetwork } from "../../../metrics/index.ts";
 import { fromHost } from "../../../tensor/index.ts";
+import { during } from "../../../work.ts";
 import { shippedFile } from "../../shipped.ts";
-import { during, type Quality, type TourContext, type TourEvent, type TourResult } from "../../tour.ts";
+import type { Quality, TourContext, TourEvent, TourResult } from "../../tour.ts";
 import { type Drawn, draw } from "../sample.ts";
 import { pictureRatio } from "../study.ts";
 import { modelFile, openModel } from "./common.ts";
@@ -131,8 +132,7 @@ export async function* tourQDiT(
   };
   yield {
     type: "table",
-    name: "models",
-    caption: `${count} pictures, ten classes in turn. Right class: share that a classifier trained on real pictures takes for what was asked for; chance is 0.1. Likeness: PSNR to the full-precision model's pictures of the same seeds.`,
+    title: `${count} pictures, ten classes in turn. Right class: share that a classifier trained on real pictures takes for what was asked for; chance is 0.1. Likeness: PSNR to the full-precision model's pictures of the same seeds.`,
     table: {
       columns: ["model", "file, kB", "likeness, dB", "right class", "s"],
       rows: shown.map((each) => [

@@ -2,12 +2,13 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { type Dataset, fromArray } from "../../../data/index.ts";
+import type { Split } from "../../../data/picture-set.ts";
+import { lesions } from "../../../data/world/lesions.ts";
 import { ArgumentError, FormatError } from "../../../errors.ts";
 import { modelPath } from "../../shipped.ts";
 import type { ActionEvent } from "../../system.ts";
 import { type Loaded, loadSDSeg } from "../checkpoint.ts";
 import type { SDSegConfig } from "../config.ts";
-import { lesions, type Split } from "../lesions.ts";
 import { CHECKPOINTS } from "../options.ts";
 import { type LabelledPicture, type Sample, toSample } from "../samples.ts";
 import { knownSet, openFolder, openKnown } from "../sets.ts";

@@ -2,6 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Dataset, fromArray, mapDataset, readAll, subset } from "../../../data/index.ts";
+import { SHAPE_CLASSES, shapes } from "../../../data/world/plain-shapes.ts";
 import { ArgumentError } from "../../../errors.ts";
 import { encodePicture, writeFileAtomic } from "../../../io/index.ts";
 import type { Section } from "../../../report/index.ts";
@@ -47,7 +48,6 @@ import {
 } from "../results.ts";
 import { centreOf, type Sample, samplesOf } from "../samples.ts";
 import { hasSet, KNOWN_SETS, knownSet } from "../sets.ts";
-import { SHAPE_CLASSES, shapes } from "../shapes.ts";
 import type { Stability } from "../stability.ts";
 
 /** Diffusion in pixels takes 250 calls for a picture. */

@@ -1,4 +1,6 @@
 /** SDSeg in the tour: lesions that the model has not seen, in one step and in fifty, against their true masks. */
+
+import { LESION_SIZE, lesion } from "../../../data/world/lesions.ts";
 import type { Picture } from "../../../io/index.ts";
 import { dice, iou, type OverlapCounts, overlapCounts } from "../../../metrics/index.ts";
 import { overlay, type Rgb, toRgb } from "../../../report/index.ts";
@@ -6,7 +8,6 @@ import type { Seed, Tensor } from "../../../tensor/index.ts";
 import type { TourContext, TourEvent, TourResult } from "../../tour.ts";
 import { otsuThreshold } from "../baselines.ts";
 import { openSegmenter, type Segmenter, type SegmentOptions } from "../infer.ts";
-import { LESION_SIZE, lesion } from "../lesions.ts";
 import { type LabelledPicture, type Sample, stack, toSample } from "../samples.ts";
 import { openModel } from "./common.ts";
 

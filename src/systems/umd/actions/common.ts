@@ -1,12 +1,6 @@
 /** What the actions share: models by name, data by folder, latents by autoencoder. */
 import { readdir } from "node:fs/promises";
 import { tensorToPictures } from "../../../data/index.ts";
-import { ArgumentError } from "../../../errors.ts";
-import type { Picture } from "../../../io/index.ts";
-import { AutoencoderKL, AutoencoderTiny } from "../../../networks/index.ts";
-import { loadModel } from "../../../pipelines/index.ts";
-import { modelPath } from "../../shipped.ts";
-import { type LoadedUMD, loadUMD } from "../checkpoint.ts";
 import {
   type Half,
   type LabelledPictures,
@@ -15,8 +9,14 @@ import {
   readFolder,
   slicePictures,
   tensorOf,
-} from "../data/pictures.ts";
-import { shapes10 } from "../data/shapes10.ts";
+} from "../../../data/picture-set.ts";
+import { shapes10 } from "../../../data/world/shapes10.ts";
+import { ArgumentError } from "../../../errors.ts";
+import type { Picture } from "../../../io/index.ts";
+import { AutoencoderKL, AutoencoderTiny } from "../../../networks/index.ts";
+import { loadModel } from "../../../pipelines/index.ts";
+import { modelPath } from "../../shipped.ts";
+import { type LoadedUMD, loadUMD } from "../checkpoint.ts";
 import { type Autoencoder, decodeLatents, encodeLatents } from "../latents.ts";
 import { CHECKPOINTS } from "../options.ts";
 

@@ -1,14 +1,16 @@
 /** `tweedie evaluate umd`: what linear probes find in features. */
+
+import type { Labelled } from "../../../data/picture-set.ts";
 import { ArgumentError } from "../../../errors.ts";
 import type { LabelledFeatures } from "../../../metrics/index.ts";
+import { linearProbeAccuracy } from "../../../metrics/linear-probe.ts";
+import { readWeights } from "../../../training/weights.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { readWeights } from "../../weights.ts";
 import { isUMD, loadUMD } from "../checkpoint.ts";
 import { umdFeatures } from "../features.ts";
-import { linearProbeAccuracy } from "../linear-probe.ts";
 import { publishedModel } from "../official.ts";
 import type { EvaluateActionOptions } from "../options.ts";
-import { type Labelled, labelled, NOISY_INDEX, probeModel, ridgeAccuracies } from "../probe.ts";
+import { labelled, NOISY_INDEX, probeModel, ridgeAccuracies } from "../probe.ts";
 import { maeFeatures } from "../published-features.ts";
 import { autoencoderFor, modelFile, openInputs } from "./common.ts";
 

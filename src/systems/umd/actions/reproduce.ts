@@ -1,17 +1,17 @@
 /** `tweedie reproduce umd`: the claim in miniature, or the strip of ablations. */
 import { mkdir } from "node:fs/promises";
 import { basename, join } from "node:path";
+import type { Labelled, LabelledPictures } from "../../../data/picture-set.ts";
+import { shapes10 } from "../../../data/world/shapes10.ts";
 import { ArgumentError } from "../../../errors.ts";
 import { writeFileAtomic } from "../../../io/index.ts";
 import { type Table, tableMarkdown } from "../../../report/index.ts";
 import { listed } from "../../options.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
 import { PRESETS } from "../config.ts";
-import type { LabelledPictures } from "../data/pictures.ts";
-import { shapes10 } from "../data/shapes10.ts";
 import { type ExperimentOptions, type ExperimentResult, runExperiment } from "../experiment.ts";
 import type { ReproduceActionOptions } from "../options.ts";
-import { type Labelled, labelled, pixelAccuracies } from "../probe.ts";
+import { labelled, pixelAccuracies } from "../probe.ts";
 import { stepTimes } from "../speed.ts";
 import { claim, type Study, strip } from "../studies.ts";
 import { readingsTable, speedTable, type Verdict, verdictTable } from "../tables.ts";

@@ -2,11 +2,11 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { tensorToPictures } from "../../../data/index.ts";
+import type { LabelledPictures } from "../../../data/picture-set.ts";
 import { encodePicture, type Picture, writeFileAtomic, writeSafetensors } from "../../../io/index.ts";
 import { grid } from "../../../report/index.ts";
 import { fromHost } from "../../../tensor/index.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import type { LabelledPictures } from "../data/pictures.ts";
 import { reconstruct, umdFeatures } from "../features.ts";
 import type { Autoencoder } from "../latents.ts";
 import type { UMD } from "../model.ts";

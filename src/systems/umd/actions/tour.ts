@@ -1,9 +1,9 @@
 /** UMD in the tour: shapes drawn by their class, and generated pictures filled in where they are hidden. */
 import { tensorToPictures } from "../../../data/index.ts";
+import { type LabelledPictures, slicePictures, tensorOf } from "../../../data/picture-set.ts";
+import { SHAPE_NAMES, shapes10 } from "../../../data/world/shapes10.ts";
 import type { Picture } from "../../../io/index.ts";
 import type { TourContext, TourEvent, TourResult } from "../../tour.ts";
-import { type LabelledPictures, slicePictures, tensorOf } from "../data/pictures.ts";
-import { SHAPE_NAMES, shapes10 } from "../data/shapes10.ts";
 import { reconstruct } from "../features.ts";
 import { sampleUMD } from "../sample.ts";
 import { openModel } from "./common.ts";

@@ -1,14 +1,14 @@
 /** `tweedie train umd`. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { checkPictures } from "../../../data/picture-set.ts";
 import { ArgumentError } from "../../../errors.ts";
 import type { Picture } from "../../../io/index.ts";
 import { grid, openHistory, writeRunReport } from "../../../report/index.ts";
+import { readWeights } from "../../../training/weights.ts";
 import type { ActionContext, ActionEvent, ActionResult } from "../../system.ts";
-import { readWeights } from "../../weights.ts";
 import { loadUMD, saveUMD } from "../checkpoint.ts";
 import { checkConfig, PRESETS, type UMDConfig } from "../config.ts";
-import { checkPictures } from "../data/pictures.ts";
 import type { Autoencoder } from "../latents.ts";
 import { initUMD, type UMD } from "../model.ts";
 import { MIXTURES, type Mixture } from "../objective.ts";

@@ -4,7 +4,7 @@ import { isRawTensor, readSafetensors, writeSafetensors } from "../io/index.ts";
 import { loadParameters, parameters } from "../nn/index.ts";
 import { convertHost, evaluate, fromHost, type HostArray, type Tensor } from "../tensor/index.ts";
 
-/** Writes all tensors of a model with its metadata. The file is replaced whole. */
+/** Writes all tensors of a model with its metadata: floats as `dtype`, codes of integers as they are. The file is replaced whole. */
 export async function writeWeights(
   path: string,
   model: object,
@@ -13,9 +13,11 @@ export async function writeWeights(
 ): Promise<void> {
   const weights = parameters(model);
   await evaluate([...weights.values()]);
-  const tensors = new Map<string, { dtype: "f16" | "f32"; shape: readonly number[]; data: HostArray }>();
-  for (const [key, t] of weights)
-    tensors.set(key, { dtype, shape: t.shape, data: convertHost(await t.data(), t.dtype, dtype) });
+  const tensors = new Map<string, { dtype: Tensor["dtype"]; shape: readonly number[]; data: HostArray }>();
+  for (const [key, t] of weights) {
+    const kept = t.dtype.startsWith("f") || t.dtype === "bf16" ? dtype : t.dtype;
+    tensors.set(key, { dtype: kept, shape: t.shape, data: convertHost(await t.data(), t.dtype, kept) });
+  }
   await writeSafetensors(path, tensors, metadata);
 }
 

@@ -1,6 +1,5 @@
 /** The full linear probe: a layer on frozen features, trained with LARS. */
-import { ArgumentError } from "../../errors.ts";
-import type { LabelledFeatures } from "../../metrics/index.ts";
+import { ArgumentError } from "../errors.ts";
 import {
   cosineDecay,
   createRng,
@@ -10,8 +9,9 @@ import {
   parameters,
   train,
   warmup,
-} from "../../nn/index.ts";
-import { fillPermutation, fromHost, oneHot, type Seed, type Tensor, zeros } from "../../tensor/index.ts";
+} from "../nn/index.ts";
+import { fillPermutation, fromHost, oneHot, type Seed, type Tensor, zeros } from "../tensor/index.ts";
+import type { LabelledFeatures } from "./ridge-probe.ts";
 
 export interface LinearProbeOptions {
   readonly classes: number;

@@ -1,17 +1,17 @@
 /** How good samples are: distances in the features of a small supervised classifier, and whether it sees the label. */
+
+import { gather, type Labelled, type LabelledPictures } from "../data/picture-set.ts";
+import { fillPermutation, fromHost, type Seed } from "../tensor/index.ts";
 import {
   type ExtractedFeatures,
   extractFeatures,
   type FeatureNetwork,
-  frechetFeatureDistance,
-  inceptionScore,
   labelAgreement,
-  SampleTable,
   trainFeatureNetwork,
-} from "../../metrics/index.ts";
-import { fillPermutation, fromHost, type Seed } from "../../tensor/index.ts";
-import { gather, type LabelledPictures } from "./data/pictures.ts";
-import type { Labelled } from "./probe.ts";
+} from "./feature-network.ts";
+import { frechetFeatureDistance } from "./frechet.ts";
+import { inceptionScore } from "./inception-score.ts";
+import { SampleTable } from "./sample-table.ts";
 
 /** The classifier whose features measure, trained on labelled pictures: also the ceiling of a probe. */
 export async function trainClassifier(

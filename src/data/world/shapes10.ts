@@ -3,10 +3,11 @@
  * single pixel: what a linear probe finds, features have learned. Sizes and angles are held in bounds in which short
  * trainings learn something: with all angles and radii from 0.2, 2,000 steps of 128 pictures came to 24 % of labels.
  */
-import { createDraw, type Draw } from "../../../data/index.ts";
-import { ArgumentError } from "../../../errors.ts";
-import type { Seed } from "../../../tensor/index.ts";
-import type { LabelledPictures } from "./pictures.ts";
+
+import { ArgumentError } from "../../errors.ts";
+import type { Seed } from "../../tensor/index.ts";
+import type { LabelledPictures } from "../picture-set.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 
 export const SHAPE_NAMES = [
   "disc",

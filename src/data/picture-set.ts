@@ -1,23 +1,16 @@
 /** Pictures in memory, as batches that are a pure function of the step. */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import {
-  type Dataset,
-  listPictures,
-  openCifarBinary,
-  openCifarSheet,
-  openClassFolders,
-  openIdxPictures,
-  readAll,
-  readJson,
-  readPictureFile,
-  resizePicture,
-  subset,
-  toFloatPicture,
-} from "../../../data/index.ts";
-import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../errors.ts";
-import type { Picture } from "../../../io/index.ts";
-import { fromHost, type Tensor } from "../../../tensor/index.ts";
+import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../errors.ts";
+import type { Picture } from "../io/index.ts";
+import { fromHost, type Tensor } from "../tensor/index.ts";
+import { resizePicture } from "./augment/geometry.ts";
+import { toFloatPicture } from "./augment/sample.ts";
+import { type Dataset, readAll, subset } from "./dataset.ts";
+import { readJson } from "./files.ts";
+import { listPictures, openClassFolders, readPictureFile } from "./folders.ts";
+import { openCifarBinary, openCifarSheet } from "./formats/cifar.ts";
+import { openIdxPictures } from "./formats/idx.ts";
 
 /** Pictures of one size in [-1, 1], or latents; with labels where there are any. */
 export interface LabelledPictures {
@@ -31,6 +24,18 @@ export interface LabelledPictures {
   readonly classes: readonly string[];
 }
 
+/** A set whose pictures all have labels. */
+export type Labelled = LabelledPictures & { readonly labels: Int32Array };
+
+/** A picture of any depth with one label per pixel, and the volume that it is a slice of. */
+export interface SegmentedPicture {
+  readonly name: string;
+  readonly image: Picture;
+  readonly labels: Int32Array; // [H, W]
+  readonly volume?: string;
+}
+
+export type Split = "train" | "val" | "test";
 export type Half = "train" | "test";
 
 /** The rows of some pictures: [N, C, S, S]. */
@@ -74,19 +79,17 @@ export interface PictureRules {
  */
 export function checkPictures(pictures: LabelledPictures, rules: PictureRules): string | undefined {
   const { size, channels, values, count } = pictures;
-  if (count === 0) throw new ArgumentError("UMD: there are no pictures");
+  if (count === 0) throw new ArgumentError("there are no pictures");
   if (size !== rules.size || channels !== rules.channels)
     throw new ShapeError(
-      `UMD: expected pictures [${rules.channels}, ${rules.size}, ${rules.size}], got [${channels}, ${size}, ${size}]`,
+      `expected pictures [${rules.channels}, ${rules.size}, ${rules.size}], got [${channels}, ${size}, ${size}]`,
     );
   const plane = channels * size * size;
   let beyond = 0;
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
     if (!Number.isFinite(value))
-      throw new NonFiniteError(
-        `UMD: picture ${Math.floor(i / plane)} holds ${value} at element ${i % plane}`,
-      );
+      throw new NonFiniteError(`picture ${Math.floor(i / plane)} holds ${value} at element ${i % plane}`);
     if (Math.abs(value) > 1.001) beyond++;
   }
   return rules.domain === "pixels" && beyond > 0
@@ -99,7 +102,7 @@ export function checkLabels(labels: ArrayLike<number>, classes: number): void {
   for (let i = 0; i < labels.length; i++) {
     const label = labels[i]!;
     if (!Number.isInteger(label) || label < 0 || label >= classes)
-      throw new ArgumentError(`UMD: expected labels in 0 ... ${classes - 1}, got ${label} for picture ${i}`);
+      throw new ArgumentError(`expected labels in 0 ... ${classes - 1}, got ${label} for picture ${i}`);
   }
 }
 
@@ -138,7 +141,7 @@ async function collect(
   classes: readonly string[],
 ): Promise<LabelledPictures> {
   const samples = await readAll(source);
-  if (samples.length === 0) throw new ArgumentError("UMD: there are no pictures");
+  if (samples.length === 0) throw new ArgumentError("there are no pictures");
   const plane = rules.channels * rules.size ** 2;
   const values = new Float32Array(samples.length * plane);
   for (const [i, { image }] of samples.entries()) values.set(planesOf(image, rules), i * plane);
@@ -200,7 +203,7 @@ export async function readCifar(
 /** Several sets of one size as one. */
 export function joinPictures(parts: readonly LabelledPictures[]): LabelledPictures {
   const [first] = parts;
-  if (!first) throw new ArgumentError("UMD: there are no pictures");
+  if (!first) throw new ArgumentError("there are no pictures");
   const count = parts.reduce((sum, part) => sum + part.count, 0);
   const plane = first.channels * first.size ** 2;
   const values = new Float32Array(count * plane);

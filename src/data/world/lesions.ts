@@ -2,14 +2,15 @@
  * Procedural lesions: data for when none is at hand. One to three wobbly ellipses, brighter than the ground and with a
  * texture of their own, among discs that are as bright and have none, under uneven light and noise.
  */
-import { blurPicture, createDraw, type Dataset, type Draw, dataset } from "../../data/index.ts";
+
 import { fillNormal, type Seed } from "../../tensor/index.ts";
-import type { LabelledPicture } from "./samples.ts";
+import { blurPicture } from "../augment/degrade.ts";
+import { type Dataset, dataset } from "../dataset.ts";
+import type { SegmentedPicture, Split } from "../picture-set.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
 
 /** Side of a picture. */
 export const LESION_SIZE = 64;
-
-export type Split = "train" | "val" | "test";
 
 /** Pictures per split, and the index of the first: splits share nothing. */
 const SPLITS = {
@@ -62,7 +63,7 @@ function noise(
 }
 
 /** Picture `index` of a seed. Values are brightness around 0.5, not cut off. */
-export function lesion(index: number, seed: Seed = 0, size = LESION_SIZE): LabelledPicture {
+export function lesion(index: number, seed: Seed = 0, size = LESION_SIZE): SegmentedPicture {
   const draw = createDraw(seed, index, 0, "lesion");
   const lesions = Array.from({ length: 1 + draw.integer(3) }, () => blob(draw, size, 1, [5, 14]));
   const distractors = Array.from({ length: 1 + draw.integer(3) }, () => blob(draw, size, 0, [4, 9]));
@@ -91,7 +92,7 @@ export function lesions(
   split: Split,
   count: number = SPLITS[split].count,
   size = LESION_SIZE,
-): Dataset<LabelledPicture> {
+): Dataset<SegmentedPicture> {
   const { first } = SPLITS[split];
   return dataset(count, (i) => lesion(first + i, 0, size));
 }

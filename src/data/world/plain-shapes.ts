@@ -2,21 +2,13 @@
  * Procedural shapes of three classes, as bright as each other: what a pixel belongs to is said by its shape alone. For
  * the demonstration of several classes.
  */
-import {
-  blurPicture,
-  coverage,
-  createDraw,
-  type Dataset,
-  type Distance,
-  type Draw,
-  dataset,
-  disc,
-  square,
-  triangle,
-} from "../../data/index.ts";
+
 import { fillNormal, type Seed } from "../../tensor/index.ts";
-import type { Split } from "./lesions.ts";
-import type { LabelledPicture } from "./samples.ts";
+import { blurPicture } from "../augment/degrade.ts";
+import { type Dataset, dataset } from "../dataset.ts";
+import type { SegmentedPicture, Split } from "../picture-set.ts";
+import { createDraw, type Draw } from "../random-draws.ts";
+import { coverage, type Distance, disc, square, triangle } from "./canvas.ts";
 
 /** Class k of the masks is number k - 1 here; 0 is the ground. */
 export const SHAPE_CLASSES = ["discs", "squares", "triangles"] as const;
@@ -56,7 +48,7 @@ function outline(kind: number, { x, y, radius }: Placed, angle: number): Distanc
 }
 
 /** Picture `index` of a seed: two to four shapes that do not touch, under uneven light and noise. */
-export function shapePicture(index: number, seed: Seed = 0): LabelledPicture {
+export function shapePicture(index: number, seed: Seed = 0): SegmentedPicture {
   const draw = createDraw(seed, index, 0, "sdseg shapes");
   const size = SHAPE_SIZE;
   const grain = fillNormal(new Float32Array(size * size), { seed, sample: index, purpose: "sdseg shapes" });
@@ -88,7 +80,7 @@ export function shapePicture(index: number, seed: Seed = 0): LabelledPicture {
  * A split of the shapes: 1000, 100 and 200 pictures. They count as slices of one volume, so that a class that is not in
  * a picture does not decide its Dice there.
  */
-export function shapes(split: Split, count: number = SPLITS[split].count): Dataset<LabelledPicture> {
+export function shapes(split: Split, count: number = SPLITS[split].count): Dataset<SegmentedPicture> {
   const { first } = SPLITS[split];
   return dataset(count, (i) => ({ ...shapePicture(first + i), volume: `shapes ${split}` }));
 }

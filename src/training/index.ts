@@ -1,0 +1,5 @@
+/** Training as systems do it: phases with history and report, random parts of batches, checkpoint files. */
+export * from "./batches.ts";
+export * from "./model-file.ts";
+export * from "./phase.ts";
+export * from "./weights.ts";
