@@ -2,13 +2,13 @@
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { cast, type Tensor } from "../../tensor/index.ts";
 
-/** A piece of a prompt and how much it counts. */
+/** A piece of a prompt and its weight. */
 export interface WeightedText {
   readonly text: string;
   readonly weight: number;
 }
 
-/** How much one pair of brackets changes a weight. */
+/** Factor of one pair of brackets. */
 const STEP = 1.1;
 
 /** Deepest nesting that is honoured: beyond it, weights leave the range of single precision. */
