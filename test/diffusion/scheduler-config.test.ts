@@ -79,7 +79,7 @@ describe("scheduler configurations", () => {
     expect(() => build("DDIMScheduler", { trained_betas: [0.1, Number.NaN] }, { steps: 2 })).toThrow(
       /"trained_betas": expected a list, each a finite number/,
     );
-    expect(() => build("DDIMScheduler", { beta_end: Number.POSITIVE_INFINITY })).toThrow(ArgumentError);
+    expect(() => build("DDIMScheduler", { beta_end: Number.POSITIVE_INFINITY })).toThrow(FormatError);
     expect(() => build("EDMEulerScheduler", { sigma_min: 80, sigma_max: 0.1 })).toThrow(
       /sigma_min < sigma_max/,
     );

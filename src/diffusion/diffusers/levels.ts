@@ -13,6 +13,7 @@ import {
 import {
   betaDistributionSigmas,
   exponentialSigmas,
+  flowOfRatio,
   karrasSigmas,
   luSigmas,
   shiftFlow,
@@ -200,11 +201,7 @@ export function solverLevels(
       c.value("sigma_min", NUMBER, least),
       c.value("sigma_max", NUMBER, greatest),
     );
-    if (flow)
-      return flowTimes(
-        [...levels, end(levels, true)].map((s) => s / (1 + s)),
-        trained,
-      );
+    if (flow) return flowTimes([...levels, end(levels, true)].map(flowOfRatio), trained);
     const cosine = c.raw("beta_schedule") === "squaredcos_cap_v2";
     const rounds = kind === "karras" || kind === "lu";
     const round = rounds && !(cosine && family.least === "table") ? roundHalfEven : Math.floor;

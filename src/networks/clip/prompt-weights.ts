@@ -66,12 +66,6 @@ function joinEqual(pieces: readonly WeightedText[]): WeightedText[] {
   return joined.length > 0 ? joined : [{ text: "", weight: 1 }];
 }
 
-/** A prompt without its emphasis, for encoders that take none. */
-export const plainPrompt = (prompt: string): string =>
-  parsePromptWeights(prompt)
-    .map(({ text }) => text)
-    .join("");
-
 /**
  * Embeddings [N, T, D] times the weights [N, T] of their tokens. With `rescale` (the default, as in the web UI) each
  * sample keeps the mean it had; without, values simply grow.
