@@ -209,6 +209,8 @@ describe("a scheduler", () => {
     const scheduler = build("DDPMScheduler", { variance_type: "learned_range" });
     const noise = createNoise("philox", 1);
     await expect(scheduler.sample(dummyModel, unit, { noise }).next()).rejects.toThrow(ShapeError);
+    const run = scheduler.run((x) => x, unit, { noise }); // a denoiser that brings no variance
+    await expect(run.next()).rejects.toThrow(/expected options.variance/);
   });
 
   it("passes a Brownian path on to its sampler", async () => {
