@@ -107,7 +107,7 @@ const row = (x: Tensor, i: number): Tensor => x.sliceAxis(0, i, i + 1);
 
 /**
  * Features of a prompt and a negative prompt. Without a negative prompt the empty text stands for it, for SDXL zeros
- * as in the reference library.
+ * as in diffusers.
  *
  * @throws {ArgumentError} when the pipeline has no text encoder or no tokenizer, or clipSkip leaves no layer
  */

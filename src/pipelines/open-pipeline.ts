@@ -1,4 +1,4 @@
-/** A pipeline that has been looked at but not read: its configurations, and its weights under the reference library's names. */
+/** A pipeline that has been looked at but not read: its configurations, and its weights under diffusers' names. */
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
 import type { Config, PipelineKind, TokenizerFiles } from "./components.ts";

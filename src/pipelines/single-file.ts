@@ -17,7 +17,7 @@ import { kindOfPath, openWeights, renamed, type WeightSource } from "./weights.t
 export interface SingleFileOptions {
   /** The family, for files of unusual size; default: told by the file's names and shapes. */
   readonly family?: Family;
-  /** Folder in the reference library's layout whose configurations and tokenizers are taken instead of the family's. */
+  /** Folder in diffusers' layout whose configurations and tokenizers are taken instead of the family's. */
   readonly base?: string;
   /** Tokenizer: a folder, or a `merges.txt`; one for all text encoders. */
   readonly tokenizer?: string;
@@ -29,7 +29,7 @@ export interface SingleFileOptions {
   readonly pair?: string;
 }
 
-/** A component of a single file, by the name of its folder in the reference library's layout. */
+/** A component of a single file, by the name of its folder in diffusers' layout. */
 export interface Part {
   readonly config: Config;
   readonly place: Place;
@@ -69,7 +69,7 @@ export function partsOf(family: Family, configs: FamilyConfigs): Map<string, Par
   ]);
 }
 
-/** Every part under the reference library's names. @throws {FormatError} listing names that belong to no part, and parts that are not there */
+/** Every part under diffusers' names. @throws {FormatError} listing names that belong to no part, and parts that are not there */
 export function splitCheckpoint(
   source: WeightSource,
   parts: ReadonlyMap<string, Part>,
@@ -199,7 +199,7 @@ async function toldConfig(path: string, kind: OriginalKind, given?: Config): Pro
   return beside && classNameOf(beside) === classOf(kind) ? beside : undefined;
 }
 
-/** Opens a file of one network with its authors' names; undefined for a network of the reference library. */
+/** Opens a file of one network with its authors' names; undefined for a network of diffusers. */
 export async function openSingleModel(
   path: string,
   options: SingleFileOptions,

@@ -6,11 +6,7 @@ import {
   joinChunks,
   type PromptChunks,
 } from "../../src/networks/clip/long-prompts.ts";
-import {
-  applyPromptWeights,
-  parsePromptWeights,
-  plainPrompt,
-} from "../../src/networks/clip/prompt-weights.ts";
+import { applyPromptWeights, parsePromptWeights } from "../../src/networks/clip/prompt-weights.ts";
 import { CLIPTokenizer } from "../../src/networks/clip-tokenizer.ts";
 import { createRng } from "../../src/nn/index.ts";
 import { tensor } from "../../src/tensor/index.ts";
@@ -63,10 +59,6 @@ describe("emphasis in prompts", () => {
     ["(:1.2)", [["", 1]]],
     ["((a)(b))", [["ab", 1.21]]],
   ])("%j", (prompt, expected) => expect(parsed(prompt)).toEqual(expected));
-
-  it("is removed for encoders that take none", () => {
-    expect(plainPrompt("a (very (red:1.3) [cat]) \\(yes\\)")).toBe("a very red cat (yes)");
-  });
 
   it("takes a megabyte of brackets in time that grows with its length, and refuses weights that overflow", () => {
     for (const piece of ["(", ")", "(a", "[a]", "(a:1.1)", ":1", "\\", "1"])

@@ -1,4 +1,4 @@
-/** The settings that a picture carries: written for people and other programs, read back to repeat the picture. */
+/** The settings stored in a picture: written for people and other programs, read back to repeat the picture. */
 import { FormatError } from "../../errors.ts";
 import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
 import { UsageError } from "../errors.ts";
@@ -63,7 +63,7 @@ function webUiFields({ options, modelHash, version, sampler: name }: PictureReco
   return new Map(fields.filter((field): field is [string, string] => field[1] !== undefined));
 }
 
-/** The texts that a picture carries. */
+/** The text chunks of a picture. */
 export function recordTexts(record: PictureRecord): NewPngText[] {
   const { options } = record;
   const parameters = formatParameters({

@@ -17,7 +17,7 @@ import { lms } from "../samplers/lms.ts";
 import { saSolver } from "../samplers/sa-solver.ts";
 import { unipc } from "../samplers/unipc.ts";
 import { timestepLookup } from "../scheduler.ts";
-import { ratioOfFlow } from "../sigmas.ts";
+import { flowOfRatio, ratioOfFlow } from "../sigmas.ts";
 import type { LevelTable } from "../spacing.ts";
 import {
   clippedCount,
@@ -99,7 +99,7 @@ function solver(
       space: "flow-ratio",
       sigmas: ratios,
       timesteps,
-      timestepAt: timestepLookup(ratios, timesteps, (r) => (r / (1 + r)) * trained),
+      timestepAt: timestepLookup(ratios, timesteps, (ratio) => flowOfRatio(ratio) * trained),
       parameterization: flowPredictionAtRatio,
       initialScale: 1,
       ...rest,

@@ -2,13 +2,13 @@
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { cast, type Tensor } from "../../tensor/index.ts";
 
-/** A piece of a prompt and how much it counts. */
+/** A piece of a prompt and its weight. */
 export interface WeightedText {
   readonly text: string;
   readonly weight: number;
 }
 
-/** How much one pair of brackets changes a weight. */
+/** Factor of one pair of brackets. */
 const STEP = 1.1;
 
 /** Deepest nesting that is honoured: beyond it, weights leave the range of single precision. */
@@ -65,12 +65,6 @@ function joinEqual(pieces: readonly WeightedText[]): WeightedText[] {
   }
   return joined.length > 0 ? joined : [{ text: "", weight: 1 }];
 }
-
-/** A prompt without its emphasis, for encoders that take none. */
-export const plainPrompt = (prompt: string): string =>
-  parsePromptWeights(prompt)
-    .map(({ text }) => text)
-    .join("");
 
 /**
  * Embeddings [N, T, D] times the weights [N, T] of their tokens. With `rescale` (the default, as in the web UI) each

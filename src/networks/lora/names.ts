@@ -1,4 +1,4 @@
-/** Names of layers in files of LoRA, which each tool spells in its own way. */
+/** Layer names in LoRA files, which differ by tool. */
 import { Conv, Linear, Lora, type Module, modules } from "../../nn/index.ts";
 
 /** What a LoRA can adapt. */

@@ -1,4 +1,4 @@
-/** Files of LoRA, whichever tool they come from, as adapters by layer. */
+/** Reads LoRA files of any tool, as adapters by layer. */
 import { FormatError, TreeError } from "../../errors.ts";
 import { cast, type Tensor } from "../../tensor/index.ts";
 import {
