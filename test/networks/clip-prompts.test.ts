@@ -88,6 +88,15 @@ describe("emphasis in prompts", () => {
     for (const [i, mean] of (await x.mean([1, 2]).toArray()).entries()) expect(means[i]).toBeCloseTo(mean, 5);
     const ratio = await kept.div(plain).toArray();
     for (let i = 0; i < 12; i++) expect(ratio[i]).toBeCloseTo(ratio[0]!, 5);
+    // The web UI divides by the mean, and gives NaN here.
+    const centred = tensor([
+      [
+        [1, -1],
+        [2, -2],
+      ],
+    ]);
+    expect(await applyPromptWeights(centred, tensor([[1, 1]])).toArray()).toEqual([1, -1, 2, -2]);
+    expect(await applyPromptWeights(centred, tensor([[2, 1]])).toArray()).toEqual([2, -2, 2, -2]);
     expect(() => applyPromptWeights(x, tensor([[1]]))).toThrow(/\[N, T, D\] and \[N, T\]/);
   });
 });

@@ -1,6 +1,6 @@
 /** Emphasis in prompts, in the syntax of AUTOMATIC1111's web UI. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import { cast, type Tensor } from "../../tensor/index.ts";
+import { cast, type Tensor, where } from "../../tensor/index.ts";
 
 /** A piece of a prompt and its weight. */
 export interface WeightedText {
@@ -13,6 +13,9 @@ const STEP = 1.1;
 
 /** Deepest nesting that is honoured: beyond it, weights leave the range of single precision. */
 const MAX_DEPTH = 256;
+
+/** An embedding whose mean is below this has none to keep. */
+const LEAST_MEAN = 1e-7;
 
 /** An escaped character, a bracket, the end of a weighted group, or text. */
 const PIECE = /\\([()[\]\\])|(\\)|:\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|([()[\]])|([^\\()[\]:]+|:)/g;
@@ -85,5 +88,7 @@ export function applyPromptWeights(
     );
   const weighted = embeddings.mul(cast(weights, embeddings.dtype).unsqueeze(2));
   if (!rescale) return weighted;
-  return weighted.mul(embeddings.mean([1, 2], true).div(weighted.mean([1, 2], true)));
+  const [before, after] = [embeddings.mean([1, 2], true), weighted.mean([1, 2], true)];
+  const usable = before.abs().greater(LEAST_MEAN).logicalAnd(after.abs().greater(LEAST_MEAN));
+  return weighted.mul(where(usable, before.div(where(usable, after, 1)), 1));
 }
