@@ -45,6 +45,8 @@ export interface PipelineComponents {
   readonly tokenizers: readonly TokenizerFiles[];
   /** `scheduler_config.json`: hand it to `schedulerFromConfig`. */
   readonly scheduler: Config;
+  /** SDXL: whether zeros stand for a negative prompt that is not given (`force_zeros_for_empty_prompt`). Default true. */
+  readonly zerosForEmptyPrompt?: boolean;
   /** Names of classes, for class-conditional models (`id2label` of the pipeline), by label. */
   readonly labels?: ReadonlyMap<number, string>;
 }

@@ -102,13 +102,13 @@ const SCHEDULER_SD: Config = {
   set_alpha_to_one: false,
   skip_prk_steps: true,
   steps_offset: 1,
-  timestep_spacing: "leading",
   trained_betas: null,
 };
 
 const SCHEDULER_SDXL: Config = {
   ...SCHEDULER_SD,
   _class_name: "EulerDiscreteScheduler",
+  timestep_spacing: "leading", // said for SDXL alone
   interpolation_type: "linear",
   use_karras_sigmas: false,
 };

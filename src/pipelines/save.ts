@@ -141,13 +141,18 @@ const numbered = <T>(name: string, items: readonly T[]): [string, T][] =>
   items.map((item, i) => [i === 0 ? name : `${name}_${i + 1}`, item]);
 
 /** What a pipeline has beside its networks, whether they are open or loaded. */
-interface Surroundings extends Pick<PipelineComponents, "className" | "labels" | "tokenizers" | "scheduler"> {
+interface Surroundings
+  extends Pick<
+    PipelineComponents,
+    "className" | "labels" | "tokenizers" | "scheduler" | "zerosForEmptyPrompt"
+  > {
   /** By the name of the component's folder. */
   readonly networks: ReadonlyMap<string, { readonly className: string }>;
 }
 
 /** What `model_index.json` says of a pipeline. */
-function modelIndex({ className, labels, networks, tokenizers, scheduler }: Surroundings): Config {
+function modelIndex(pipeline: Surroundings): Config {
+  const { className, labels, networks, tokenizers, scheduler, zerosForEmptyPrompt = true } = pipeline;
   const classes: [string, readonly (string | null)[]][] = [
     ["scheduler", ["diffusers", String(scheduler._class_name)]],
     ...numbered("tokenizer", tokenizers).map(([name]): [string, string[]] => [
@@ -166,6 +171,7 @@ function modelIndex({ className, labels, networks, tokenizers, scheduler }: Surr
     _class_name: className,
     ...Object.fromEntries(classes.sort(([a], [b]) => (a < b ? -1 : 1))),
     ...(/^StableDiffusion(?!XL)/.test(className) && { requires_safety_checker: false }),
+    ...(className.startsWith("StableDiffusionXL") && { force_zeros_for_empty_prompt: zerosForEmptyPrompt }),
     ...(labels && { id2label: Object.fromEntries(labels) }),
   };
 }

@@ -93,20 +93,30 @@ export function splitCheckpoint(
 }
 
 /** What the file itself says of the prediction: by a marker tensor, or by metadata of the model-spec standard. */
-function predictionOf(source: WeightSource, { family, inChannels }: Checkpoint): string {
+function saidPrediction(source: WeightSource): string | undefined {
   const said = source.metadata.get("modelspec.prediction_type");
   if (source.entries.has("v_pred") || said === "v") return "v_prediction";
-  if (said === "epsilon") return "epsilon";
-  return family === "sd2" && inChannels === 4 ? "v_prediction" : "epsilon";
+  return said === "epsilon" ? "epsilon" : undefined;
 }
 
-function schedulerOf(
+/** Training steps of Stable Diffusion 2's base model, the one of its family that predicts noise; as diffusers tells it. */
+const SD2_BASE_STEPS = 875_000;
+
+/** What models of a family predict that say nothing. */
+async function usualPrediction(source: WeightSource, { family, inChannels }: Checkpoint): Promise<string> {
+  if (family !== "sd2" || inChannels !== 4) return "epsilon";
+  const steps = source.entries.has("global_step") ? (await source.read("global_step")).data[0] : undefined;
+  return Number(steps) === SD2_BASE_STEPS ? "epsilon" : "v_prediction";
+}
+
+async function schedulerOf(
   source: WeightSource,
   kind: Checkpoint,
   configs: FamilyConfigs,
   { predictionType, base }: SingleFileOptions,
-): Config {
-  const type = predictionType ?? (base === undefined ? predictionOf(source, kind) : undefined);
+): Promise<Config> {
+  const said = predictionType ?? saidPrediction(source);
+  const type = said ?? (base === undefined ? await usualPrediction(source, kind) : undefined);
   return {
     ...configs.scheduler,
     ...(type !== undefined && { prediction_type: type }),
@@ -134,7 +144,7 @@ export async function openSingleFile(path: string, options: SingleFileOptions): 
       path,
       networks,
       tokenizers: await tokenizersOf(path, configs, options),
-      scheduler: schedulerOf(source, kind, configs, options),
+      scheduler: await schedulerOf(source, kind, configs, options),
       metadata: source.metadata,
       close: () => source.close(),
     };

@@ -172,6 +172,8 @@ export interface SolverFamily {
   readonly final: "zero" | "sigma_min" | "least";
   /** "table": sigma_min is training's least level; "last": the schedule's last, for levels of a kind. */
   readonly least: "table" | "last";
+  /** The class has no `timestep_spacing`: its timesteps are evenly spaced whatever a configuration says. */
+  readonly evenly?: boolean;
   /** Exactly spaced flow levels from pure noise, as UniPC has them. */
   readonly flowFromNoise?: boolean;
 }
@@ -215,7 +217,7 @@ export function solverLevels(
   const last =
     trained - clippedCount(training, c.value("lambda_min_clipped", ANY_NUMBER, Number.NEGATIVE_INFINITY));
   const timesteps = runTimesteps(c, table, options, () =>
-    solverTimesteps(spacingOf(c, "linspace"), steps, {
+    solverTimesteps(family.evenly ? "linspace" : spacingOf(c, "linspace"), steps, {
       trained,
       last,
       offset: c.value("steps_offset", NUMBER, 0),
