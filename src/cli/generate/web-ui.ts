@@ -45,9 +45,10 @@ const lower = (text: string): string => text.toLowerCase();
 
 /** Names for the web UI's fields; a sampler that it does not have keeps our name. */
 export function webUiSampling(sampler: string, schedule: string): WebUiSampling {
+  const automatic = schedule === "model" && AUTOMATIC[sampler] === undefined;
   return {
     sampler: SAMPLERS.find(([ours]) => ours === sampler)?.[1] ?? sampler,
-    schedule: SCHEDULES.find(([ours]) => ours === schedule)?.[1] ?? schedule,
+    schedule: automatic ? "Automatic" : (SCHEDULES.find(([ours]) => ours === schedule)?.[1] ?? schedule),
   };
 }
 
