@@ -17,8 +17,7 @@ import {
   optionSchemas,
   type System,
 } from "../systems/system.ts";
-import { watchHistories } from "./histories.ts";
-import { slug, watchOutputs } from "./outputs.ts";
+import { told } from "../work.ts";
 import { worldSamples } from "./samples.ts";
 import type { CatalogSettings, Task, TaskContext, TaskEvent, Tool } from "./tool.ts";
 
@@ -94,6 +93,18 @@ function actionOptions(
 /** Paths of this machine say nothing to who looks at the page. */
 const withoutPaths = (text: string, folder: string): string => text.replaceAll(folder, "the job's folder");
 
+/** A word for the name of a file. */
+const slug = (text: string): string =>
+  text
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9.]+/g, "-")
+    .replaceAll(/^[-.]+|[-.]+$/g, "")
+    .slice(0, 60) || "result";
+
+/** Names of the curves: the stage, which may be one of several, and the measure. */
+const curves = (stage: string, values: Readonly<Record<string, number>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(values).map(([name, value]) => [`${stage} ${name}`, value]));
+
 function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
   switch (event.type) {
     case "progress": {
@@ -103,7 +114,7 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
     case "message":
       return { type: "message", text: withoutPaths(event.text, folder) };
     case "warning":
-      return { type: "message", text: `Warning: ${event.text}` };
+      return { type: "message", text: `Warning: ${withoutPaths(event.text, folder)}` };
     case "picture":
       return { type: "picture", name: slug(event.name), label: event.name, picture: event.picture };
     case "figure": {
@@ -115,13 +126,13 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
       return { type: "preview", picture: event.picture };
     case "table":
       return { type: "table", name: slug(event.title), label: event.title, table: event.table };
-    case "metrics": // these numbers are in the run's history as well, which is watched
-    case "chart": // so are those of charts, which the page draws itself
+    case "metrics":
+      return { type: "metrics", step: event.step, values: curves(event.stage, event.values) };
+    case "chart": // its file is told as well
       return undefined;
     case "file": {
       const inside = relative(folder, event.path);
       if (inside.startsWith("..")) return { type: "message", text: `${event.about}: ${event.path}` };
-      if (/\.png$/i.test(inside)) return undefined; // pictures are results by themselves
       return { type: "file", name: slug(inside.split(sep).at(-1)!), label: event.about, path: event.path };
     }
   }
@@ -135,27 +146,12 @@ async function* runAction(
   context: TaskContext,
 ): AsyncGenerator<TaskEvent, void> {
   const { folder, signal } = context;
-  const histories = watchHistories(folder);
-  const outputs = watchOutputs(folder);
   const { data, error } = action.options.safeParse(options);
   if (error) throw new ArgumentError(z.prettifyError(error));
-  const run = action.run(data, { signal, previews: true });
-  try {
-    for (;;) {
-      const { done, value } = await run.next();
-      yield* histories.rows();
-      yield* outputs.pictures();
-      if (done) {
-        yield* outputs.pictures(true); // the pictures first, then what was measured
-        return yield* resultEvents(value, folder);
-      }
-      const event = taskEvent(value, folder);
-      if (event) yield event;
-    }
-  } finally {
-    yield* histories.rows(true); // also of a run that was stopped
-    yield* outputs.pictures(true);
-  }
+  const result = yield* told(action.run(data, { signal, previews: true }), (event) =>
+    taskEvent(event, folder),
+  );
+  yield* resultEvents(result, folder);
 }
 
 /** What an action has found, for people: its summary and its numbers. */

@@ -148,13 +148,14 @@ async function* makeOne(
   paths: readonly string[],
   stamp: string,
   kinds: readonly string[],
-  work: MakeResults,
+  { work, watched }: { readonly work: MakeResults; readonly watched: boolean },
 ): Work<void> {
   const made = yield* work(item);
   await mkdir(dirname(paths[0]!), { recursive: true });
   for (const [i, kind] of kinds.entries()) {
     const png = await encodePicture(made[kind]!);
     await writeFileAtomic(paths[i]!, withPngText(png, [{ keyword: KEYWORD, text: stamp, utf8: true }]));
+    if (watched) yield { type: "picture", name: kind, picture: made[kind]! };
   }
 }
 
@@ -173,7 +174,7 @@ const naming = ({ source, path }: BatchItem, { message }: Error): string =>
  */
 export async function* runBatch(
   options: BatchOptions,
-  { signal }: ActionContext,
+  { signal, previews = false }: ActionContext,
   work: MakeResults,
 ): Work<BatchResult> {
   const { image, out, shard, force, settings, kinds } = options;
@@ -190,7 +191,7 @@ export async function* runBatch(
       const stamp = await stampOf(item.path, settings);
       if (!force && (await isDone(paths, stamp))) kept++;
       else {
-        yield* makeOne(item, paths, stamp, kinds, work);
+        yield* makeOne(item, paths, stamp, kinds, { work, watched: previews });
         done++;
       }
     } catch (error) {

@@ -2,16 +2,17 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
 import { decodePicture, encodePicture, readPngText } from "../../src/io/index.ts";
-import { watchHistories } from "../../src/studio/histories.ts";
-import { watchOutputs } from "../../src/studio/outputs.ts";
 import { formOf } from "../../src/studio/server/tool-info.ts";
 import { systemTool } from "../../src/studio/system-tool.ts";
+import type { TaskEvent } from "../../src/studio/tool.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
+import { outFolder } from "../../src/systems/options.ts";
 import { saveSDSeg } from "../../src/systems/sdseg/checkpoint.ts";
 import { PRESETS } from "../../src/systems/sdseg/config.ts";
 import { createSDSeg } from "../../src/systems/sdseg/model.ts";
-import { optionSchemas } from "../../src/systems/system.ts";
+import { action, optionSchemas, type System } from "../../src/systems/system.ts";
 import { writeTinyControlNet, writeTinyLora, writeTinyStableDiffusion } from "../pipelines/tiny-pipelines.ts";
 import { closeStudio, type Opened, openStudio } from "./server.ts";
 
@@ -76,48 +77,59 @@ test("a task whose data were not named at the start says what is missing", () =>
   expect(unavailable({ fashion: "/data/fashion-mnist" })).toBeUndefined();
 });
 
-test("curves follow the files, also when a run goes on from an earlier step", async () => {
-  const run = join(folder, "run", "out", "denoiser");
-  await mkdir(run, { recursive: true });
-  const file = join(run, "history.jsonl");
-  const line = (step: number): string => `{"step":${step},"loss":${1 / step},"missing":null}\n`;
-  const watch = watchHistories(join(folder, "run"));
-  const rows = async () => {
-    const steps: number[] = [];
-    for await (const { step, values } of watch.rows(true)) {
-      expect(values).toEqual({ "denoiser loss": 1 / step });
-      steps.push(step);
-    }
-    return steps;
-  };
-  expect(await rows()).toEqual([]);
-  await writeFile(file, `${line(1)}${line(2)}{"step":3,"lo`);
-  expect(await rows()).toEqual([1, 2]); // the line that is being written waits
-  await writeFile(file, line(1) + line(2) + line(3));
-  expect(await rows()).toEqual([3]);
-  await writeFile(file, line(1));
-  expect(await rows()).toEqual([]);
-  await writeFile(file, line(1) + line(2) + line(3) + line(4));
-  expect(await rows()).toEqual([3, 4]);
-});
-
-test("pictures that a system writes become results; of a training's course the newest counts", async () => {
+test("what a system tells while it works becomes curves, pictures, tables and files of the job", async () => {
   const job = join(folder, "job");
-  await mkdir(join(job, "out", "samples"), { recursive: true });
-  const png = await encodePicture({ width: 2, height: 1, channels: 1, data: Uint8Array.of(0, 255) });
-  const watch = watchOutputs(job, 0);
-  const names = async () => {
-    const found: string[] = [];
-    for await (const event of watch.pictures(true)) found.push(`${event.name}: ${event.label}`);
-    return found;
+  const inside = join(job, "out", "numbers.json");
+  const picture = { width: 2, height: 1, channels: 1, data: Uint8Array.of(0, 255) };
+  const teller = action({
+    about: "tells",
+    options: z.object({ out: outFolder("out/teller", "where it goes") }),
+    async *run({ out }) {
+      expect(out).toBe(join(job, "out"));
+      yield { type: "progress", stage: "denoiser", done: 1, total: 2, note: "loss 1" };
+      yield { type: "metrics", stage: "denoiser", step: 20, values: { loss: 0.5, dice: 0.25 } };
+      yield { type: "picture", name: "Samples of 20", picture };
+      yield { type: "figure", name: "f", caption: "two", pictures: [picture, picture], columns: 2 };
+      yield { type: "chart", name: "c", caption: "chart", svg: "<svg/>" };
+      yield { type: "warning", text: `${job}/x.png is broken` };
+      yield { type: "file", path: inside, about: "numbers" };
+      yield { type: "file", path: "/elsewhere/model.safetensors", about: "a model" };
+      return { summary: `done in ${job}`, metrics: { dice: 0.123456789, seconds: 3 } };
+    },
+  });
+  const system: System = {
+    ...SYSTEMS[0]!,
+    name: "teller",
+    checkpoints: [],
+    actions: { run: teller },
   };
-  await writeFile(join(job, "out", `${"0a".repeat(32)}-mask.png`), png);
-  await writeFile(join(job, "out", "broken.png"), "no picture");
-  await writeFile(join(job, "result-000.png"), png);
-  await writeFile(join(job, "out", "samples", "step-000500.png"), png);
-  expect(await names()).toEqual(["mask: mask", "step: samples/step-000500"]);
-  await writeFile(join(job, "out", "samples", "step-001000.png"), png);
-  expect(await names()).toEqual(["step: samples/step-001000"]);
+  const settings = { models: {}, loras: {}, controls: {}, folders: {} };
+  const { run } = systemTool(system, settings, { root: "/root", exists: () => false }).tasks;
+  const events: TaskEvent[] = [];
+  const context = {
+    inputs: {},
+    options: {},
+    checkpoint: undefined,
+    folder: job,
+    signal: new AbortController().signal,
+  };
+  for await (const event of run!.run(context)) events.push(event);
+  expect(events).toEqual([
+    { type: "progress", done: 1, total: 2, note: "denoiser: loss 1" },
+    { type: "metrics", step: 20, values: { "denoiser loss": 0.5, "denoiser dice": 0.25 } },
+    { type: "picture", name: "samples-of-20", label: "Samples of 20", picture },
+    { type: "picture", name: "f", label: "two", picture: expect.objectContaining({ channels: 3 }) },
+    { type: "message", text: "Warning: the job's folder/x.png is broken" },
+    { type: "file", name: "numbers.json", label: "numbers", path: inside },
+    { type: "message", text: "a model: /elsewhere/model.safetensors" },
+    { type: "message", text: "done in the job's folder" },
+    {
+      type: "table",
+      name: "measured",
+      label: "Measured",
+      table: { columns: ["measure", "value"], rows: [["dice", 0.123457]] },
+    },
+  ]);
 });
 
 describe("with the real catalog", () => {
