@@ -153,7 +153,7 @@ describe("jobs", () => {
       s.ask(`/api/jobs/${job.id}/metrics`),
     );
     expect(rows.map((r) => r.step)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
-    expect(rows.at(-1)!.values.x).toBeCloseTo(Math.SQRT2, 4);
+    expect(rows.at(-1)!.values["descend x"]).toBeCloseTo(Math.SQRT2, 4);
     const file = done.artifacts.findIndex((a) => a.kind === "file");
     const { hash } = await s.upload(await gradient());
     const next = await s.add({

@@ -1,6 +1,6 @@
 /** Tools for the tests: small systems that are declared as all systems are, and really work. */
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -12,13 +12,19 @@ import { sdseg } from "../../src/systems/sdseg/system.ts";
 import { action, hinted, type System } from "../../src/systems/system.ts";
 
 const runOptions = z.object({
-  image: hinted(z.string().describe("picture to turn into its negative"), { path: "file" }),
+  image: hinted(z.string().describe("picture to turn into its negative"), { role: "picture", path: "file" }),
   strength: z.number().min(0).max(1).default(1).describe("how much of it is turned"),
   passes: z.int().min(1).max(1000).default(3).describe("parts of the work"),
   pause: z.int().min(0).max(10_000).default(10).describe("milliseconds between parts"),
   fail: z.enum(["no", "input", "defect", "exit"]).default("no").describe("ends badly"),
-  model: hinted(z.string().default("plain").describe("plain, or a checkpoint file"), { path: "file" }),
-  out: hinted(z.string().default("out").describe("where the result goes"), { path: "output" }),
+  model: hinted(z.string().default("plain").describe("plain, or a checkpoint file"), {
+    role: "model",
+    path: "file",
+  }),
+  out: hinted(z.string().default("out").describe("where the result goes"), {
+    role: "output",
+    path: "output",
+  }),
 });
 
 /** Turns a picture into its negative, row by row in so many parts. */
@@ -37,6 +43,7 @@ async function* negative(options: z.output<typeof runOptions>, signal: AbortSign
   }
   await mkdir(out, { recursive: true });
   await writeFileAtomic(join(out, "negative.png"), await encodePicture({ ...picture, data }));
+  yield { type: "picture", name: "negative", picture: { ...picture, data } } as const;
   const mean = data.reduce((sum, v) => sum + v, 0) / data.length;
   return { summary: "Turned.", metrics: { mean } };
 }
@@ -45,8 +52,8 @@ const trainOptions = z.object({
   steps: z.int().min(1).max(100_000).default(40).describe("steps of gradient descent"),
   rate: z.number().min(0.001).max(1).default(0.1).describe("learning rate"),
   pause: z.int().min(0).max(1000).default(5).describe("milliseconds between steps"),
-  from: hinted(z.string().optional().describe("checkpoint to go on from"), { path: "file" }),
-  out: hinted(z.string().default("out").describe("run folder"), { path: "output" }),
+  from: hinted(z.string().optional().describe("checkpoint to go on from"), { role: "model", path: "file" }),
+  out: hinted(z.string().default("out").describe("run folder"), { role: "output", path: "output" }),
 });
 
 /** Finds the root of 2 by gradient descent on (x² - 2)², keeping its state after every step. */
@@ -54,15 +61,27 @@ async function* descend(options: z.output<typeof trainOptions>, signal: AbortSig
   const { steps, rate, pause, out } = options;
   await mkdir(out, { recursive: true });
   const statePath = join(out, "state.json");
-  const saved = existsSync(statePath) ? JSON.parse(await readFile(statePath, "utf8")) : { step: 0, x: 1 };
+  const saved = existsSync(statePath)
+    ? JSON.parse(await readFile(statePath, "utf8"))
+    : { step: 0, x: 1, xs: [] };
   let { step, x } = saved as { step: number; x: number };
+  const { xs } = saved as { xs: number[] };
+  const point = (at: number) =>
+    ({
+      type: "metrics",
+      stage: "descend",
+      step: at,
+      values: { loss: (xs[at - 1]! ** 2 - 2) ** 2, x: xs[at - 1]! },
+    }) as const;
   if (step > 0) yield { type: "message", text: `goes on after step ${step}` } as const;
+  for (let at = 1; at <= step; at++) yield point(at);
   while (step < steps) {
     signal?.throwIfAborted();
     x -= rate * 4 * x * (x * x - 2) * 0.25;
     step++;
-    await writeFileAtomic(statePath, Buffer.from(JSON.stringify({ step, x })));
-    await appendFile(join(out, "history.jsonl"), `${JSON.stringify({ step, loss: (x * x - 2) ** 2, x })}\n`);
+    xs.push(x);
+    await writeFileAtomic(statePath, Buffer.from(JSON.stringify({ step, x, xs })));
+    yield point(step);
     yield { type: "progress", stage: "descend", done: step, total: steps } as const;
     await delay(pause);
   }
