@@ -35,6 +35,17 @@ export async function listPictures(folder: string): Promise<string[]> {
 export const readPictureFile = async (path: string, options: DecodeOptions = {}): Promise<Picture> =>
   decodePicture(await readBytes(path), { name: path, ...options });
 
+/**
+ * One picture file with the depth that it has: 16-bit and float pictures come as they are, because `gray` and `rgb` would
+ * reduce them to bytes; all others in the wanted colours. @throws FormatError that names the file.
+ */
+export async function readDeepPicture(path: string, options: DecodeOptions = {}): Promise<Picture> {
+  const raw = await readPictureFile(path, { ...options, colour: "as-is" });
+  const upright = await readPictureFile(path, options);
+  const turned = raw.width !== upright.width || raw.height !== upright.height;
+  return turned || raw.data instanceof Uint8Array ? upright : raw;
+}
+
 export interface NamedPicture {
   /** Path below the folder, with forward slashes. */
   readonly name: string;
@@ -176,7 +187,7 @@ export interface MaskedPicture extends NamedPicture {
   readonly labels: Int32Array;
 }
 
-/** Pictures with their masks from two folders. @throws FormatError for a mask of another size or with odd values. */
+/** Pictures of any depth with their masks from two folders. @throws FormatError for a mask of another size or with odd values. */
 export async function openMasked(
   images: string,
   masks: string,
@@ -187,7 +198,7 @@ export async function openMasked(
   return dataset(pairs.length, async (i) => {
     const [name, imagePath, maskPath] = pairs[i]!;
     const [image, mask] = await Promise.all([
-      readPictureFile(imagePath, decode),
+      readDeepPicture(imagePath, decode),
       readPictureFile(maskPath, { colour: "as-is" }),
     ]);
     checkSameSize(maskPath, image, mask);

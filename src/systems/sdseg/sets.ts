@@ -1,11 +1,11 @@
-/** The data sets of the reproduction, with their splits by fixed lists, and any folder of pictures with masks. */
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
+/** The data sets of the study, with their splits by fixed lists, and any folder of pictures or volumes with masks. */
+import { readdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import {
   type Dataset,
   dataset,
   fromArray,
-  listPictures,
+  isPictureName,
   type MaskMeaning,
   mapDataset,
   naturalOrder,
@@ -13,24 +13,30 @@ import {
   readAll,
   readNifti,
   readTiffStack,
+  type SegmentedPicture,
+  type Split,
   subset,
 } from "../../data/index.ts";
-import type { Split } from "../../data/picture-set.ts";
 import { lesions } from "../../data/world/lesions.ts";
+import { shapes } from "../../data/world/plain-shapes.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import type { Picture } from "../../io/index.ts";
-import { type LabelledPicture, type Sample, type SampleOptions, samplesOf } from "./samples.ts";
+import type { Work } from "../../work.ts";
+import { type Sample, type SampleOptions, samplesOf, toSample } from "./data.ts";
+import type { SDSegConfig } from "./model.ts";
 
 /** A data set as it lies in its folder. */
 export interface KnownSet {
   readonly name: string;
   readonly title: string;
+  /** One word, for tables and files. */
+  readonly short: string;
   readonly images: string;
   readonly masks: string;
   readonly meaning: MaskMeaning;
-  /** What is to be segmented is 0 in the masks. */
+  /** What is to be segmented is 0 in the masks, and darker than the rest. */
   readonly inverted?: boolean;
-  /** Size of what the model sees over that of the files. */
+  /** Resize factor: size of what the model sees / size of the files. */
   readonly scale: number;
   readonly colour: "gray" | "rgb";
   /** Split of file `index` of `count` in natural order of the names; undefined: not used. */
@@ -54,6 +60,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "em-membrane",
     title: "membranes (ISBI 2012 electron microscopy)",
+    short: "membranes",
     images: "image",
     masks: "label",
     meaning: "binary",
@@ -66,6 +73,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "dsb2018-nuclei",
     title: "cell nuclei (Data Science Bowl 2018, fluorescence)",
+    short: "nuclei",
     images: "image",
     masks: "label",
     meaning: "instances",
@@ -77,6 +85,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "cvc-clinicdb",
     title: "polyps (CVC-ClinicDB)",
+    short: "polyps",
     images: "image",
     masks: "mask",
     meaning: "binary",
@@ -87,6 +96,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "drive-retina",
     title: "retinal vessels (DRIVE)",
+    short: "vessels",
     images: "image",
     masks: "vessel",
     meaning: "binary",
@@ -115,12 +125,11 @@ export async function openKnown(
   root: string,
   set: KnownSet,
   split: Split,
-): Promise<Dataset<LabelledPicture>> {
+): Promise<Dataset<SegmentedPicture>> {
   const folder = join(root, set.name);
   const { meaning, colour } = set;
   const all = await openMasked(join(folder, set.images), join(folder, set.masks), { meaning, colour });
-  const paths = await listPictures(join(folder, set.images));
-  const used = set.size ? await indicesOfSize(all, set.size) : paths.map((_, i) => i);
+  const used = await indicesOfSize(all, set.size);
   const chosen = used.filter((_, place) => set.split(place, used.length) === split);
   return mapDataset(subset(all, chosen), ({ name, image, labels }) => ({
     name,
@@ -130,14 +139,11 @@ export async function openKnown(
   }));
 }
 
-async function indicesOfSize(
-  all: Dataset<{ image: { width: number; height: number } }>,
-  [width, height]: readonly [number, number],
-): Promise<number[]> {
+async function indicesOfSize(all: Dataset<SegmentedPicture>, size: KnownSet["size"]): Promise<number[]> {
   const found: number[] = [];
   for (let i = 0; i < all.length; i++) {
-    const { image } = await all.get(i);
-    if (image.width === width && image.height === height) found.push(i);
+    const { width, height } = size ? (await all.get(i)).image : { width: 0, height: 0 };
+    if (!size || (width === size[0] && height === size[1])) found.push(i);
   }
   return found;
 }
@@ -151,6 +157,7 @@ async function firstFolder(folder: string, names: readonly string[]): Promise<st
   return undefined;
 }
 
+const NIFTI = /\.nii(\.gz)?$/i;
 const VOLUME = /\.(nii|nii\.gz|tiff?)$/i;
 
 export interface FolderOptions {
@@ -161,37 +168,38 @@ export interface FolderOptions {
 
 /**
  * A folder with `images/` and `masks/` (or names like these): pictures of any kind, or volumes (NIfTI, TIFF stacks),
- * whose slices count as one. @throws ArgumentError when the folders are not there, FormatError for damaged files
+ * whose slices count as one. @throws ArgumentError when the folders are not there or hold pictures beside volumes,
+ * FormatError for damaged files
  */
 export async function openFolder(
   folder: string,
   options: FolderOptions = {},
-): Promise<Dataset<LabelledPicture>> {
+): Promise<Dataset<SegmentedPicture>> {
   const { classes = 2, colour = "gray" } = options;
   const [images, masks] = [await firstFolder(folder, IMAGE_FOLDERS), await firstFolder(folder, MASK_FOLDERS)];
   if (!images || !masks)
     throw new ArgumentError(
       `${folder}: expected the folders images/ and masks/ (or ${[...IMAGE_FOLDERS, ...MASK_FOLDERS].join(", ")}) in it`,
     );
-  const volumes = await volumePairs(images, masks);
-  if (volumes.length > 0) return openVolumes(volumes, classes);
+  const volumes = await volumesIn(images);
+  if (volumes.length > 0) return openVolumes(images, masks, volumes, classes);
   return openMasked(images, masks, { meaning: classes > 2 ? { classes } : "binary", colour });
 }
 
-/** Volumes of both folders by name. */
-async function volumePairs(
-  images: string,
-  masks: string,
-): Promise<[name: string, image: string, mask: string][]> {
-  const { readdir } = await import("node:fs/promises");
-  const names = (await readdir(images)).filter((name) => VOLUME.test(name)).sort(naturalOrder);
-  const stacks: [string, string, string][] = [];
-  for (const name of names) {
-    const [image, mask] = [join(images, name), join(masks, name)];
-    if (/\.nii(\.gz)?$/i.test(name) || (await readTiffStack(image)).slices.length > 1)
-      stacks.push([name, image, mask]);
-  }
-  return stacks;
+/** Names of the volumes in a folder; empty when it holds pictures. @throws ArgumentError when it holds both */
+async function volumesIn(images: string): Promise<string[]> {
+  const names = (await readdir(images))
+    .filter((name) => isPictureName(name) || NIFTI.test(name))
+    .sort(naturalOrder);
+  const volumes: string[] = [];
+  for (const name of names.filter((one) => VOLUME.test(one)))
+    if (NIFTI.test(name) || (await readTiffStack(join(images, name))).slices.length > 1) volumes.push(name);
+  const other = names.find((name) => !volumes.includes(name));
+  if (volumes.length > 0 && other !== undefined)
+    throw new ArgumentError(
+      `${images}: ${volumes[0]} is a volume and ${other} is not; expected volumes alone, or pictures alone`,
+    );
+  return volumes;
 }
 
 /** Voxels of any unit, such as Hounsfield's, as brightness in [0, 1] over the whole volume; whole numbers stay. */
@@ -223,19 +231,21 @@ function volumeLabels(slices: readonly Picture[], classes: number, path: string)
 }
 
 async function openVolumes(
-  pairs: readonly (readonly [string, string, string])[],
+  images: string,
+  masks: string,
+  names: readonly string[],
   classes: number,
-): Promise<Dataset<LabelledPicture>> {
-  const slices: LabelledPicture[] = [];
-  for (const [name, imagePath, maskPath] of pairs) {
-    const read = /\.nii(\.gz)?$/i.test(name) ? readNifti : readTiffStack;
-    const [image, mask] = [await read(imagePath), await read(maskPath)];
+): Promise<Dataset<SegmentedPicture>> {
+  const slices: SegmentedPicture[] = [];
+  for (const name of names) {
+    const read = NIFTI.test(name) ? readNifti : readTiffStack;
+    const [image, mask] = [await read(join(images, name)), await read(join(masks, name))];
     const sizes = [image, mask].map(
       (volume) => `${volume.slices[0]!.width}x${volume.slices[0]!.height}x${volume.slices.length}`,
     );
     if (sizes[0] !== sizes[1])
-      throw new FormatError(`${maskPath}: is ${sizes[1]}, its picture is ${sizes[0]}`);
-    const labels = volumeLabels(mask.slices, classes, maskPath);
+      throw new FormatError(`${join(masks, name)}: is ${sizes[1]}, its picture is ${sizes[0]}`);
+    const labels = volumeLabels(mask.slices, classes, join(masks, name));
     asBrightness(image.slices).forEach((slice, z) => {
       slices.push({ name: `${name} slice ${z}`, image: slice, labels: labels[z]!, volume: name });
     });
@@ -243,23 +253,77 @@ async function openVolumes(
   return dataset(slices.length, (i) => slices[i]!);
 }
 
-/** All samples in memory: small sets are read once. */
-export const inMemory = async (
-  source: Dataset<LabelledPicture>,
-  options: SampleOptions,
-): Promise<Dataset<Sample>> => fromArray(await readAll(samplesOf(source, options)));
+/** Where the data of the study comes from. */
+export interface Sources {
+  has(set: string): Promise<boolean>;
+  open(set: string, split: Split, config: SampleOptions["config"]): Promise<Dataset<Sample>>;
+}
 
-/** A split by name: `lesions`, or a known set in a folder of sets. */
-export async function openSplit(
-  name: string,
+/** Procedural sets, and the known ones in a folder of sets. */
+export function sourcesIn(root: string | undefined): Sources {
+  return {
+    async has(name) {
+      const set = knownSet(name);
+      return !set || (root !== undefined && (await hasSet(root, set)));
+    },
+    async open(name, split, config) {
+      const set = knownSet(name);
+      const pictures = set
+        ? await openKnown(root ?? ".", set, split)
+        : name === "shapes"
+          ? shapes(split)
+          : lesions(split);
+      return fromArray(await readAll(samplesOf(pictures, { config, scale: set?.scale ?? 1 })));
+    },
+  };
+}
+
+/** Data as the actions take it: what it is called, its pictures, and the resize factor that belongs to it. */
+export interface OpenedData {
+  readonly title: string;
+  readonly source: Dataset<SegmentedPicture>;
+  readonly scale: number;
+}
+
+/** Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. */
+export async function openData(
+  folder: string | undefined,
+  { classes, imageChannels }: Pick<SDSegConfig, "classes" | "imageChannels">,
   split: Split,
-  options: SampleOptions & { readonly root?: string; readonly count?: number },
-): Promise<Dataset<Sample>> {
-  if (name === "lesions") return inMemory(lesions(split, options.count), options);
-  const set = knownSet(name);
-  if (!set || options.root === undefined)
-    throw new ArgumentError(
-      `SDSeg: unknown data set "${name}"; known are lesions${options.root ? `, ${KNOWN_SETS.map((s) => s.name).join(", ")}` : " (others need a folder of data sets)"}`,
-    );
-  return inMemory(await openKnown(options.root, set, split), { ...options, scale: set.scale });
+): Promise<OpenedData> {
+  if (folder === undefined) return { title: "procedural lesions", source: lesions(split), scale: 1 };
+  const set = knownSet(basename(folder));
+  if (set && (await hasSet(dirname(folder), set)))
+    return { title: set.title, source: await openKnown(dirname(folder), set, split), scale: set.scale };
+  const colour = imageChannels === 3 ? "rgb" : "gray";
+  return { title: folder, source: await openFolder(folder, { classes, colour }), scale: 1 };
+}
+
+/** A file that cannot be decoded, as opposed to one that says what it must not. */
+const isBroken = (error: unknown): error is FormatError =>
+  error instanceof FormatError && error.cause !== undefined;
+
+/**
+ * All samples of a dataset in memory. A file that cannot be decoded is left out with a warning; a mask with values that
+ * were not declared ends the work. @throws FormatError when nothing is left
+ */
+export async function* readSamples(
+  source: Dataset<SegmentedPicture>,
+  options: SampleOptions & { readonly limit?: number | undefined },
+): Work<Dataset<Sample>> {
+  const total = Math.min(source.length, options.limit ?? source.length);
+  const samples: Sample[] = [];
+  let first: FormatError | undefined;
+  for (let i = 0; i < total; i++) {
+    try {
+      samples.push(toSample(await source.get(i), options));
+    } catch (error) {
+      if (!isBroken(error)) throw error;
+      first ??= error;
+      yield { type: "warning", text: `left out: ${error.message}` };
+    }
+    yield { type: "progress", stage: "read", done: i + 1, total };
+  }
+  if (samples.length === 0) throw first ?? new ArgumentError("SDSeg: the data has no pictures");
+  return fromArray(samples);
 }
