@@ -77,6 +77,7 @@ async function measuredWay(
     dice: mean(scores.map(({ dice }) => dice)),
     iou: mean(scores.map(({ iou }) => iou)),
     perPicture: scores[0]!.perPicture.map((_, i) => mean(scores.map(({ perPicture }) => perPicture[i]!))),
+    perSeed: scores.map(({ dice }) => dice),
     ensemble: reachedBy(await ensembleScores(runs, data)),
     stability: await stabilityOf(runs, data, segmenter.model),
   };

@@ -62,8 +62,16 @@ export const WAYS: Readonly<Record<string, Way>> = {
     ]),
   ),
   [DETERMINISTIC]: { options: ddim(50, 0), seeds: 1, variants: ["lambda-1"] },
-  "PLMS, 10 steps": { options: { mode: "plms", steps: 10 }, seeds: 1, variants: ["lambda-1"] },
-  "DPM-Solver, 10 steps": { options: { mode: "dpm-solver", steps: 10 }, seeds: 1, variants: ["lambda-1"] },
+  "PLMS, 10 steps": {
+    options: { mode: "plms", steps: 10, spacing: "leading" },
+    seeds: 1,
+    variants: ["lambda-1"],
+  },
+  "DPM-Solver, 10 steps": {
+    options: { mode: "dpm-solver", steps: 10, spacing: "leading" },
+    seeds: 1,
+    variants: ["lambda-1"],
+  },
 };
 
 /** Dice and IoU on a test split, and the Dice of each of its pictures. Of several seeds: the means. */
@@ -71,7 +79,8 @@ export interface Reached {
   readonly dice: number;
   readonly iou: number;
   readonly perPicture: readonly number[];
-  /** Of several seeds: the mean of their probabilities, and the spread. */
+  /** Of several seeds: the Dice of each, the mean of their probabilities, and the spread. */
+  readonly perSeed?: readonly number[];
   readonly ensemble?: Reached;
   readonly stability?: Stability;
 }
