@@ -14,7 +14,7 @@ import { ArgumentError } from "../../errors.ts";
 import { hashFile, type Picture, writeFileAtomic } from "../../io/index.ts";
 import { describeMeasurement, type Measurement } from "../../metrics/index.ts";
 import { overlay } from "../../report/index.ts";
-import { told, type Work } from "../../work.ts";
+import { told, type Work, type WorkEvent, watched } from "../../work.ts";
 import { type BatchItem, batchSummary, runBatch } from "../batch.ts";
 import { modelPath } from "../shipped.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
@@ -37,7 +37,7 @@ import {
 } from "./options.ts";
 import { evaluateOn, predictWith, runSeeds, stabilityOf } from "./scores.ts";
 import { openData, readSamples } from "./sets.ts";
-import { TRAINING, type TrainSettings, trainSDSeg } from "./train.ts";
+import { TRAINING, type TrainSettings, trainSDSeg, VALIDATED } from "./train.ts";
 import { openSegmenter, type Segmenter } from "./use.ts";
 
 /** File of a model by name or path. @throws ArgumentError when there is none */
@@ -178,7 +178,9 @@ export async function* trainAction(
   yield { type: "file", path, about: "the model, in half precision" };
   yield { type: "file", path: join(out, "denoiser", "report.html"), about: "curves" };
   const measured =
-    dice === undefined ? "" : ` Validation Dice ${dice.toFixed(4)} on ${validation!.length} pictures.`;
+    dice === undefined
+      ? ""
+      : ` Validation Dice ${dice.toFixed(4)} on ${Math.min(VALIDATED, validation!.length)} pictures.`;
   return { summary: `Trained.${measured}`, metrics: dice === undefined ? {} : { dice } };
 }
 
@@ -332,7 +334,13 @@ export async function* evaluateAction(
   try {
     yield { type: "message", text: `${title}: ${data.length} pictures, model ${options.model}` };
     const startedAt = performance.now();
-    const scores = await evaluateOn(predictWith(segmenter, inference), data, { classes, convention });
+    const predict = predictWith(segmenter, inference);
+    const scores = yield* watched((tell: (event: WorkEvent) => void) =>
+      evaluateOn(predict, data, {
+        ...{ classes, convention },
+        onPicture: (done, total) => tell({ type: "progress", stage: "segment", done, total }),
+      }),
+    );
     const perPicture = (performance.now() - startedAt) / data.length;
     const process = mode === "direct" ? {} : { steps, spacing, ...(mode === "ddim" && { eta }) };
     const dice: Measurement = {

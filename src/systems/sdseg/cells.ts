@@ -88,7 +88,7 @@ export async function* variantCells(lab: Lab, set: string, variant: Variant): Wo
   const { study, signal, options } = lab;
   const model = yield* trainedVariant(lab, set, variant);
   const { data, print } = await lab.test(set);
-  const segmenter = openSegmenter(model.value, { threads: options.threads });
+  const segmenter = lab.open(model.value, { threads: options.threads });
   const reached: Record<string, Reached> = {};
   try {
     for (const [way, { options: given, seeds: wanted, variants }] of Object.entries(WAYS)) {
@@ -235,7 +235,7 @@ export async function* classCells(lab: Lab): Work<SetFound> {
     given: { test: print },
     from: [model],
     async measure() {
-      const segmenter = openSegmenter(model.value, { threads: lab.options.threads });
+      const segmenter = lab.open(model.value, { threads: lab.options.threads });
       try {
         const found = await evaluateOn(predictWith(segmenter), data, { classes: CLASSES_CONFIG.classes });
         return { ...reachedBy(found), perClass: found.perClass };

@@ -32,6 +32,7 @@ import {
   trainDecoder,
   trainDenoiser,
 } from "./train.ts";
+import { openSegmenter } from "./use.ts";
 
 /** Sizes of the models that are compared. */
 const CONFIG = PRESETS.mini;
@@ -49,6 +50,8 @@ export interface Lab {
   readonly study: Study;
   readonly options: ReproduceActionOptions;
   readonly signal?: AbortSignal | undefined;
+  /** Makes a trained model ready to segment. */
+  readonly open: typeof openSegmenter;
   /** Pictures of a split, read once. */
   read(set: string, split: Split, config?: SampleOptions["config"]): Promise<Read>;
   /** What is measured on: the first lesions, the middles of pictures when a window is asked for. */
@@ -79,12 +82,19 @@ export const middleOf = (sample: Sample, side: number): Sample | Promise<Sample>
   return centreCrop(Math.min(side, width), Math.min(side, height))(sample, createDraw(0, 0));
 };
 
+/** What tests put in the place of data and of networks. */
+export interface LabParts {
+  readonly sources: Sources;
+  readonly open?: typeof openSegmenter;
+}
+
 export async function openLab({
   study,
   options,
   sources,
   signal,
-}: Pick<Lab, "study" | "options" | "signal"> & { readonly sources: Sources }): Promise<Lab> {
+  open = openSegmenter,
+}: Pick<Lab, "study" | "options" | "signal"> & LabParts): Promise<Lab> {
   const known = new Map<string, Promise<Read>>();
   const once = (key: string, read: () => Promise<Dataset<Sample>>): Promise<Read> => {
     const found = known.get(key) ?? read().then(async (data) => ({ data, print: await printOf(data) }));
@@ -99,6 +109,7 @@ export async function openLab({
     study,
     options,
     signal,
+    open,
     read,
     test: (set, config = CONFIG) =>
       once(`${set} measured ${config.normalise}`, async () => {
@@ -131,7 +142,7 @@ const working = ({ options: { threads }, signal }: Lab, folder: string) => ({
 });
 
 /** A view in which every set is met as often as every other, however many pictures it has. */
-function evenly(sets: readonly Dataset<Sample>[]): Dataset<Sample> {
+export function evenly(sets: readonly Dataset<Sample>[]): Dataset<Sample> {
   const most = Math.max(...sets.map(({ length }) => length));
   const repeated = sets.map((set) =>
     subset(

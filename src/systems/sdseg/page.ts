@@ -36,7 +36,7 @@ import {
   wayName,
 } from "./compared.ts";
 import { type Sample, shownOf } from "./data.ts";
-import { type Lab, middleOf, trainedClasses, trainedVariant } from "./lab.ts";
+import { type Lab, type LabParts, middleOf, trainedClasses, trainedVariant } from "./lab.ts";
 import { type SDSeg, sdsegFile } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { predictWith } from "./scores.ts";
@@ -304,10 +304,11 @@ async function readmeFor(out: string): Promise<string | undefined> {
 export async function* reproduceAction(
   options: ReproduceActionOptions,
   { signal }: ActionContext,
+  parts: Partial<LabParts> = {},
 ): Work<ActionResult> {
   const { work, out, shard, seeds, seed, window } = options;
   const study = await openStudy(work, { version: VERSION, shard, signal });
-  const found = yield* findings(study, options, { signal });
+  const found = yield* findings(study, options, { signal, ...parts });
   const sets = new Map([...found.sets].filter(([set]) => set !== "shapes"));
   const shapes = found.sets.get("shapes");
   const command = commandLine("reproduce sdseg", reproduceOptions, options);

@@ -12,6 +12,7 @@ import {
 } from "../../study/index.ts";
 import type { Work } from "../../work.ts";
 import { listed } from "../options.ts";
+import type { ActionContext } from "../system.ts";
 import { classCells, floorCells, pixelCells, plainCell, variantCells } from "./cells.ts";
 import {
   CEILING,
@@ -26,7 +27,7 @@ import {
   type Variant,
   wayName,
 } from "./compared.ts";
-import { type Lab, openLab } from "./lab.ts";
+import { type Lab, type LabParts, openLab } from "./lab.ts";
 import type { ReproduceActionOptions } from "./options.ts";
 import type { Stability } from "./scores.ts";
 import { KNOWN_SETS, type Sources, sourcesIn } from "./sets.ts";
@@ -191,14 +192,14 @@ export interface Findings {
 export async function* findings(
   study: Study,
   options: ReproduceActionOptions,
-  { signal, sources = sourcesIn(options.data) }: { signal?: AbortSignal | undefined; sources?: Sources } = {},
+  { signal, sources = sourcesIn(options.data), open }: Partial<LabParts> & Pick<ActionContext, "signal"> = {},
 ): Work<Findings> {
   const { names, missing } = await setsOf(options, sources);
   const there = names.filter((name) => !missing.includes(name));
   const jobs = jobsOf(options, there);
   if (missing.length > 0)
     yield { type: "warning", text: `not measured, because --data has no such folder: ${missing.join(", ")}` };
-  const lab = await openLab({ study, options, sources, signal });
+  const lab = await openLab({ study, options, sources, signal, ...(open && { open }) });
   const sets = new Map<string, SetFound>(names.map((name) => [name, { reached: {} }]));
   for (const job of study.share(jobs)) {
     const found = yield* runJob(lab, job);

@@ -326,8 +326,10 @@ interface Validated {
   readonly picture: ReturnType<typeof grid>;
 }
 
-/** Validation pictures at most, and those that are shown. */
-const [VALIDATED, SHOWN] = [40, 4];
+/** Validation pictures at most. */
+export const VALIDATED = 40;
+/** Those of them that are shown. */
+const SHOWN = 4;
 
 /** Mean Dice of one-step masks on the first validation pictures, and the first of them to look at. */
 async function validated(model: SDSeg, data: Dataset<Sample>, threads?: number): Promise<Validated> {

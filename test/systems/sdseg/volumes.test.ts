@@ -4,15 +4,13 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { dice, overlapCounts } from "../../../src/metrics/index.ts";
-import { evaluateAction } from "../../../src/systems/sdseg/actions/evaluate.ts";
-import { saveSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
-import { PRESETS } from "../../../src/systems/sdseg/config.ts";
-import { predictWith } from "../../../src/systems/sdseg/evaluate.ts";
-import { openSegmenter } from "../../../src/systems/sdseg/infer.ts";
-import { createSDSeg } from "../../../src/systems/sdseg/model.ts";
+import { evaluateAction } from "../../../src/systems/sdseg/actions.ts";
+import { toSample } from "../../../src/systems/sdseg/data.ts";
+import { createSDSeg, PRESETS, sdsegFile } from "../../../src/systems/sdseg/model.ts";
 import { evaluateOptions } from "../../../src/systems/sdseg/options.ts";
-import { toSample } from "../../../src/systems/sdseg/samples.ts";
+import { predictWith } from "../../../src/systems/sdseg/scores.ts";
 import { openFolder } from "../../../src/systems/sdseg/sets.ts";
+import { openSegmenter } from "../../../src/systems/sdseg/use.ts";
 
 const [SIDE, DEPTH] = [16, 3];
 const VOXELS = SIDE * SIDE * DEPTH;
@@ -93,7 +91,7 @@ describe("evaluating volumes", () => {
     const model = createSDSeg(PRESETS.smoke, 3);
     const file = join(folder, "model.safetensors");
     const origin = { name: "test", training: "none", seed: "3", date: "2026-01-01", scale: 1 };
-    await saveSDSeg(file, model, origin, "f32");
+    await sdsegFile.save(file, model, origin, "f32");
 
     const run = evaluateAction(evaluateOptions.parse({ data: folder, model: file }), {});
     let metrics: Readonly<Record<string, number>> | undefined;
