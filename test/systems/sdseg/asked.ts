@@ -4,9 +4,9 @@ import { type Sample, toSample } from "../../../src/systems/sdseg/data.ts";
 import { createSDSeg, PRESETS } from "../../../src/systems/sdseg/model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "../../../src/systems/sdseg/options.ts";
 import type { Sources } from "../../../src/systems/sdseg/sets.ts";
-import { type Findings, findings } from "../../../src/systems/sdseg/study.ts";
-import { drained } from "../../../src/work.ts";
-import { type AskedCell, recordingStudy } from "../../study/recording-study.ts";
+import { findings } from "../../../src/systems/sdseg/study.ts";
+import type { AskedCell } from "../../study/recording-study.ts";
+import { askedCells, type StudyUnderTest } from "../deciding-options.ts";
 
 /** Larger than the smallest window, so that a window changes what is measured. */
 const SIDE = 80;
@@ -40,17 +40,37 @@ export const MODEL = createSDSeg(PRESETS.smoke, 0);
 export const optionsOf = (given: Record<string, unknown> = {}): ReproduceActionOptions =>
   reproduceOptions.parse({ data: "DIR", seeds: 2, ...given });
 
-/** What the study asks for, and what it finds when every cell holds what `valueFor` says. */
-export async function asked(
-  given: Record<string, unknown> = {},
-  valueFor: (cell: Omit<AskedCell, "id">) => unknown = () => ({
-    dice: 0.5,
-    iou: 0.4,
-    perPicture: [0.5, 0.5, 0.5],
-  }),
-): Promise<{ cells: AskedCell[]; found: Findings }> {
-  const study = recordingStudy((cell) => (cell.kind === "model" ? MODEL : valueFor(cell)));
-  const options = optionsOf(given);
-  const found = await drained(findings(study, options, { sources: madeUp(options.data) }));
-  return { cells: study.cells, found };
-}
+const REACHED = { dice: 0.5, iou: 0.4, perPicture: [0.5, 0.5, 0.5] };
+
+/** The study, for the test of its options. */
+export const STUDY: StudyUnderTest = {
+  schema: reproduceOptions,
+  base: { data: "DIR", seeds: 2 },
+  run: (study, options: ReproduceActionOptions) =>
+    findings(study, options, { sources: madeUp(options.data) }),
+  valueFor: ({ kind }) => (kind === "model" ? MODEL : REACHED),
+  deciding: {
+    data: { data: "OTHER" },
+    sets: { sets: "lesions" },
+    variants: { variants: "lambda-1" },
+    steps: { steps: 7 },
+    realSteps: { realSteps: 7 },
+    autoencoderSteps: { autoencoderSteps: 7 },
+    decoderSteps: { decoderSteps: 7 },
+    test: { test: 2 },
+    window: { window: 64 },
+    seeds: { seeds: 5 },
+    extras: { extras: true },
+    shapes: { shapes: true },
+    seed: { seed: 1 },
+  },
+  undeciding: {
+    threads: { threads: 2 },
+    shard: { shard: "1/1" },
+    work: { work: "elsewhere" },
+    out: { out: "elsewhere" },
+  },
+};
+
+/** What the study asks for. */
+export const asked = (given: Record<string, unknown> = {}): Promise<AskedCell[]> => askedCells(STUDY, given);

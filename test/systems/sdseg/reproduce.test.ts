@@ -32,7 +32,8 @@ import type { Segmenter, SegmentOptions } from "../../../src/systems/sdseg/use.t
 import { fromHost } from "../../../src/tensor/index.ts";
 import { drained, type WorkEvent } from "../../../src/work.ts";
 import { type AskedCell, recordingStudy } from "../../study/recording-study.ts";
-import { asked, MODEL, madeUp, optionsOf } from "./asked.ts";
+import { expectOptionsToDecide } from "../deciding-options.ts";
+import { asked, MODEL, madeUp, optionsOf, STUDY } from "./asked.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -62,6 +63,9 @@ function differing(a: unknown, b: unknown, path = ""): string[] {
 }
 
 describe("what the study asks for", () => {
+  it("depends on every option of reproduce, but for how and where it is run", () =>
+    expectOptionsToDecide(STUDY));
+
   it("refuses sets and variants that it does not know, and folders without any", async () => {
     await expect(asked({ sets: "lesions,lungs" })).rejects.toThrow(/"lungs".*known are lesions, em-membrane/);
     await expect(asked({ variants: "lambda-2" })).rejects.toThrow(ArgumentError);
@@ -71,7 +75,7 @@ describe("what the study asks for", () => {
   });
 
   it("trains variants that differ in what they declare and in nothing else", async () => {
-    const { cells } = await asked({ extras: true, variants: Object.keys(VARIANTS).join() });
+    const cells = await asked({ extras: true, variants: Object.keys(VARIANTS).join() });
     const declared = { head: "head", lambda: "settings.lambda", trainVision: "settings.trainVision" };
     for (const set of ["lesions", "em-membrane", "dsb2018-nuclei"]) {
       const method = named(cells, `${set}, lambda-1`);
@@ -93,7 +97,7 @@ describe("what the study asks for", () => {
   });
 
   it("trains as long on every set of a kind, the baseline as well, and on the pictures of the set", async () => {
-    const { cells } = await asked({ steps: 5, realSteps: 9 });
+    const cells = await asked({ steps: 5, realSteps: 9 });
     for (const [set, steps] of Object.entries({ lesions: 5, "em-membrane": 9, "dsb2018-nuclei": 9 }))
       for (const name of [`${set}, lambda-1`, `${set}, U-Net over pixels, plain`])
         expect(named(cells, name).given.settings).toMatchObject({ steps });
@@ -102,16 +106,16 @@ describe("what the study asks for", () => {
   });
 
   it("shares cells between runs of some sets and of all, of some variants and of all", async () => {
-    const all = (await asked()).cells;
+    const all = await asked();
     for (const part of [{ sets: "dsb2018-nuclei" }, { variants: "lambda-1,plain" }]) {
-      const { cells } = await asked(part);
+      const cells = await asked(part);
       expect(cells.length).toBeLessThan(all.length);
       expect(cells.filter(({ id }) => !all.some((one) => one.id === id))).toEqual([]);
     }
   });
 
   it("trains the shared autoencoder on all sets alike, however many pictures they have", async () => {
-    const { cells } = await asked();
+    const cells = await asked();
     expect(named(cells, "autoencoder").given.data).toHaveLength(3);
     const numbered = (name: string, count: number): Dataset<Sample> =>
       mapDataset(fromArray(Array.from({ length: count }, (_, i) => i)), (i) => ({
