@@ -29,7 +29,7 @@ const { child, port } = await spawnStudio(data);
 const startSeconds = (performance.now() - started) / 1000;
 const target = { port, pid: child.pid! };
 const held: [string, ReturnType<typeof footprint>][] = [["start", footprint(target)]];
-const trials: Trial[] = []; // of the first round: later ones find the queue full
+const trials: Trial[] = []; // of the first round
 for (let round = 1; round <= ROUNDS; round++) {
   for await (const trial of loadTrials(target)) if (round === 1) trials.push(trial);
   await delay(2000);

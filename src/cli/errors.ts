@@ -1,4 +1,4 @@
-/** How a command ends: one line that says what is wrong, and an exit code. */
+/** Turns errors into one line for people and an exit code. */
 import { AbortError, TweedieError } from "../errors.ts";
 
 /** A mistake on the command line. */
@@ -23,7 +23,7 @@ export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] =
   [String(EXIT.stopped), "stopped by Ctrl-C or SIGTERM; what can go on later is saved"],
 ];
 
-/** Work that is done, but not all of it is well. Standard output has said so; `message` is for people, if any. */
+/** The command finished, but with problems, which standard output has listed; `message` is for people, if any. */
 export class Unsuccessful extends Error {
   readonly code: number;
   constructor(code: number, message = "") {

@@ -1,4 +1,4 @@
-/** What someone probably meant to type. */
+/** Suggests the nearest known word for a mistyped one. */
 
 /** Edits (insert, delete, replace, swap neighbours) between two words: optimal string alignment distance. */
 export function editDistance(a: string, b: string): number {

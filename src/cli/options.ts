@@ -5,7 +5,7 @@ import type { PathKind } from "../systems/system.ts";
 import { UsageError } from "./errors.ts";
 import { nearest, suggestion } from "./nearest.ts";
 
-/** An option as citty declares it, and what citty has no word for. */
+/** An option as citty declares it, with what citty lacks. */
 export type Option = ArgDef & {
   /** Heading in the help text. */
   readonly group?: string;

@@ -1,4 +1,4 @@
-/** What a terminal can do: colours where people see them, and nothing else in pipes and files. */
+/** Colours on terminals, and none in pipes and files. */
 
 /** Colours are for terminals, unless NO_COLOR (https://no-color.org) or TERM=dumb says otherwise. */
 export const hasColours = (

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join, relative, sep } from "node:path";
 import { ArgumentError, FormatError } from "../errors.ts";
-import { type DecodeOptions, decodePicture, type Picture } from "../io/picture-codec.ts";
+import { type DecodeOptions, decodePicture, type Picture, probePicture } from "../io/picture-codec.ts";
 import { type Dataset, dataset } from "./dataset.ts";
 import { naturalOrder, readBytes } from "./files.ts";
 
@@ -34,17 +34,6 @@ export async function listPictures(folder: string): Promise<string[]> {
 /** One picture file. @throws FormatError that names the file. */
 export const readPictureFile = async (path: string, options: DecodeOptions = {}): Promise<Picture> =>
   decodePicture(await readBytes(path), { name: path, ...options });
-
-/**
- * One picture file with the depth that it has: 16-bit and float pictures come as they are, because `gray` and `rgb` would
- * reduce them to bytes; all others in the wanted colours. @throws FormatError that names the file.
- */
-export async function readDeepPicture(path: string, options: DecodeOptions = {}): Promise<Picture> {
-  const raw = await readPictureFile(path, { ...options, colour: "as-is" });
-  const upright = await readPictureFile(path, options);
-  const turned = raw.width !== upright.width || raw.height !== upright.height;
-  return turned || raw.data instanceof Uint8Array ? upright : raw;
-}
 
 export interface NamedPicture {
   /** Path below the folder, with forward slashes. */
@@ -146,22 +135,35 @@ export async function openPairs(
 export type MaskMeaning =
   /** Class numbers as they are, each below `classes`. */
   | { readonly classes: number }
-  /** Above half of the range is foreground. */
+  /** 0 is background, the one other value foreground. */
   | "binary"
   /** Instance numbers, 0 for the background. */
   | "instances";
 
-/** Labels of a mask picture, one per pixel. @throws FormatError for a value that the meaning does not know. */
-export function maskLabels(mask: Picture, meaning: MaskMeaning, name = "mask"): Int32Array {
-  const { channels, data } = mask;
-  const size = mask.width * mask.height;
-  const values = Int32Array.from({ length: size }, (_, i) => data[i * channels]!);
+const some = (values: readonly number[]): string =>
+  `${values.slice(0, 5).join(", ")}${values.length > 5 ? ", …" : ""}`;
+
+/** One value per pixel of a mask. A mask of one colour that is drawn in the transparency is read from there. */
+function maskValues({ width, height, channels, data }: Picture, name: string): Int32Array {
+  const alpha = channels === 2 ? 1 : channels === 4 ? 3 : undefined;
+  const plane = (c: number): Float64Array =>
+    Float64Array.from({ length: width * height }, (_, i) => data[i * channels + c]!);
+  const constant = (values: Float64Array): boolean => values.every((v) => v === values[0]);
+  let values = plane(0);
   for (let c = 1; c < channels; c++) {
-    // A fourth channel, and the second of two, is transparency.
-    if (c === 3 || (c === 1 && channels === 2)) continue;
+    if (c === alpha) continue;
     const odd = values.findIndex((value, i) => data[i * channels + c] !== value);
     if (odd >= 0) throw new FormatError(`${name}: a mask in colours, pixel ${odd} differs between channels`);
   }
+  if (alpha !== undefined && constant(values) && !constant(plane(alpha))) values = plane(alpha);
+  const wrong = values.find((v) => !Number.isInteger(v) || v < 0);
+  if (wrong !== undefined) throw new FormatError(`${name}: ${wrong} is no label; expected 0, 1, 2, …`);
+  return Int32Array.from(values);
+}
+
+/** Labels of a mask picture, one per pixel. @throws {FormatError} for a value that the meaning does not know. */
+export function maskLabels(mask: Picture, meaning: MaskMeaning, name = "mask"): Int32Array {
+  const values = maskValues(mask, name);
   if (meaning === "instances") return values;
   if (meaning === "binary") return binaryLabels(values, name);
   const bad = values.findIndex((v) => v >= meaning.classes);
@@ -172,12 +174,17 @@ export function maskLabels(mask: Picture, meaning: MaskMeaning, name = "mask"): 
   return values;
 }
 
-/** 0 and the greatest value; anything in between says that the mask has more than two labels. */
-function binaryLabels(values: Int32Array, name: string): Int32Array {
+/**
+ * 0 and one other value as 0 and 1. @throws {FormatError} for more than two values, and for two without 0, of which nothing
+ * says which is the background
+ */
+export function binaryLabels(values: Int32Array, name: string): Int32Array {
   const found = [...new Set(values)].sort((a, b) => a - b);
   if (found.length > 2)
+    throw new FormatError(`${name}: ${found.length} values (${some(found)}) where two labels are declared`);
+  if (found.length === 2 && found[0] !== 0)
     throw new FormatError(
-      `${name}: ${found.length} values (${found.slice(0, 5).join(", ")}${found.length > 5 ? ", …" : ""}) where two labels are declared`,
+      `${name}: the values ${some(found)}, none of which is 0; expected 0 for the background and one other value`,
     );
   return values.map((v) => (v > 0 ? 1 : 0));
 }
@@ -187,7 +194,22 @@ export interface MaskedPicture extends NamedPicture {
   readonly labels: Int32Array;
 }
 
-/** Pictures of any depth with their masks from two folders. @throws FormatError for a mask of another size or with odd values. */
+/** A mask file: a palette's indices, but the colours of a palette in black and white. */
+async function readMaskFile(path: string, meaning: MaskMeaning): Promise<Picture> {
+  const bytes = await readBytes(path);
+  const { indexed } = await probePicture(bytes, { name: path });
+  if (indexed && meaning === "binary") {
+    const colours = await decodePicture(bytes, { name: path, colour: "as-is" });
+    const { channels, data } = colours;
+    if (data.every((v, i) => i % channels === 3 || v === data[i - (i % channels)])) return colours;
+  }
+  return decodePicture(bytes, { name: path, colour: "labels" });
+}
+
+/**
+ * Pictures with their masks from two folders, at the depth of the files and both upright. @throws {FormatError} for a mask of
+ * another size or with odd values
+ */
 export async function openMasked(
   images: string,
   masks: string,
@@ -198,8 +220,8 @@ export async function openMasked(
   return dataset(pairs.length, async (i) => {
     const [name, imagePath, maskPath] = pairs[i]!;
     const [image, mask] = await Promise.all([
-      readDeepPicture(imagePath, decode),
-      readPictureFile(maskPath, { colour: "as-is" }),
+      readPictureFile(imagePath, { depth: "file", ...decode }),
+      readMaskFile(maskPath, meaning),
     ]);
     checkSameSize(maskPath, image, mask);
     return { name, image, labels: maskLabels(mask, meaning, maskPath) };

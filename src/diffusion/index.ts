@@ -14,7 +14,6 @@ export * from "./interpolate.ts";
 export * from "./likelihood.ts";
 export * from "./noise-seeds.ts";
 export * from "./objectives/index.ts";
-export * from "./objectives/noise-levels.ts";
 export * from "./parameterization.ts";
 export * from "./preview.ts";
 export * from "./replace-sample.ts";

@@ -64,9 +64,6 @@ export const withZero = (sigmas: readonly number[]): number[] => [...sigmas, 0];
 export const shiftFlow = (sigma: number, shift: number): number =>
   (shift * sigma) / (1 + (shift - 1) * sigma);
 
-/** The same shift given as mu = log(shift), as models state it that make it depend on the picture's size. */
-export const shiftFlowBy = (sigma: number, mu: number): number => shiftFlow(sigma, Math.exp(mu));
-
 /** mu as a straight line in the number of latent patches, given its values at two numbers. */
 export function dynamicShift(
   patches: number,

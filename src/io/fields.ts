@@ -81,7 +81,7 @@ export class Fields {
     return this.values[key] === null;
   }
 
-  /** Whatever the file says. */
+  /** The value as it is in the file, unchecked. */
   raw(key: string): unknown {
     return this.values[key];
   }
@@ -123,19 +123,19 @@ export class Fields {
     return given;
   }
 
-  /** Accepts a key only with one of these values (or absent): what else there is in the reference is not built here. */
+  /** Accepts a key only if it is absent or has one of these values: other variants are not built here. */
   supports(key: string, ...values: readonly unknown[]): void {
     if (!this.has(key) || values.includes(this.values[key])) return;
     throw this.error(key, values.length > 0 ? `${values.map(quoted).join(" or ")} (or none)` : "none");
   }
 
-  /** That there is a channel for each of some heads, or room for a head of some width. */
+  /** Checks that `count` heads, or a head of width `count`, fit into the channels. */
   hasRoom(key: string, count: number, channels: number, what: string): void {
     if (count > channels)
       throw this.error(key, `at most the ${channels} channels of ${what} (${count} is more)`);
   }
 
-  /** That channels split into groups. */
+  /** Checks that the channels split into `count` groups. */
   divides(key: string, count: number, channels: number, what: string): void {
     if (channels % count !== 0)
       throw this.error(key, `a divisor of the ${channels} channels of ${what} (${count} is not)`);

@@ -1,4 +1,4 @@
-/** Whether latents stand for factors: mutual information gap (Chen et al., 2018) and mean correlation coefficient. */
+/** Disentanglement of latents: mutual information gap (Chen et al., 2018) and mean correlation coefficient. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { assignment } from "./matching.ts";
 import type { SampleTable } from "./sample-table.ts";

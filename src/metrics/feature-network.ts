@@ -118,11 +118,11 @@ export function trainFeatureNetwork({ config, batch, steps, seed, threads }: Tra
   }) as AsyncGenerator<TrainEvent<FeatureNetwork>, unknown>;
 }
 
-/** A trained network with the name and the hash that recipes state. */
+/** A trained network with the name and hash for recipes. */
 export interface FeatureExtractor {
   readonly network: FeatureNetwork;
   readonly recipe: NonNullable<Recipe["extractor"]>;
-  /** What was noted when it was saved, such as its test accuracy. */
+  /** Notes saved with it, such as its test accuracy. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 

@@ -7,8 +7,11 @@ import { type PerceptualBackbone, PerceptualNetwork } from "../networks/perceptu
 import { Module, type Rng } from "../nn/index.ts";
 import { constant, type Tensor } from "../tensor/index.ts";
 
+/** Keeps the root's gradient finite where all channels are 0; far below a bit of what features measure elsewhere. */
+const LEAST = 1e-20;
+
 /** Features with unit length over the channels. */
-const unitChannels = (f: Tensor): Tensor => f.div(f.square().sum(1, true).sqrt().add(1e-10));
+const unitChannels = (f: Tensor): Tensor => f.div(f.square().sum(1, true).add(LEAST).sqrt().add(1e-10));
 
 /** One channel weighting, with the keys of the public heads: `lin0.model.1.weight`. */
 class Head extends Module {

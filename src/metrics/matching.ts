@@ -1,4 +1,4 @@
-/** Matching what has no order: assignment, slots, clusters. */
+/** Matching of unordered sets: assignment, slots, clusters. */
 import { ArgumentError, ShapeError } from "../errors.ts";
 
 /**

@@ -1,4 +1,4 @@
-/** Activations by their names in diffusers. */
+/** Activations by the names that diffusers gives them. */
 import { type Fields, keyOf } from "../io/fields.ts";
 import type { Activation } from "../nn/index.ts";
 

@@ -1,4 +1,4 @@
-/** The tiny autoencoder (TAESD and its kin): latents of the large one, decoded in a fraction of the time. */
+/** The tiny autoencoder (TAESD and relatives): decodes the latents of the large one in a fraction of the time. */
 
 import { ArgumentError } from "../errors.ts";
 import { COUNT, Fields, FLAG, listOf, NATURAL, NUMBER, oneOf, POSITIVE } from "../io/fields.ts";
@@ -27,7 +27,7 @@ export interface AutoencoderTinyConfig {
   readonly latentMagnitude: number;
   readonly latentShift: number;
   readonly scale: LatentScale;
-  /** What there is: a file of the authors holds one half. Default both. */
+  /** Which halves are there: the authors' files hold one each. Default both. */
   readonly halves?: "both" | "encoder" | "decoder";
 }
 
@@ -130,7 +130,7 @@ const missingHalf = (half: string): ArgumentError =>
     `AutoencoderTiny: it has no ${half}: the file that it was loaded from holds the other half only`,
   );
 
-/** Beyond this latents count for less and less. */
+/** Latents larger than this are compressed softly (tanh). */
 const CLAMP = 3;
 
 /** A deterministic autoencoder without attention, in the layout of diffusers. Its latents are scaled already. */
@@ -204,7 +204,7 @@ export class AutoencoderTiny extends Module {
   }
 }
 
-/** The same channels at all levels: between levels there is nothing that would change them. */
+/** All levels have the same channels, because no layer between them could change their number. */
 function levelsOf(config: Fields, half: "encoder" | "decoder", fallback: readonly number[]) {
   const blocksKey = `num_${half}_blocks`;
   const channelsKey = `${half}_block_out_channels`;

@@ -1,5 +1,5 @@
 /**
- * The text encoder of CLIP (Radford et al. 2021), with the keys of the reference library: that of SD 1.x, the OpenCLIP
+ * The text encoder of CLIP (Radford et al. 2021), with the keys of transformers: that of SD 1.x, the OpenCLIP
  * one of SD 2.x, and the two of SDXL.
  */
 import { ArgumentError, ShapeError } from "../errors.ts";
@@ -225,7 +225,7 @@ export const clipTextWithProjection = (config: unknown, rng: Rng): CLIPTextModel
   new CLIPTextModelWithProjection(clipTextConfig(config), rng);
 
 /**
- * Weights by the keys of the module: newer versions of the reference library drop the prefix `text_model.`, older ones
+ * Weights by the keys of the module: newer versions of transformers drop the prefix `text_model.`, older ones
  * store `position_ids`, which is no weight.
  */
 export function withTextModelPrefix<T>(weights: ReadonlyMap<string, T>): Map<string, T> {

@@ -29,7 +29,10 @@ export interface CLIPTokenizerOptions {
   readonly maxLength?: number;
   /** Further tokens that are never split, such as those of textual inversion, with their ids. */
   readonly addedTokens?: Readonly<Record<string, number>>;
-  /** Whether text is repaired as ftfy does it (see `fixText`), as the reference does where ftfy is installed. Default true. */
+  /**
+   * Whether text is repaired as ftfy does it (see `fixText`), which transformers does where ftfy is installed. Default
+   * true.
+   */
   readonly fixText?: boolean;
 }
 
@@ -39,14 +42,14 @@ export interface EncodedPrompt {
   readonly ids: number[];
   /** Tokens of the prompt that are in `ids`, without BOS and EOS. */
   readonly length: number;
-  /** What did not fit, as text; "" when all of it did. */
+  /** The text that did not fit; "" when all of it did. */
   readonly cut: string;
 }
 
 /** Words as CLIP splits them: contractions, runs of letters, single digits, runs of anything else. */
 const WORD = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^ \p{L}\p{N}]+/gu;
 
-/** Words whose encoding is remembered; a longer word is not worth its place. */
+/** Words up to this length are cached. */
 const CACHED_WORDS = 10_000;
 const CACHED_WORD_LENGTH = 64;
 

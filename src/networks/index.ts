@@ -1,4 +1,4 @@
-/** Networks of the field, with their official key layouts. */
+/** The networks of diffusion models, with their official key layouts. */
 
 export * from "./autoencoder/taesd-weights.ts";
 export * from "./autoencoder/tiles.ts";

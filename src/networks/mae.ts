@@ -152,7 +152,7 @@ export class MaskedAutoencoder extends Module {
   }
 }
 
-/** A model to train from scratch, begun as by its authors: matrices by Glorot and Bengio, tokens normal with 0.02. */
+/** A model to train from scratch, initialised as by its authors: Xavier for matrices, normal with 0.02 for tokens. */
 export function initMaskedAutoencoder(config: MAEConfig, rng: Rng): MaskedAutoencoder {
   const blank = new MaskedAutoencoder(config, blankRng);
   const fixed: Readonly<Record<string, Tensor>> = {

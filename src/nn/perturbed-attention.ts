@@ -14,7 +14,7 @@ export class IdentityAttention extends MultiHeadAttention {
 }
 
 /**
- * The same network with the matching self attentions replaced, by key: /^mid_block.*attn1$/ is usual for U-Nets with
+ * The same network with the matching self-attentions replaced, by key: /^mid_block.*attn1$/ is usual for U-Nets with
  * text. It shares all tensors with the original. Throws `ArgumentError` when nothing matches.
  */
 export function perturbAttention<T extends object>(module: T, match: RegExp): T {

@@ -1,12 +1,16 @@
 /** Low-rank adapters folded into the components of a pipeline. */
+import { stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { FormatError } from "../errors.ts";
 import { openSafetensors } from "../io/index.ts";
 import { fuseLoras, type LoraTargets, readLora } from "../networks/index.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";
 import type { PipelineComponents } from "./components.ts";
+import { readConfigIfThere } from "./model-files.ts";
 
-/** A file with adapters and how much they count. */
+/** Adapters and how much they count. */
 export interface LoraFile {
+  /** A file, or a folder as PEFT saves it. */
   readonly path: string;
   readonly weight: number;
 }
@@ -35,6 +39,18 @@ async function readTensors(path: string) {
   }
 }
 
+/** Names in a folder of PEFT. */
+const PEFT = { weights: "adapter_model.safetensors", config: "adapter_config.json" } as const;
+
+/** The file of an adapter, and PEFT's configuration beside it, which says how strong it is. */
+async function openAdapter(path: string) {
+  const isFolder = (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+  const file = isFolder ? join(path, PEFT.weights) : path;
+  const config =
+    basename(file) === PEFT.weights ? await readConfigIfThere(join(dirname(file), PEFT.config)) : undefined;
+  return { ...(await readTensors(file)), ...(config && { config }) };
+}
+
 /** The components with adapters folded into their weights. @throws FormatError for files that hold none that fit */
 export async function withLoras(
   components: PipelineComponents,
@@ -44,8 +60,8 @@ export async function withLoras(
   const targets = targetsOf(components);
   const weighted = [];
   for (const { path, weight } of loras) {
-    const { tensors, metadata } = await readTensors(path);
-    const { adapters } = await readLora(tensors, targets, { metadata });
+    const { tensors, ...said } = await openAdapter(path);
+    const { adapters } = await readLora(tensors, targets, said);
     weighted.push({ adapters, weight });
   }
   const fused = await fuseLoras(targets, weighted);

@@ -1,11 +1,14 @@
-/** Networks that are built and compared with their weights, but not read yet: so that loading is all or nothing. */
+/**
+ * Builds networks with placeholder parameters and checks their weights before any is read, so that loading is all or
+ * nothing.
+ */
 import { blankRng, type Module, parameterCount, withPackedLayers } from "../nn/index.ts";
 import type { LoadedModel } from "./components.ts";
 import { checkWeights, loadWeights, type ReadOptions } from "./load-weights.ts";
 import type { OpenNetwork } from "./open-pipeline.ts";
 import { networkClass } from "./registry.ts";
 
-/** A network with blank parameters that its weights are known to fit. */
+/** A network with placeholder parameters whose weights are known to fit. */
 export interface BuiltNetwork extends OpenNetwork {
   readonly module: Module;
 }
@@ -24,7 +27,7 @@ export function buildNetwork(network: OpenNetwork): BuiltNetwork {
   return { ...network, module };
 }
 
-/** Prepares all networks and then reads them one after the other, with one count of progress. */
+/** Builds all networks, then reads their weights one after the other, with one progress count. */
 export async function loadNetworks(
   networks: ReadonlyMap<string, OpenNetwork>,
   options: ReadOptions,

@@ -94,7 +94,7 @@ async function checkWeightFile(path: string, { values }: CheckOptions, say: Say)
   }
 }
 
-/** Configurations that ask the reference library to import code. */
+/** Configurations that ask diffusers to import code. */
 async function checkConfig(path: string, say: Say): Promise<void> {
   const config = await readConfig(path);
   if ("auto_map" in config || "custom_pipeline" in config)

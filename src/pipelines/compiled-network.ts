@@ -11,7 +11,7 @@ import { isQuantized, type Module, modules } from "../nn/index.ts";
 import { type Jitted, jit, type Tensor, tensor } from "../tensor/index.ts";
 import type { PipelineComponents } from "./components.ts";
 
-/** What a network is told beside sample and timestep; each tensor has one row, or one per sample. */
+/** The conditions of a network; each tensor has one row, or one per sample. */
 export interface Condition {
   /** Text features [1 or N, T, D]. */
   readonly context?: Tensor;
@@ -32,7 +32,7 @@ export interface Control {
   readonly scale: number;
 }
 
-/** What goes into every call alike. */
+/** Inputs that are the same in every call. */
 interface Fixed {
   readonly hints: readonly Tensor[];
   readonly scales: readonly Tensor[];

@@ -12,7 +12,7 @@ export type PipelineKind = "sd" | "sdxl" | "dit" | "unconditional";
 
 /** A network and the configuration that it was built from. */
 export interface LoadedModel<M extends Module = Module> {
-  /** Name of the class in the reference library, such as `UNet2DConditionModel`. */
+  /** Name of the class in diffusers, such as `UNet2DConditionModel`. */
   readonly className: string;
   readonly config: Config;
   readonly model: M;
@@ -31,7 +31,7 @@ export interface TokenizerFiles {
 /** The components of a pipeline. Weights that a file holds in f16 stay f16 in memory. */
 export interface PipelineComponents {
   readonly kind: PipelineKind;
-  /** Name of the pipeline's class in the reference library, such as `StableDiffusionPipeline`. */
+  /** Name of the pipeline's class in diffusers, such as `StableDiffusionPipeline`. */
   readonly className: string;
   /** Where it came from: a folder or a file. */
   readonly path: string;
@@ -39,12 +39,14 @@ export interface PipelineComponents {
   readonly unet?: LoadedModel;
   readonly transformer?: LoadedModel;
   readonly vae?: LoadedModel;
-  /** None, one, or two for `sdxl` (in the order of the reference library). */
+  /** None, one, or two for `sdxl` (in the order of diffusers). */
   readonly textEncoders: readonly LoadedModel[];
   /** One per text encoder; empty when the file brings none and none was given. */
   readonly tokenizers: readonly TokenizerFiles[];
   /** `scheduler_config.json`: hand it to `schedulerFromConfig`. */
   readonly scheduler: Config;
+  /** SDXL: whether zeros stand for a negative prompt that is not given (`force_zeros_for_empty_prompt`). Default true. */
+  readonly zerosForEmptyPrompt?: boolean;
   /** Names of classes, for class-conditional models (`id2label` of the pipeline), by label. */
   readonly labels?: ReadonlyMap<number, string>;
 }

@@ -1,4 +1,4 @@
-/** What the denoiser of each kind of pipeline is told: the wanted condition, and the one to lead away from. */
+/** The positive and negative conditions of each kind of pipeline. */
 import { DiTTransformer2DModel } from "../networks/index.ts";
 import { fromHost, type Tensor, tensor } from "../tensor/index.ts";
 import type { Condition } from "./compiled-network.ts";
@@ -7,7 +7,7 @@ import type { PicturePlan } from "./plan.ts";
 
 export interface Conditions {
   readonly condition: Condition;
-  /** Absent where there is nothing to lead away from: no guidance then. */
+  /** Absent without guidance. */
   readonly negative?: Condition;
   readonly warnings: readonly string[];
 }
@@ -20,7 +20,7 @@ function timeIds({ width, height }: { width: number; height: number }): Tensor {
 }
 
 /**
- * Guidance as distilled models are told it, beside the time: sines, then cosines, of 1000 (guidance - 1) at falling
+ * The guidance scale as an input of distilled models: sines, then cosines, of 1000 (guidance - 1) at falling
  * frequencies (Luo et al. 2023, latent consistency models).
  */
 export function embeddedGuidance(guidance: number, dim: number): Tensor {

@@ -56,7 +56,7 @@ const writeWeights = (
 ): Promise<void> => writeFileAtomic(path, safetensorsStream(entries, read, metadata));
 
 /**
- * Writes a pipeline as a folder in the reference library's layout, whole or not at all.
+ * Writes a pipeline as a folder in diffusers' layout, whole or not at all.
  *
  * @param from a single file, or a folder (to change the width)
  * @throws {FormatError | ArgumentError} when the pipeline does not check, or the folder may not be replaced

@@ -1,4 +1,4 @@
-/** What a single file holds, told by the names and shapes of its tensors; no value is read. */
+/** Detects what a single file holds, by the names and shapes of its tensors; no value is read. */
 import { FormatError } from "../errors.ts";
 import type { Family } from "./original-configs.ts";
 import type { WeightSource } from "./weights.ts";
@@ -21,7 +21,7 @@ export type FileKind =
   | { readonly kind: "guided"; readonly className: GuidedClass }
   /** A tiny autoencoder of its authors: a half, or with the names of halves before it both. */
   | { readonly kind: "taesd"; readonly half: "encoder" | "decoder" | "both" }
-  /** A network of the reference library, which needs its `config.json`. */
+  /** A network of diffusers, which needs its `config.json`. */
   | { readonly kind: "diffusers"; readonly what: string };
 
 export const UNET_PREFIX = "model.diffusion_model";
@@ -47,7 +47,7 @@ const FOREIGN: readonly (readonly [piece: string, what: string])[] = [
 
 const LORA = /\.lora_(?:up|down|A|B)\.|\.hada_w1|^lora_(?:unet|te)|\.lora\.(?:up|down)\./;
 
-/** Names of the reference library, by a tensor that each of its networks has. */
+/** Names of diffusers, by a tensor that each of its networks has. */
 const DIFFUSERS: readonly (readonly [name: string, what: string])[] = [
   ["controlnet_mid_block.weight", "a ControlNet"],
   ["encoder.down_blocks.0.resnets.0.conv1.weight", "an AutoencoderKL"],
@@ -79,7 +79,7 @@ const shown = (source: WeightSource, count = 6): string =>
 
 const SUPPORTED =
   "Known single files are Stable Diffusion 1.x, 2.x and XL base (also for inpainting), ControlNets of them, " +
-  "their autoencoders, TAESD, DiT, ViT, MAE and guided-diffusion; networks of the reference library are loaded from their folder, with its config.json";
+  "their autoencoders, TAESD, DiT, ViT, MAE and guided-diffusion; networks of diffusers are loaded from their folder, with its config.json";
 
 function fail(source: WeightSource, why: string): never {
   throw new FormatError(

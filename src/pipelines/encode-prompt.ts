@@ -1,6 +1,7 @@
 /** Prompts as what text-conditioned denoisers take: the features of one text encoder, or of the two of SDXL. */
 import { ArgumentError } from "../errors.ts";
 import {
+  BREAK,
   type CLIPTextModel,
   CLIPTextModelWithProjection,
   CLIPTokenizer,
@@ -68,7 +69,8 @@ function windows(
   const commaBacktrack = longPrompts ? undefined : 0;
   const chunked = Object.entries(prompts).map(([name, prompt]) => {
     const chunks = chunkPrompt(tokenizer, prompt, { emphasis, commaBacktrack });
-    return longPrompts ? chunks : cutPrompt(name, tokenizer, chunks, warnings);
+    // Who writes BREAK asks for windows.
+    return longPrompts || BREAK.test(prompt) ? chunks : cutPrompt(name, tokenizer, chunks, warnings);
   });
   return equalChunks(tokenizer, chunked);
 }
@@ -107,12 +109,12 @@ const row = (x: Tensor, i: number): Tensor => x.sliceAxis(0, i, i + 1);
 
 /**
  * Features of a prompt and a negative prompt. Without a negative prompt the empty text stands for it, for SDXL zeros
- * as in the reference library.
+ * as in diffusers.
  *
  * @throws {ArgumentError} when the pipeline has no text encoder or no tokenizer, or clipSkip leaves no layer
  */
 export async function encodePrompts(
-  { kind, textEncoders, tokenizers, path }: PipelineComponents,
+  { kind, textEncoders, tokenizers, path, zerosForEmptyPrompt = true }: PipelineComponents,
   prompt: string,
   negative: string | undefined,
   options: EncodePromptOptions = {},
@@ -138,7 +140,7 @@ export async function encodePrompts(
     ...(pooled && { pooled: row(pooled, i) }),
   });
   const [positive, empty] = [of(0), of(1)];
-  const nothing = isXl && negative === undefined;
+  const nothing = isXl && negative === undefined && zerosForEmptyPrompt;
   const away = nothing
     ? { context: zerosLike(empty.context), ...(empty.pooled && { pooled: zerosLike(empty.pooled) }) }
     : empty;

@@ -23,7 +23,7 @@ import { isInpainting, type PicturePlan } from "./plan.ts";
 export interface GeneratePicturesOptions {
   /** Ends the work with an `AbortError` before the next step. */
   readonly signal?: AbortSignal;
-  /** Shows the picture in the making every so many steps. Default: never. */
+  /** Steps between previews. Default: no previews. */
   readonly previewEvery?: number;
 }
 
@@ -67,7 +67,7 @@ const throwIfAborted = (signal: AbortSignal | undefined): void => {
 };
 
 /**
- * The mask at the resolution of the sample, of zeros and ones: every `factor`-th pixel, as the reference library takes
+ * The mask at the resolution of the sample, of zeros and ones: every `factor`-th pixel, as diffusers takes
  * them.
  */
 async function latentMaskOf(mask: Tensor | undefined, factor: number): Promise<Tensor | undefined> {
@@ -157,7 +157,7 @@ function sampleShape({ plan, codec }: Run, rows: number): number[] {
   return [rows, channels, height / codec.factor, width / codec.factor];
 }
 
-/** Where a batch starts, and what is put back into it after each step. */
+/** The initial sample of a batch, and the edit after each step. */
 interface Beginning {
   readonly x: Tensor;
   readonly edit?: (step: SampleStep) => Promise<Tensor>;

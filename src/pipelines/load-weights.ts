@@ -1,4 +1,7 @@
-/** Puts weights into a module: names and shapes are compared first, by the header alone; then values are read one by one. */
+/**
+ * Loads weights into a module: names and shapes are compared first, by the header alone; then values are read one by
+ * one.
+ */
 import { AbortError, FormatError } from "../errors.ts";
 import type { HostTensor } from "../io/index.ts";
 import { mapParameters, parameters } from "../nn/index.ts";
@@ -23,7 +26,7 @@ const CODES: Readonly<Partial<Record<DType, string>>> = { u8: "U8", i8: "I8" };
 /** Problems that one error lists. */
 const LISTED = 20;
 
-/** Names that no network uses: buffers of the reference library. */
+/** Names that no network uses: buffers of diffusers. */
 const BUFFER = /(?:^|\.)(?:position_ids|num_batches_tracked)$/;
 
 const shownEntry = ({ dtype, shape }: WeightEntry): string => `${dtype} [${shape.join(", ")}]`;

@@ -97,12 +97,13 @@ export async function loadPipelineComponents(
 }
 
 function componentsOf(
-  { kind, className, path, tokenizers, scheduler, labels }: OpenPipeline,
+  { kind, className, path, tokenizers, scheduler, labels, zerosForEmptyPrompt }: OpenPipeline,
   loaded: ReadonlyMap<string, LoadedModel>,
 ): PipelineComponents {
   const textEncoders = ["text_encoder", "text_encoder_2"].flatMap((name) => loaded.get(name) ?? []);
   const unet = loaded.get("unet");
   const transformer = loaded.get("transformer");
   const vae = loaded.get("vae") ?? loaded.get("vqvae");
-  return { kind, className, path, unet, transformer, vae, textEncoders, tokenizers, scheduler, labels };
+  const networks = { unet, transformer, vae, textEncoders };
+  return { kind, className, path, ...networks, tokenizers, scheduler, labels, zerosForEmptyPrompt };
 }

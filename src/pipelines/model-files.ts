@@ -1,4 +1,4 @@
-/** Folders in the reference library's layout: `model_index.json`, a folder per component, each with a configuration and weights. */
+/** Folders in diffusers' layout: `model_index.json`, a folder per component, each with a configuration and weights. */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { FormatError } from "../errors.ts";

@@ -1,4 +1,4 @@
-/** A pipeline that has been looked at but not read: its configurations, and its weights under the reference library's names. */
+/** A pipeline that has been looked at but not read: its configurations, and its weights under diffusers' names. */
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
 import type { Config, PipelineKind, TokenizerFiles } from "./components.ts";
@@ -33,6 +33,8 @@ export interface OpenPipeline {
   readonly tokenizers: readonly TokenizerFiles[];
   readonly scheduler: Config;
   readonly labels?: ReadonlyMap<number, string>;
+  /** See `PipelineComponents`. */
+  readonly zerosForEmptyPrompt?: boolean;
   readonly metadata: ReadonlyMap<string, string>;
   close(): Promise<void>;
 }
@@ -117,7 +119,9 @@ export async function openPipelineFolder(folder: string, variant?: string): Prom
   const labels = labelsOf(index.config);
   const { className } = index;
   const metadata = new Map<string, string>();
-  return { kind, className, path: folder, networks, tokenizers, scheduler, labels, metadata, close };
+  const zerosForEmptyPrompt = index.config.force_zeros_for_empty_prompt !== false;
+  const rest = { labels, zerosForEmptyPrompt, metadata, close };
+  return { kind, className, path: folder, networks, tokenizers, scheduler, ...rest };
 }
 
 /** Names of classes, as `id2label` of the index gives them. */

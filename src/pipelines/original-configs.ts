@@ -1,5 +1,5 @@
 /**
- * The configurations of the models that single files leave out, as the reference library publishes them. A file's own
+ * The configurations of the models that single files leave out, as diffusers publishes them. A file's own
  * shapes decide which one it needs; `detect.ts` looks.
  */
 import type { Config } from "./components.ts";
@@ -102,13 +102,13 @@ const SCHEDULER_SD: Config = {
   set_alpha_to_one: false,
   skip_prk_steps: true,
   steps_offset: 1,
-  timestep_spacing: "leading",
   trained_betas: null,
 };
 
 const SCHEDULER_SDXL: Config = {
   ...SCHEDULER_SD,
   _class_name: "EulerDiscreteScheduler",
+  timestep_spacing: "leading", // said for SDXL alone
   interpolation_type: "linear",
   use_karras_sigmas: false,
 };
@@ -116,7 +116,7 @@ const SCHEDULER_SDXL: Config = {
 /** The families of single files that are known here. */
 export type Family = "sd1" | "sd2" | "sdxl";
 
-/** Components of a family by their folder in the reference library's layout. */
+/** Components of a family by their folder in diffusers' layout. */
 export interface FamilyConfigs {
   readonly pipeline: string;
   readonly unet: Config;

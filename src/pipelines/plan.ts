@@ -159,7 +159,7 @@ function checkKind(components: PipelineComponents, options: PictureOptions): voi
     throw new ArgumentError(`class: expected 0 to ${classes - 1}, got ${label}`);
 }
 
-/** Steps that are taken of all, as the reference library counts them: the share is rounded down. */
+/** Steps that are taken of all, as diffusers counts them: the share is rounded down. */
 function startOf(steps: number, strength: number | undefined): number {
   if (strength === undefined) return 0;
   if (!(strength >= 0 && strength <= 1))
@@ -187,7 +187,7 @@ export const isInpainting = (components: PipelineComponents): boolean =>
   components.unet?.config.in_channels === 9 && components.vae !== undefined;
 
 /**
- * Checks a request and fills in the defaults of the model and of the reference library's pipelines.
+ * Checks a request and fills in the defaults of the model and of diffusers' pipelines.
  *
  * @throws {ArgumentError} that says what the model takes instead
  */

@@ -23,7 +23,7 @@ import type { Module, Rng } from "../nn/index.ts";
 import type { PipelineKind } from "./components.ts";
 import { LEGACY_ATTENTION } from "./key-maps/stable-diffusion.ts";
 
-/** How a network of the reference library is built and read. */
+/** How a network of diffusers is built and read. */
 export interface NetworkClass {
   /** Builds it from `config.json`. Throws `ArgumentError` for a value that cannot be. */
   build(config: unknown, rng: Rng): Module;
@@ -44,7 +44,7 @@ const LEGACY = /(\.attentions\.\d+\.)(query|key|value|proj_attn)\./;
 const modernAttention = (name: string): string =>
   name.replace(LEGACY, (_, head: string, old: string) => `${head}${LEGACY_ATTENTION[old]}.`);
 
-/** Newer versions of the reference library leave out the outer name. */
+/** Newer versions of diffusers leave out the outer name. */
 const withTextModel = (name: string): string =>
   /^(?:embeddings|encoder|final_layer_norm)\./.test(name) ? `text_model.${name}` : name;
 
@@ -110,7 +110,7 @@ const PIPELINES: Readonly<Record<string, PipelineKind>> = {
   ConsistencyModelPipeline: "unconditional",
 };
 
-/** How a pipeline of the reference library is conditioned. @throws {FormatError} listing what is known */
+/** How a pipeline of diffusers is conditioned. @throws {FormatError} listing what is known */
 export function pipelineKind(className: string, where: string): PipelineKind {
   const kind = Object.hasOwn(PIPELINES, className) ? PIPELINES[className] : undefined;
   if (kind) return kind;

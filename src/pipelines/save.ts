@@ -1,4 +1,4 @@
-/** Writes networks and pipelines as folders in the reference library's layout, whole or not at all. */
+/** Writes networks and pipelines as folders in diffusers' layout, whole or not at all. */
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
@@ -21,7 +21,7 @@ export interface SaveOptions {
   readonly dtype?: "f32" | "f16" | "bf16";
   /** Put into the names of the weight files, such as "fp16". */
   readonly variant?: string;
-  /** Most bytes per weight file; larger models are split. Default 10 GB, as in the reference library. */
+  /** Most bytes per weight file; larger models are split. Default 10 GB, as in diffusers. */
   readonly maxShardBytes?: number;
   /** Replace a folder that is there. Default false: a folder that is not empty is an error. */
   readonly overwrite?: boolean;
@@ -109,7 +109,7 @@ async function writeModel(
   const bytes = [...weights.values()].reduce((n, t) => n + bytesOf(t.shape, t.dtype), 0);
   const { maxShardBytes = 10e9, variant } = options;
   const full = variant === undefined ? name : `${name}.${variant}`;
-  const metadata = { format: "pt" }; // the reference library refuses files without it
+  const metadata = { format: "pt" }; // diffusers refuses files without it
   if (bytes <= maxShardBytes) await writeSafetensors(join(folder, `${full}.safetensors`), weights, metadata);
   else await writeSharded(folder, weights, { name: full, maxShardBytes, metadata });
 }
@@ -141,13 +141,18 @@ const numbered = <T>(name: string, items: readonly T[]): [string, T][] =>
   items.map((item, i) => [i === 0 ? name : `${name}_${i + 1}`, item]);
 
 /** What a pipeline has beside its networks, whether they are open or loaded. */
-interface Surroundings extends Pick<PipelineComponents, "className" | "labels" | "tokenizers" | "scheduler"> {
+interface Surroundings
+  extends Pick<
+    PipelineComponents,
+    "className" | "labels" | "tokenizers" | "scheduler" | "zerosForEmptyPrompt"
+  > {
   /** By the name of the component's folder. */
   readonly networks: ReadonlyMap<string, { readonly className: string }>;
 }
 
 /** What `model_index.json` says of a pipeline. */
-function modelIndex({ className, labels, networks, tokenizers, scheduler }: Surroundings): Config {
+function modelIndex(pipeline: Surroundings): Config {
+  const { className, labels, networks, tokenizers, scheduler, zerosForEmptyPrompt = true } = pipeline;
   const classes: [string, readonly (string | null)[]][] = [
     ["scheduler", ["diffusers", String(scheduler._class_name)]],
     ...numbered("tokenizer", tokenizers).map(([name]): [string, string[]] => [
@@ -159,13 +164,14 @@ function modelIndex({ className, labels, networks, tokenizers, scheduler }: Surr
     const { library } = networkClass(network.className, name);
     classes.push([name, [library, network.className]]);
   }
-  // The reference library wants every component of a pipeline's class named, also those that are not there.
+  // diffusers wants every component of a pipeline's class named, also those that are not there.
   if (className.startsWith("StableDiffusion")) classes.push(["feature_extractor", [null, null]]);
   if (/^StableDiffusion(?!XL)/.test(className)) classes.push(["safety_checker", [null, null]]);
   return {
     _class_name: className,
     ...Object.fromEntries(classes.sort(([a], [b]) => (a < b ? -1 : 1))),
     ...(/^StableDiffusion(?!XL)/.test(className) && { requires_safety_checker: false }),
+    ...(className.startsWith("StableDiffusionXL") && { force_zeros_for_empty_prompt: zerosForEmptyPrompt }),
     ...(labels && { id2label: Object.fromEntries(labels) }),
   };
 }

@@ -17,7 +17,7 @@ import { kindOfPath, openWeights, renamed, type WeightSource } from "./weights.t
 export interface SingleFileOptions {
   /** The family, for files of unusual size; default: told by the file's names and shapes. */
   readonly family?: Family;
-  /** Folder in the reference library's layout whose configurations and tokenizers are taken instead of the family's. */
+  /** Folder in diffusers' layout whose configurations and tokenizers are taken instead of the family's. */
   readonly base?: string;
   /** Tokenizer: a folder, or a `merges.txt`; one for all text encoders. */
   readonly tokenizer?: string;
@@ -29,7 +29,7 @@ export interface SingleFileOptions {
   readonly pair?: string;
 }
 
-/** A component of a single file, by the name of its folder in the reference library's layout. */
+/** A component of a single file, by the name of its folder in diffusers' layout. */
 export interface Part {
   readonly config: Config;
   readonly place: Place;
@@ -69,7 +69,7 @@ export function partsOf(family: Family, configs: FamilyConfigs): Map<string, Par
   ]);
 }
 
-/** Every part under the reference library's names. @throws {FormatError} listing names that belong to no part, and parts that are not there */
+/** Every part under diffusers' names. @throws {FormatError} listing names that belong to no part, and parts that are not there */
 export function splitCheckpoint(
   source: WeightSource,
   parts: ReadonlyMap<string, Part>,
@@ -93,20 +93,30 @@ export function splitCheckpoint(
 }
 
 /** What the file itself says of the prediction: by a marker tensor, or by metadata of the model-spec standard. */
-function predictionOf(source: WeightSource, { family, inChannels }: Checkpoint): string {
+function saidPrediction(source: WeightSource): string | undefined {
   const said = source.metadata.get("modelspec.prediction_type");
   if (source.entries.has("v_pred") || said === "v") return "v_prediction";
-  if (said === "epsilon") return "epsilon";
-  return family === "sd2" && inChannels === 4 ? "v_prediction" : "epsilon";
+  return said === "epsilon" ? "epsilon" : undefined;
 }
 
-function schedulerOf(
+/** Training steps of Stable Diffusion 2's base model, the one of its family that predicts noise; as diffusers tells it. */
+const SD2_BASE_STEPS = 875_000;
+
+/** What models of a family predict that say nothing. */
+async function usualPrediction(source: WeightSource, { family, inChannels }: Checkpoint): Promise<string> {
+  if (family !== "sd2" || inChannels !== 4) return "epsilon";
+  const steps = source.entries.has("global_step") ? (await source.read("global_step")).data[0] : undefined;
+  return Number(steps) === SD2_BASE_STEPS ? "epsilon" : "v_prediction";
+}
+
+async function schedulerOf(
   source: WeightSource,
   kind: Checkpoint,
   configs: FamilyConfigs,
   { predictionType, base }: SingleFileOptions,
-): Config {
-  const type = predictionType ?? (base === undefined ? predictionOf(source, kind) : undefined);
+): Promise<Config> {
+  const said = predictionType ?? saidPrediction(source);
+  const type = said ?? (base === undefined ? await usualPrediction(source, kind) : undefined);
   return {
     ...configs.scheduler,
     ...(type !== undefined && { prediction_type: type }),
@@ -134,7 +144,7 @@ export async function openSingleFile(path: string, options: SingleFileOptions): 
       path,
       networks,
       tokenizers: await tokenizersOf(path, configs, options),
-      scheduler: schedulerOf(source, kind, configs, options),
+      scheduler: await schedulerOf(source, kind, configs, options),
       metadata: source.metadata,
       close: () => source.close(),
     };
@@ -199,7 +209,7 @@ async function toldConfig(path: string, kind: OriginalKind, given?: Config): Pro
   return beside && classNameOf(beside) === classOf(kind) ? beside : undefined;
 }
 
-/** Opens a file of one network with its authors' names; undefined for a network of the reference library. */
+/** Opens a file of one network with its authors' names; undefined for a network of diffusers. */
 export async function openSingleModel(
   path: string,
   options: SingleFileOptions,

@@ -2,7 +2,7 @@
 
 import type { Config } from "./components.ts";
 
-/** Samplers by name: the reference library's class, and what is set in its configuration. */
+/** Samplers by name: diffusers' class, and what is set in its configuration. */
 const CLASSES = {
   ddim: ["DDIMScheduler"],
   ddpm: ["DDPMScheduler"],

@@ -1,4 +1,4 @@
-/** What is known of a tensor without its elements. */
+/** Abstract values: shape and element type of a tensor, without its elements. */
 import type { DType } from "./dtype.ts";
 
 /** Shape and element type: all there is while tracing. */

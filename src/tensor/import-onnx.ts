@@ -12,7 +12,8 @@ import type { Tensor } from "./tensor.ts";
 export interface Port {
   readonly name: string;
   readonly dtype: DType;
-  readonly shape: readonly (number | string)[];
+  /** Absent: the model does not say, and takes any. */
+  readonly shape?: readonly (number | string)[];
 }
 
 export interface ImportedModel {
@@ -36,11 +37,14 @@ function port(meta: Metadata): Port {
     throw new DTypeError(
       `importOnnx: "${meta.name}" is of type ${meta.type ?? "sequence or map"}, which has no tensor type here`,
     );
-  return { name: meta.name, dtype, shape: meta.shape ?? [] };
+  // The runtime gives an unknown shape as that of a scalar; a model with a scalar input takes it as well.
+  const { name, shape = [] } = meta;
+  return { name, dtype, ...(shape.length > 0 && { shape }) };
 }
 
 function checkInput(t: Tensor, { name, dtype, shape }: Port): void {
   if (t.dtype !== dtype) throw new DTypeError(`importOnnx: input "${name}" is ${dtype}, got ${t.dtype}`);
+  if (!shape) return;
   const fits =
     t.rank === shape.length && shape.every((d, i) => typeof d === "string" || d === -1 || d === t.shape[i]);
   if (!fits)

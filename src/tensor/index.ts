@@ -1,4 +1,4 @@
-/** The language: tensors, operations, differentiation, compilation, randomness. */
+/** Tensors, operations, differentiation, compilation, random numbers. */
 import { installMethods, type TensorMethods } from "./methods.ts";
 import { OPS } from "./ops/table.ts";
 import { Node, readHost, Tensor, type TensorLike } from "./tensor.ts";

@@ -41,8 +41,8 @@ interface Compiled {
 export interface Jitted<Args extends unknown[], R> {
   (...args: Args): Promise<R>;
   /**
-   * Arguments donated to the last call, so that a failed training step can be undone. Their memory is not reused before
-   * the next call. Undefined when there are none.
+   * The arguments that the last call was given by donation, for who must undo it (a step that went wrong). Their memory
+   * is not reused before the next call. Undefined when there are none.
    */
   takeBack(): Partial<Args> | undefined;
   /** Number of signatures compiled so far. */

@@ -25,6 +25,7 @@ import {
   writeTinyControlNet,
   writeTinyDit,
   writeTinyLora,
+  writeTinySdxl,
   writeTinyStableDiffusion,
 } from "../pipelines/tiny-pipelines.ts";
 
@@ -304,4 +305,21 @@ describe("bad input", () => {
     expect(await mistake("--from", path("page.png"))).toContain("not a PNG file");
     expect(await mistake("--from", path("init.png"))).toContain("carries no settings");
   });
+});
+
+test("a picture of the web UI with Clip skip, which it passes over for SDXL, and what is not repeated is said", async () => {
+  await writeTinySdxl(path("xl"));
+  const from = (name: string): string =>
+    fileURLToPath(new URL(`../fixtures/files/30-webui-text/${name}.png`, import.meta.url));
+  const pictureOf = async (model: string, ...more: string[]): Promise<Buffer> => {
+    const out = path(`web-${model}-${more.length}.png`);
+    const source = ["--from", from("clip-skip-2"), "--model", path(model), "--no-metadata", "--out", out];
+    const { code, error } = await run(...source, ...more);
+    expect([code, error]).toEqual([0, error]);
+    return readFileSync(out);
+  };
+  expect(await pictureOf("xl")).toEqual(await pictureOf("xl", "--clip-skip", "0"));
+  expect(await pictureOf("sd")).not.toEqual(await pictureOf("sd", "--clip-skip", "0"));
+  const { error } = await run("--from", from("ensd"), "--model", path("sd"), "--out", path("ensd.png"));
+  expect(error).toMatch(/ENSD: 31337/);
 });

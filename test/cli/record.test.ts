@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../../src/cli/errors.ts";
 import { checkFiles, type PictureRecord, readRecord, recordTexts } from "../../src/cli/generate/record.ts";
@@ -37,6 +38,9 @@ async function picture(name: string, texts: readonly NewPngText[]): Promise<stri
   writeFileSync(path(name), withPngText(png, texts));
   return path(name);
 }
+
+const webUiPicture = (name: string): string =>
+  fileURLToPath(new URL(`../fixtures/files/30-webui-text/${name}.png`, import.meta.url));
 
 describe("settings in pictures", () => {
   test("come back as they were", async () => {
@@ -82,6 +86,46 @@ describe("settings in pictures", () => {
       sampler: ["euler-ancestral"],
       rng: ["torch-cpu"],
     });
+  });
+
+  // From the web UI's sd_samplers_kdiffusion: "Automatic" is what a sampler prefers.
+  test.each([
+    ["automatic-dpmpp-2m", "karras"],
+    ["automatic-dpmpp-sde", "karras"],
+  ])("of the web UI: %s is %s", async (name, expected) => {
+    const { options, webUi } = await readRecord(webUiPicture(name));
+    expect(options.schedule).toEqual([expected]);
+    expect(webUi?.warnings).toEqual([]);
+  });
+
+  test.each([
+    ["ensd", [/ENSD: 31337/]],
+    ["hires", [/Denoising strength: 0\.7/, /Hires upscale: 2/, /Hires steps: 10/, /Hires upscaler: Latent/]],
+    ["lora-tag", [/adapters in angle brackets \(give them with --lora\)/]],
+    ["sgm-uniform", [/Schedule type: SGM Uniform/]],
+    ["variation", [/Variation seed: 99/, /Variation seed strength: 0\.3/]],
+  ])("of the web UI that have no counterpart are named: %s", async (name, words) => {
+    const { webUi } = await readRecord(webUiPicture(name));
+    expect(webUi?.warnings).toHaveLength(words.length);
+    for (const [i, pattern] of words.entries()) expect(webUi!.warnings[i]).toMatch(pattern);
+  });
+
+  test.each(["a [cat:dog:0.5] sits", "a [cat:0.5] sits", "a [cat|dog] sits", "a cat AND a dog"])(
+    "of the web UI with a prompt that is more than text are named: %s",
+    async (prompt) => {
+      const text = `${prompt}\nSteps: 4, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 16x16`;
+      const { webUi } = await readRecord(await picture("p.png", [{ keyword: "parameters", text }]));
+      expect(webUi?.warnings).toHaveLength(1);
+    },
+  );
+
+  test("say our own levels as the web UI calls them", () => {
+    const written = (schedule: string): string => {
+      const options = { ...RECORD.options, schedule: [schedule] };
+      return recordTexts({ ...RECORD, options })[0]!.text;
+    };
+    expect(written("model")).toMatch(/Schedule type: Uniform/);
+    expect(written("karras")).toMatch(/Schedule type: Karras/);
   });
 
   test("that are malformed are refused, and options that pictures do not carry are not taken", async () => {

@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { zipSync } from "fflate";
 import { parquetWriteBuffer } from "hyparquet-writer";
@@ -250,6 +251,19 @@ describe("cameras", () => {
     expect(first!.camera.worldToCamera.slice(0, 4).map((x) => Math.round(x * 1e6) / 1e6)).toEqual([
       0, 0, 1, 1,
     ]);
+  });
+  test("names of COLMAP's images may hold spaces, have no ending, and be numbers", async () => {
+    const { frames } = await readColmap(
+      fileURLToPath(new URL("../fixtures/files/13-colmap/space-in-name", import.meta.url)),
+    );
+    expect(frames.map(({ image }) => image)).toEqual(["my photo 1.jpg", "b.jpg"]);
+    file("cameras.txt", "1 SIMPLE_PINHOLE 10 8 5 5 4\n");
+    const pose = "1 0 0 0 0 0 1 1";
+    file(
+      "images.txt",
+      `1 ${pose} frame\n1 2 -1\n2 ${pose} 0002\n1 2 -1 3 4 5 6 7 -1 8 9 -1\n3 ${pose} a b c\n`,
+    );
+    expect((await readColmap(at())).frames.map(({ image }) => image)).toEqual(["frame", "0002", "a b c"]);
   });
   test("short lines, words, mirrors and missing fields are refused with their line", async () => {
     const read = (text: string) => readRealEstate10k(file("x.txt", text), 10, 10);

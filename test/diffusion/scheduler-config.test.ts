@@ -79,7 +79,7 @@ describe("scheduler configurations", () => {
     expect(() => build("DDIMScheduler", { trained_betas: [0.1, Number.NaN] }, { steps: 2 })).toThrow(
       /"trained_betas": expected a list, each a finite number/,
     );
-    expect(() => build("DDIMScheduler", { beta_end: Number.POSITIVE_INFINITY })).toThrow(ArgumentError);
+    expect(() => build("DDIMScheduler", { beta_end: Number.POSITIVE_INFINITY })).toThrow(FormatError);
     expect(() => build("EDMEulerScheduler", { sigma_min: 80, sigma_max: 0.1 })).toThrow(
       /sigma_min < sigma_max/,
     );
@@ -209,6 +209,8 @@ describe("a scheduler", () => {
     const scheduler = build("DDPMScheduler", { variance_type: "learned_range" });
     const noise = createNoise("philox", 1);
     await expect(scheduler.sample(dummyModel, unit, { noise }).next()).rejects.toThrow(ShapeError);
+    const run = scheduler.run((x) => x, unit, { noise }); // a denoiser that brings no variance
+    await expect(run.next()).rejects.toThrow(/expected options.variance/);
   });
 
   it("passes a Brownian path on to its sampler", async () => {

@@ -20,7 +20,6 @@ import {
   roundHalfEven,
   schedulerFromConfig,
   shiftFlow,
-  shiftFlowBy,
   solverTimesteps,
   spacedTimesteps,
   stepVariances,
@@ -168,7 +167,6 @@ describe("noise levels", () => {
 
   it("of flows shift, stretch and convert", () => {
     expect(shiftFlow(0.5, 3)).toBeCloseTo(0.75, 12);
-    expect(shiftFlowBy(0.5, Math.log(3))).toBeCloseTo(0.75, 12);
     expect(shiftFlow(1, 3)).toBe(1);
     expect(dynamicShift(256)).toBe(0.5);
     expect(dynamicShift(4096)).toBeCloseTo(1.15, 12);

@@ -6,7 +6,7 @@ import { decodeSafetensors } from "../../src/io/index.ts";
 import { featureDistance, Lpips } from "../../src/metrics/index.ts";
 import { PerceptualNetwork } from "../../src/networks/index.ts";
 import { blankRng, createRng, loadParameters, parameters, withFields } from "../../src/nn/index.ts";
-import { createNoise, fromHost, type Tensor } from "../../src/tensor/index.ts";
+import { createNoise, fromHost, grad, type Tensor, tensor, zerosLike } from "../../src/tensor/index.ts";
 
 const weights = new URL("../../../shared/data/weights/", import.meta.url);
 const present = existsSync(weights);
@@ -91,4 +91,17 @@ test("the unlearned feature distance is 0 for equal pictures and symmetric", asy
   expect(await featureDistance(fa, fa).item()).toBe(0);
   expect(await featureDistance(fa, fb).item()).toBeGreaterThan(0);
   expect(await featureDistance(fa, fb).item()).toBeCloseTo(Number(await featureDistance(fb, fa).item()), 6);
+});
+
+test("the gradient is finite where all channels of a feature are 0, and where both pictures are equal", async () => {
+  const distance = (x: Tensor, y: Tensor): Tensor => featureDistance([x], [y]).sum();
+  const ones = tensor([[[[1]], [[1]], [[1]], [[1]]]]);
+  for (const [x, y] of [
+    [zerosLike(ones), ones],
+    [zerosLike(ones), zerosLike(ones)],
+    [ones, ones],
+  ] as const) {
+    const gradient = await grad(distance)(x, y).toArray();
+    expect(gradient.every(Number.isFinite)).toBe(true);
+  }
 });

@@ -270,6 +270,17 @@ describe("pictures without a text", () => {
     expect(largestDifference(a!, b!)).toBeGreaterThan(1e-3);
     expect(largestDifference(b!, c!)).toBeGreaterThan(1e-3);
   });
+
+  test("with the variance that the network learned, under guidance too", async () => {
+    const withVariance = async (variance_type: string) => {
+      const scheduler = { ...dit!.scheduler, _class_name: "DDPMScheduler", variance_type };
+      const [picture] = await pictures({ ...dit!, scheduler }, { seeds: [1], label: 0, steps: 3 });
+      return picture!;
+    };
+    const [learned, small] = [await withVariance("learned_range"), await withVariance("fixed_small")];
+    expect(learned.every(Number.isFinite)).toBe(true);
+    expect(largestDifference(learned, small)).toBeGreaterThan(1e-3);
+  });
 });
 
 describe("a run", () => {

@@ -145,7 +145,8 @@ export async function* loadTrials(target: Target, count = 200): AsyncGenerator<T
     `${count} at once: uploads of different pictures`,
     pictures.map((body) => send(target, "/api/uploads", { method: "POST", body, agent })),
   );
-  const { add, post, until } = clientOf(target);
+  const { add, post, until, settled, jobs } = clientOf(target);
+  for (const { id } of await jobs()) await settled(id);
   // One job runs meanwhile, so that the queue stays as full as it becomes.
   const running = await add({ tool: "demo", task: "train", options: { steps: 100_000, pause: 10 } });
   await until(running.id, ({ state }) => state === "running");

@@ -61,6 +61,7 @@ export function clientOf({ port }: Pick<Studio, "port">) {
     post,
     json,
     job,
+    jobs: async () => (await json<{ jobs: JobRecord[] }>(ask("/api/jobs"))).jobs,
     until,
     settled: (id: string) => until(id, hasEnded),
     add: (request: JobRequest): Promise<JobRecord> => json(post("/api/jobs", request)),
@@ -71,10 +72,14 @@ export function clientOf({ port }: Pick<Studio, "port">) {
 }
 
 /** A studio in a process of its own. */
-export async function spawnStudio(data: string, port = 0): Promise<{ child: ChildProcess; port: number }> {
+export async function spawnStudio(
+  data: string,
+  options: Pick<StudioOptions, "port" | "limits"> = {},
+): Promise<{ child: ChildProcess; port: number }> {
+  const settings = JSON.stringify({ port: 0, ...options, data });
   const script = `
     const { startStudio } = await import(${JSON.stringify(new URL("../../src/studio/index.ts", import.meta.url).href)});
-    const studio = await startStudio({ data: ${JSON.stringify(data)}, port: ${port}, catalog: new URL(${JSON.stringify(CATALOG.href)}) });
+    const studio = await startStudio({ ...${settings}, catalog: new URL(${JSON.stringify(CATALOG.href)}) });
     console.log("port " + studio.port);
     process.on("SIGTERM", () => studio.close().then(() => process.exit(0)));`;
   const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], {

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import * as ort from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
 import { createRng, Linear } from "../../src/nn/index.ts";
@@ -126,4 +127,16 @@ describe("the protobuf codec", () => {
       expect(() => [...readProto(Uint8Array.from(bytes))]).toThrow(/protobuf/);
     }
   });
+});
+
+it("a model that does not say the shape of its input takes any", async () => {
+  const path = new URL("../fixtures/files/33-onnx-unknown-rank/relu.onnx", import.meta.url);
+  const model = await importOnnx(fileURLToPath(path));
+  expect(model.inputs[0]!.shape).toBeUndefined();
+  const name = model.inputs[0]!.name;
+  for (const x of [tensor([[1, -2, 3]]), tensor([-1]), tensor(2)])
+    expect(await Object.values(await model.run({ [name]: x }))[0]!.toArray()).toEqual(
+      (await x.toArray()).map((v) => Math.max(0, v)),
+    );
+  await model.close();
 });

@@ -14,6 +14,7 @@ import { writeTinyStableDiffusion } from "../../test/pipelines/tiny-pipelines.ts
 import { type Check, checksFor, HALF_SCRIPT, pictureFault } from "./checks.ts";
 import { type Ended, folderForNobody, install, isRoot, run, setRights } from "./processes.ts";
 import { binaryPath, chosenRuntimes, commandOf, type Runtime } from "./runtimes.ts";
+import { writeSysroot } from "./sysroot.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -81,10 +82,11 @@ async function tryRuntime(runtime: Runtime, place: Place): Promise<string[]> {
   const cpu = cpuOf(runtime);
   await install(folder, [runtime.package], ["--force"]); // a package for another processor is refused otherwise
   const cwd = await folderForNobody(join(place.base, "work", runtime.name));
+  const command = commandOf(runtime, folder, join(place.base, "sysroot"));
   const failed: string[] = [];
   for (const check of checksFor(place.inputs)) {
     if (runtime.emulated && !check.emulated) continue;
-    const ended = await perform(check, commandOf(runtime, folder), packageFolder(place.base, cpu), cwd);
+    const ended = await perform(check, command, packageFolder(place.base, cpu), cwd);
     const fault =
       ended.code !== 0
         ? `ended with ${ended.code}`
@@ -112,6 +114,7 @@ async function tryAll(runtimes: readonly Runtime[]): Promise<void> {
   try {
     if (!isRoot) console.log("note: as root the package would be run by another user, nobody; now it is not");
     for (const cpu of new Set(["x64", ...runtimes.map(cpuOf)])) await installPackage(base, cpu);
+    if (runtimes.some(({ emulated }) => emulated)) await writeSysroot(join(base, "sysroot"));
     await writeInputs(place.inputs, base);
     await makeReference(place);
     const failed: string[] = [];

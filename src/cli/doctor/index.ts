@@ -72,14 +72,15 @@ async function threadsFound(): Promise<Line> {
 
 /** Which kernels this processor gets. */
 async function kernelsFound(): Promise<Line> {
-  const { channelBlock, exactSignedBytes = false } = await deviceCapabilities("cpu");
+  const { channelBlock, exactSignedBytes = false, roundsBlocks = false } = await deviceCapabilities("cpu");
   const convolutions = channelBlock
     ? `convolutions in blocks of ${channelBlock} channels`
     : "convolutions in plain layout";
   const integers = `integer products with ${exactSignedBytes ? "signed" : "unsigned"} weights`;
+  const packed = `packed weights multiplied in ${roundsBlocks ? "integers" : "floats"}`;
   return {
-    text: row("kernels", `${convolutions}, ${integers}`),
-    json: { type: "kernels", channelBlock: channelBlock ?? null, exactSignedBytes },
+    text: row("kernels", [convolutions, integers, packed].join(", ")),
+    json: { type: "kernels", channelBlock: channelBlock ?? null, exactSignedBytes, roundsBlocks },
   };
 }
 

@@ -1,4 +1,4 @@
-/** Where pictures go: names that do not collide, whole files only, and nothing left over when the work is stopped. */
+/** Writes pictures under names that do not collide, whole files only, and removes temporary files when stopped. */
 import { rmdirSync, rmSync } from "node:fs";
 import { mkdir, readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -11,7 +11,7 @@ const NUMBERED = /^(\d{5,})-\d+\.png$/;
 export interface PictureFiles {
   /** Writes a picture under the next free name, which is returned. */
   write(seed: Seed, png: Uint8Array): Promise<string>;
-  /** Writes the picture in the making. */
+  /** Writes a preview. */
   preview(png: Uint8Array): Promise<void>;
   /** Removes the preview, and folders that were made for nothing. Takes no time, so that it may run at exit. */
   tidy(): void;

@@ -1,4 +1,4 @@
-/** What files and models are recognised by: the SHA-256 of their bytes. */
+/** SHA-256 hashes that identify files and models. */
 import { createHash } from "node:crypto";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";

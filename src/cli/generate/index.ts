@@ -25,7 +25,7 @@ import { filesOf, type GenerateRequest, RECORDED_OPTIONS, readArguments, request
 const SEEDS = 2 ** 32;
 
 /** A record but for what differs between the pictures of a job. */
-type CommonRecord = Omit<PictureRecord, "batch">;
+type CommonRecord = Omit<PictureRecord, "batch" | "webUi">;
 
 /** What is to be made. */
 interface Job {
@@ -36,6 +36,9 @@ interface Job {
   readonly rows: number;
   /** Index of the only picture that is kept, when one picture of a batch is repeated. */
   readonly only: number | undefined;
+  readonly warnings: readonly string[];
+  /** The web UI's "Clip skip" was taken from a picture: it passes over the setting for SDXL. */
+  readonly webUiClipSkip: boolean;
 }
 
 const isRepeat = (given: OptionValues): boolean => !given.seed && !given.count && !given.batch;
@@ -52,7 +55,15 @@ async function readJob(args: readonly string[]): Promise<Job> {
   const { rows, row } = record && isRepeat(given) ? record.batch : { rows: 1, row: 0 };
   const [count, first] = rows > 1 ? [rows, seedAfter(seed, -row)] : [request.count, seed];
   const seeds = Array.from({ length: count }, (_, i) => seedAfter(first, i));
-  return { options, request, seeds, rows: rows > 1 ? rows : request.batch, only: rows > 1 ? row : undefined };
+  return {
+    options,
+    request,
+    seeds,
+    rows: rows > 1 ? rows : request.batch,
+    only: rows > 1 ? row : undefined,
+    warnings: record?.webUi?.warnings ?? [],
+    webUiClipSkip: record?.webUi !== undefined && given["clip-skip"] === undefined,
+  };
 }
 
 /** What all pictures of a job say about how they were made, but for seed and place in the batch. */
@@ -109,9 +120,12 @@ async function keep(
 async function* run(job: Job, files: PictureFiles, signal: AbortSignal): AsyncGenerator<void, void> {
   const { request, seeds, rows, only } = job;
   const { components, options } = await loadInputs(request, signal);
-  const plan = planPictures(components, { ...options, seeds, batch: rows });
-  const common = request.metadata ? await commonRecord(job, plan) : undefined;
+  const noSkip = job.webUiClipSkip && components.kind === "sdxl";
+  const plan = planPictures(components, { ...options, ...(noSkip && { clipSkip: 0 }), seeds, batch: rows });
+  const kept = noSkip ? { ...job, options: { ...job.options, "clip-skip": ["0"] } } : job;
+  const common = request.metadata ? await commonRecord(kept, plan) : undefined;
   const report = request.json ? jsonReport() : textReport(plan.totalSteps);
+  for (const warning of job.warnings) report.warning(warning);
   if (request.seed === undefined) report.seed(seeds[0]!);
   const { previewEvery } = request;
   const { width, height } = plan.settings;

@@ -1,4 +1,4 @@
-/** Everything that a request names, loaded: the model with its adapters, pictures at the size that is made. */
+/** Loads everything that a request names: the model with its adapters, pictures at the output size. */
 import { stat } from "node:fs/promises";
 import { AbortError } from "../../errors.ts";
 import { pictureSize, readMask, readPicture } from "../../io/index.ts";
@@ -80,7 +80,7 @@ async function modelPath(name: string, hub: boolean): Promise<string> {
   return isThere ? name : `hub:${name}`;
 }
 
-/** A bar over the values of all weights; small models need none. */
+/** A progress bar over the values of all weights; small models need none. */
 function readingBar(): { onProgress: LoadOptions["onProgress"]; finish(): void } {
   let bar: ProgressBar | undefined;
   let shown = -1;

@@ -1,4 +1,4 @@
-/** The settings that a picture carries: written for people and other programs, read back to repeat the picture. */
+/** The settings stored in a picture: written for people and other programs, read back to repeat the picture. */
 import { FormatError } from "../../errors.ts";
 import { formatParameters, type NewPngText, parseParameters, readPngTextFile } from "../../io/index.ts";
 import { UsageError } from "../errors.ts";
@@ -25,6 +25,8 @@ export interface PictureRecord {
   readonly files: Readonly<Record<string, string>>;
   /** Rows of the batch that it was computed in, and which of them it was: the last bit of a sum may depend on it. */
   readonly batch: { readonly rows: number; readonly row: number };
+  /** Of AUTOMATIC1111's web UI: what it did and cannot be repeated here. */
+  readonly webUi?: { readonly warnings: readonly string[] };
 }
 
 const first = (options: OptionValues, name: OptionName): string | undefined => {
@@ -63,7 +65,7 @@ function webUiFields({ options, modelHash, version, sampler: name }: PictureReco
   return new Map(fields.filter((field): field is [string, string] => field[1] !== undefined));
 }
 
-/** The texts that a picture carries. */
+/** The text chunks of a picture. */
 export function recordTexts(record: PictureRecord): NewPngText[] {
   const { options } = record;
   const parameters = formatParameters({
@@ -137,13 +139,14 @@ export async function readRecord(path: string): Promise<PictureRecord> {
   if (own) return parseRecord(own.text, path);
   const parameters = texts.find(({ keyword }) => keyword === PARAMETERS_KEY);
   if (!parameters) throw new UsageError(`--from ${path}: the picture carries no settings`);
-  const options = fromWebUiFields(parseParameters(parameters.text));
+  const { options, warnings } = fromWebUiFields(parseParameters(parameters.text));
   return {
     version: "web UI",
     options,
     sampler: first(options, "sampler") ?? "unknown",
     files: {},
     batch: { rows: 1, row: 0 },
+    webUi: { warnings },
   };
 }
 

@@ -1,4 +1,4 @@
-/** What `tweedie generate` says while it works: to people, or in lines of JSON. */
+/** Progress messages of `tweedie generate`: for people, or as lines of JSON. */
 import type { Seed } from "../../tensor/index.ts";
 import { formatSeconds, progressBar } from "../progress.ts";
 

@@ -1,4 +1,4 @@
-/** What `tweedie generate` was asked for: options of the command line, and those that a picture carries. */
+/** The checked request of `tweedie generate`, from the command line and the options stored in a picture. */
 
 import type { Family, LoraFile } from "../../pipelines/index.ts";
 import {
@@ -48,7 +48,7 @@ const PREDICTIONS = ["epsilon", "v_prediction", "sample"] as const;
 
 const UNIT: Range = { min: 0, max: 1 };
 const COUNT: Range = { min: 1, max: 1_000_000 };
-/** Steps beyond this are a slip of the keyboard. */
+/** More steps than this are taken as a typing error. */
 const STEPS: Range = { min: 1, max: 100_000 };
 
 /** Options that name files (for an autoencoder also a folder) which decide what a picture shows. */

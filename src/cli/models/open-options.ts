@@ -1,4 +1,4 @@
-/** Options that say which files are meant. */
+/** Options that choose the files of a model. */
 import { GUIDED_PRESETS, type OpenOptions } from "../../pipelines/index.ts";
 import { readConfig } from "../../pipelines/model-files.ts";
 import type { ParsedArguments } from "../positionals.ts";

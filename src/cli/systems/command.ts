@@ -9,7 +9,7 @@ import { stopOnSignals } from "../signals.ts";
 import { actionOptions, flagsOf } from "./options.ts";
 import { CONSOLE, show } from "./show.ts";
 
-/** Beside the options that actions declare. */
+/** Options besides those that actions declare. */
 const OUTPUT_OPTIONS = {
   json: { type: "boolean", group: "Output", description: "prints everything as lines of JSON" },
 } as const satisfies Options;

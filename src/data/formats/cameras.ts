@@ -121,12 +121,22 @@ function colmapIntrinsics(
   );
 }
 
+/**
+ * Whether a line of images.txt is the first of an image's two: id, rotation, place, camera, name. The second lists points as
+ * `x y id`, and is empty without any; a name that reads as a number cannot be told from those.
+ */
+function isImageLine(fields: readonly string[]): boolean {
+  if (fields.length < 10) return false;
+  const points = fields.length % 3 === 0 && fields.every((field) => Number.isFinite(Number(field)));
+  return /^\d+$/.test(fields[0]!) && !points;
+}
+
 /** A COLMAP text model: the folder with `cameras.txt` and `images.txt`. Frames are in the order of their image ids. */
 export async function readColmap(folder: string): Promise<Trajectory> {
   const entries = async (file: string): Promise<[where: string, fields: string[]][]> =>
     (await readLines(join(folder, file))).map((line, i) => [
       `${join(folder, file)}: entry ${i}`,
-      line.split(" "),
+      line.split(" "), // of an image the name comes last, and may hold spaces
     ]);
   const intrinsics = new Map<string, Intrinsics>();
   for (const [where, fields] of await entries("cameras.txt")) {
@@ -136,15 +146,20 @@ export async function readColmap(folder: string): Promise<Trajectory> {
     const [fx, fy, cx, cy] = colmapIntrinsics(where, model, parameters);
     intrinsics.set(id, { width, height, fx, fy, cx, cy });
   }
-  // Of the two lines of an image the second lists its points, and is empty without any.
-  const images = (await entries("images.txt")).filter(([, f]) => f.length === 10 && /\.\w+$/.test(f[9]!));
+  const images = (await entries("images.txt")).filter(([, fields]) => isImageLine(fields));
   const frames = images.map(([where, fields]): [number, Frame] => {
     const [id, qw, qx, qy, qz, tx, ty, tz] = finite(where, fields.slice(0, 8)) as [number, ...number[]] &
       [number, number, number, number, number, number, number, number];
     const camera = intrinsics.get(fields[8]!);
     if (!camera) throw new FormatError(`${where}: camera ${fields[8]} is not in cameras.txt`);
     const pose = (): Matrix4 => rigid(quaternionRows([qw, qx, qy, qz]), [tx, ty, tz]);
-    return [id, frame(where, () => ({ image: fields[9]!, camera: { ...camera, worldToCamera: pose() } }))];
+    return [
+      id,
+      frame(where, () => ({
+        image: fields.slice(9).join(" "),
+        camera: { ...camera, worldToCamera: pose() },
+      })),
+    ];
   });
   if (frames.length === 0) throw new FormatError(`${folder}: images.txt has no images`);
   return { frames: frames.sort(([a], [b]) => a - b).map(([, f]) => f) };

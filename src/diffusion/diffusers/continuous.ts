@@ -125,7 +125,7 @@ const consistencyParts: PartsOf = (c, options) => {
   }
   const rho = c.value("rho", NUMBER, 7);
   const [low, high] = [min ** (1 / rho), max ** (1 / rho)];
-  // Least index, most noise: the reference library lists the indices the other way round.
+  // Least index, most noise: diffusers lists the indices the other way round.
   const exact = [...indices].reverse().map((t) => (high + (t / (trained - 1)) * (low - high)) ** rho);
   const timestep = (sigma: number): number => 250 * Math.log(sigma + 1e-44);
   const sigmas = [...exact, min].map(Math.fround);

@@ -7,7 +7,7 @@ import { consistency } from "../samplers/consistency.ts";
 import { euler } from "../samplers/euler.ts";
 import { heun } from "../samplers/heun.ts";
 import { timestepLookup } from "../scheduler.ts";
-import { ratioOfFlow } from "../sigmas.ts";
+import { flowOfRatio, ratioOfFlow } from "../sigmas.ts";
 import { flowMatchLevels } from "./levels.ts";
 import type { PartsOf } from "./options.ts";
 
@@ -37,7 +37,7 @@ const flowMatch =
       space: "flow-ratio",
       sigmas: ratios,
       timesteps,
-      timestepAt: timestepLookup(ratios, timesteps, (r) => (r / (1 + r)) * trained),
+      timestepAt: timestepLookup(ratios, timesteps, (ratio) => flowOfRatio(ratio) * trained),
       parameterization: flowPredictionAtRatio,
       initialScale: 1,
     };

@@ -1,4 +1,4 @@
-/** Levels and timesteps as the reference library's schedulers choose them. */
+/** Levels and timesteps as diffusers' schedulers choose them. */
 import { ArgumentError } from "../../errors.ts";
 import { ANY_NUMBER, COUNT, type Fields, FLAG, maybeEmptyListOf, NUMBER, oneOf } from "../../io/fields.ts";
 import {
@@ -13,6 +13,7 @@ import {
 import {
   betaDistributionSigmas,
   exponentialSigmas,
+  flowOfRatio,
   karrasSigmas,
   luSigmas,
   shiftFlow,
@@ -103,7 +104,7 @@ export function trainingTable(
   const zeroSnr = c.value("rescale_betas_zero_snr", FLAG, false);
   const bars = alphasCumprod(zeroSnr ? rescaleZeroTerminalSnr(plain) : plain);
   if (zeroSnr && least) {
-    // The reference library's value can exceed the last but one; levels must not fall.
+    // diffusers' value can exceed the last but one; levels must not fall.
     bars[bars.length - 1] = Math.min(least, (bars[bars.length - 2] ?? 1) / 2);
   }
   return levelTable(trainingSigmas(bars));
@@ -171,6 +172,8 @@ export interface SolverFamily {
   readonly final: "zero" | "sigma_min" | "least";
   /** "table": sigma_min is training's least level; "last": the schedule's last, for levels of a kind. */
   readonly least: "table" | "last";
+  /** The class has no `timestep_spacing`: its timesteps are evenly spaced whatever a configuration says. */
+  readonly evenly?: boolean;
   /** Exactly spaced flow levels from pure noise, as UniPC has them. */
   readonly flowFromNoise?: boolean;
 }
@@ -200,11 +203,7 @@ export function solverLevels(
       c.value("sigma_min", NUMBER, least),
       c.value("sigma_max", NUMBER, greatest),
     );
-    if (flow)
-      return flowTimes(
-        [...levels, end(levels, true)].map((s) => s / (1 + s)),
-        trained,
-      );
+    if (flow) return flowTimes([...levels, end(levels, true)].map(flowOfRatio), trained);
     const cosine = c.raw("beta_schedule") === "squaredcos_cap_v2";
     const rounds = kind === "karras" || kind === "lu";
     const round = rounds && !(cosine && family.least === "table") ? roundHalfEven : Math.floor;
@@ -218,7 +217,7 @@ export function solverLevels(
   const last =
     trained - clippedCount(training, c.value("lambda_min_clipped", ANY_NUMBER, Number.NEGATIVE_INFINITY));
   const timesteps = runTimesteps(c, table, options, () =>
-    solverTimesteps(spacingOf(c, "linspace"), steps, {
+    solverTimesteps(family.evenly ? "linspace" : spacingOf(c, "linspace"), steps, {
       trained,
       last,
       offset: c.value("steps_offset", NUMBER, 0),

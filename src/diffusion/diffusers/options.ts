@@ -37,7 +37,7 @@ const PREDICTIONS = ["epsilon", "sample", "v_prediction"] as const;
 export const predictionOf = (c: Fields): Parameterization =>
   PARAMETERIZATIONS[c.value("prediction_type", oneOf(...PREDICTIONS), "epsilon")]!;
 
-/** Share of signal that the reference library keeps at the last timestep of a zero-SNR schedule. */
+/** Share of signal that diffusers keeps at the last timestep of a zero-SNR schedule. */
 export const LEAST_ALPHA_BAR = 2 ** -24;
 
 /** Parts of a scheduler for variance-preserving networks, given its levels. */

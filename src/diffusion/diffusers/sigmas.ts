@@ -17,7 +17,7 @@ import { lms } from "../samplers/lms.ts";
 import { saSolver } from "../samplers/sa-solver.ts";
 import { unipc } from "../samplers/unipc.ts";
 import { timestepLookup } from "../scheduler.ts";
-import { ratioOfFlow } from "../sigmas.ts";
+import { flowOfRatio, ratioOfFlow } from "../sigmas.ts";
 import type { LevelTable } from "../spacing.ts";
 import {
   clippedCount,
@@ -44,6 +44,9 @@ import {
 
 const SOFT = { start: 0.00085, end: 0.012 };
 
+/** Keys that shape the levels between the first and the last. */
+const SHAPED = ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"] as const;
+
 /** Schedulers after k-diffusion: samples are x0 + sigma * noise. */
 function points(
   sampler: Sampler,
@@ -54,7 +57,8 @@ function points(
     const { sigmas, timesteps } = pointLevels(c, table, options, { roundKarras });
     const logLinear = c.value("interpolation_type", oneOf("linear", "log_linear"), "linear") === "log_linear";
     const end = finalOf(c, "zero") === "zero" ? 0 : table.sigmas[0]!;
-    const levels = logLinear ? logLinearLevels(table, options.steps) : [...sigmas, end];
+    const shaped = SHAPED.some((key) => c.raw(key) === true); // they win over the interpolation, as in diffusers
+    const levels = logLinear && !shaped ? logLinearLevels(table, options.steps) : [...sigmas, end];
     const greatest = levels[0]!;
     const plain = spacingOf(c, "linspace") !== "leading";
     const guard = clipped ? clipOf(c) : undefined;
@@ -99,7 +103,7 @@ function solver(
       space: "flow-ratio",
       sigmas: ratios,
       timesteps,
-      timestepAt: timestepLookup(ratios, timesteps, (r) => (r / (1 + r)) * trained),
+      timestepAt: timestepLookup(ratios, timesteps, (ratio) => flowOfRatio(ratio) * trained),
       parameterization: flowPredictionAtRatio,
       initialScale: 1,
       ...rest,
@@ -189,7 +193,7 @@ export const SIGMA_SCHEDULERS: Readonly<Record<string, PartsOf>> = {
     (c, { steps }) => bind(dpmSolverMultistep, multistepOptions(c, steps)),
     rising,
   ),
-  DPMSolverSinglestepScheduler: solver(DPM, singlestepSampler),
+  DPMSolverSinglestepScheduler: solver({ ...DPM, evenly: true }, singlestepSampler),
   DEISMultistepScheduler: solver(ADAMS, (c, { steps }) =>
     bind(deis, {
       order: c.value("solver_order", COUNT, 2),

@@ -1,4 +1,7 @@
-/** Objectives: what networks are trained to predict, and how much each noise level counts. */
+/**
+ * Objectives: what networks are trained to predict, at which noise levels, and the weight of each level. Training code
+ * takes its batches from here: the families are complete, also where no system of this repository uses a member yet.
+ */
 
 export {
   addNoise,
@@ -12,5 +15,6 @@ export {
 } from "./add-noise.ts";
 export * from "./draws.ts";
 export * from "./loss.ts";
+export * from "./noise-levels.ts";
 export * from "./targets.ts";
 export * from "./weights.ts";

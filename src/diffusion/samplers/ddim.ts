@@ -25,7 +25,7 @@ export interface AncestralOptions extends SampleOptions {
 
 export interface DDIMOptions extends AncestralOptions {
   /**
-   * Applied to the guess of the clean sample, but not to the noise that the step keeps (as the reference library
+   * Applied to the guess of the clean sample, but not to the noise that the step keeps (as diffusers
    * does); to apply it to both, wrap the denoiser with `mapDenoised`.
    */
   readonly clip?: (denoised: Tensor) => Tensor;

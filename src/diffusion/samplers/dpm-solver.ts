@@ -174,7 +174,7 @@ export interface DPMMultistepOptions extends DPMSolverOptions {
   /** Order 1 at the last step. Always so when it ends at 0. */
   readonly eulerAtFinal?: boolean;
   /**
-   * Counts the second derivative half at order 3, as the reference library and the paper's code do; it then converges
+   * Counts the second derivative half at order 3, as diffusers and the paper's code do; it then converges
    * with order 2 only. Default false.
    */
   readonly halfCurvature?: boolean;

@@ -17,21 +17,21 @@ export interface CoderConfig {
   /** Residual blocks per level of the encoder; the decoder has one more. */
   readonly layers: number;
   readonly groups: number;
-  /** Of the residual blocks; before the last convolution it is SiLU whatever they have, as in the reference. */
+  /** Activation of the residual blocks; before the last convolution it is always SiLU, as in diffusers. */
   readonly activation: Activation;
   readonly midAttention: boolean;
-  /** Of the encoder's residual blocks. Default 0. */
+  /** Dropout in the encoder's residual blocks. Default 0. */
   readonly dropout?: number;
 }
 
 interface LevelOptions {
-  /** Path of the level, which sets its dropout apart. */
+  /** Path of the level; it names the random stream of its dropout. */
   readonly name: string;
   readonly inChannels: number;
   readonly outChannels: number;
   readonly layers: number;
   readonly attention: boolean;
-  /** How the size changes at the end, if it does. */
+  /** Up- or downsampling at the end, if any. */
   readonly resample: "up" | "down" | undefined;
 }
 

@@ -7,7 +7,7 @@ export interface DiagonalGaussian {
   readonly logvar: Tensor;
 }
 
-/** Beyond these a variance is taken as these. */
+/** Log-variances are clamped to this range. */
 const [MIN_LOGVAR, MAX_LOGVAR] = [-30, 20];
 
 /** The distribution of moments [N, 2 Z, h, w]: means, then logarithms of variances. */

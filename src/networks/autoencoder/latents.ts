@@ -1,4 +1,4 @@
-/** From what an autoencoder encodes to what a diffusion model sees: about zero mean and unit variance. */
+/** Scales an autoencoder's latents for the diffusion model: about zero mean and unit variance. */
 import { type Fields, listOf, NUMBER, POSITIVE } from "../../io/fields.ts";
 import { constant, type Tensor } from "../../tensor/index.ts";
 

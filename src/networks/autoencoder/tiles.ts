@@ -25,11 +25,11 @@ export interface TileProgress {
   readonly total: number;
 }
 
-/** Where a tile lies along one axis, in latent points, and how much each point of it counts. */
+/** Position of a tile along one axis, in latent points, and the weight of each of its points. */
 interface Span {
   readonly start: number;
   readonly size: number;
-  /** For each point of the output; those of all tiles add up to 1. */
+  /** Weight of each output point; the weights of all tiles add up to 1. */
   readonly weights: Float32Array;
 }
 

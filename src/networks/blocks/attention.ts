@@ -3,7 +3,7 @@ import { ArgumentError, ShapeError } from "../../errors.ts";
 import { GroupNorm, Linear, Module, multiHeadAttention, type Rng } from "../../nn/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 
-/** What attention looks at beside the map itself. */
+/** Context of the attention, besides the map itself. */
 export interface AttentionInputs {
   /** Tokens [N, L, D]. */
   readonly context?: Tensor;
@@ -36,7 +36,7 @@ export interface SpatialAttentionOptions {
   /** Groups of the norm before it; 0: no norm. Default 32. */
   readonly groups?: number;
   readonly eps?: number;
-  /** The sum is divided by this. Default 1. */
+  /** The output is divided by this. Default 1. */
   readonly outputScaleFactor?: number;
 }
 

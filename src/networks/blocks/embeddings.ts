@@ -1,4 +1,4 @@
-/** Embeddings of time and of what goes with it. */
+/** Time embeddings, with an optional further condition. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import {
   type Activation,

@@ -26,9 +26,9 @@ export interface ResnetOptions {
   readonly activation?: Activation;
   /** How time enters: added after the first convolution, or as scale and shift of the second norm. */
   readonly timeScaleShift?: "default" | "scale_shift";
-  /** The time embedding comes activated already. */
+  /** The time embedding is already activated. */
   readonly skipTimeActivation?: boolean;
-  /** The sum is divided by this. Default 1. */
+  /** The output is divided by this. Default 1. */
   readonly outputScaleFactor?: number;
   /** Resamples both branches, without parameters, before the first convolution. */
   readonly resample?: "up" | "down";
@@ -85,14 +85,14 @@ export class ResnetBlock2D extends Module {
     return this.outputScaleFactor === 1 ? sum : sum.div(this.outputScaleFactor);
   }
 
-  /** What time says to each channel: [N or 1, K], or [N or 1, 2 K] for scale and shift. */
+  /** The time embedding projected to the channels: [N or 1, K], or [N or 1, 2 K] for scale and shift. */
   private timeChannels(time: Tensor | undefined): Tensor | undefined {
     if (!this.timeEmbProj) return undefined;
     if (!time) throw new ShapeError(`ResnetBlock2D: expected a time embedding [N, T], got none`);
     return this.timeEmbProj.call(this.skipTimeActivation ? time : activate(this.activation, time));
   }
 
-  /** The second norm, before or around which time comes in. */
+  /** The second norm, with the time added before it, or as its scale and shift. */
   private withTime(x: Tensor, time: Tensor | undefined): Tensor {
     if (!time) return this.norm2.call(x);
     if (this.timeScaleShift === "default") return this.norm2.call(x.add(time.unsqueeze(2).unsqueeze(3)));

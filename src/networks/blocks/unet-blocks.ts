@@ -6,7 +6,7 @@ import { Downsample2D, type Size, sizeOfMap, Upsample2D } from "./resampling.ts"
 import { ResnetBlock2D, type ResnetOptions } from "./resnet.ts";
 import { Transformer2DModel } from "./transformer.ts";
 
-/** What reaches every block beside the map. */
+/** Inputs of every block besides the feature map. */
 export interface BlockInputs extends AttentionInputs {
   /** Time embedding [N or 1, T]. */
   readonly time?: Tensor;
@@ -17,10 +17,10 @@ export interface BlockInputs extends AttentionInputs {
 /** Attention behind the residual blocks: none, to the map itself, to the context in a transformer, or to both at once. */
 export type AttentionKind = "none" | "self" | "transformer" | "added";
 
-/** What block types of the reference library stand for. */
+/** What block types of diffusers stand for. */
 export interface BlockType {
   readonly attention: AttentionKind;
-  /** The change of size is a residual block. */
+  /** Up- and downsampling are residual blocks. */
   readonly resnetSampler?: boolean;
 }
 
@@ -46,7 +46,7 @@ export const MID_BLOCKS = {
   UNetMidBlock2D: { attention: "none" },
 } as const satisfies Record<string, BlockType>;
 
-/** What a network says of all its levels. */
+/** Options that are the same for all levels of a network. */
 export interface NetworkOptions {
   readonly timeDim: number;
   readonly groups: number;
@@ -61,9 +61,9 @@ export interface NetworkOptions {
   readonly upcast: boolean;
 }
 
-/** What is particular to a level. */
+/** Options of one level. */
 export interface LevelOptions {
-  /** Path of the level, which sets its dropout apart. */
+  /** Path of the level; it names the random stream of its dropout. */
   readonly name: string;
   readonly type: BlockType;
   readonly inChannels: number;

@@ -28,7 +28,7 @@ const ACTIVATION_NAMES = {
 } as const satisfies Record<string, Activation>;
 
 /**
- * The configuration of a `config.json` (or its `text_config`), with the reference library's defaults: those of CLIP
+ * The configuration of a `config.json` (or its `text_config`), with transformers' defaults: those of CLIP
  * ViT-B/32. Throws `FormatError` that names a key whose value cannot be.
  */
 export function clipTextConfig(values: unknown): CLIPTextConfig {

@@ -23,7 +23,7 @@ interface Token {
 }
 
 /** A word of the prompt that opens a new window. */
-const BREAK = /\s*\bBREAK\b\s*/;
+export const BREAK = /\s*\bBREAK\b\s*/;
 
 /** Cuts a prompt into windows as AUTOMATIC1111's web UI does; an empty prompt is one empty window. */
 export function chunkPrompt(
@@ -50,6 +50,7 @@ export function chunkPrompt(
       for (const id of tokenizer.tokenize(part)) push({ id, weight });
     });
   }
+  if (chunks.length > 1 && chunks.at(-1)!.length === 0) chunks.pop(); // a BREAK at the end opens nothing
   return {
     ids: chunks.map((tokens) => tokenizer.wrap(tokens.map(({ id }) => id))),
     weights: chunks.map((tokens) => {

@@ -1,18 +1,21 @@
 /** Emphasis in prompts, in the syntax of AUTOMATIC1111's web UI. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import { cast, type Tensor } from "../../tensor/index.ts";
+import { cast, type Tensor, where } from "../../tensor/index.ts";
 
-/** A piece of a prompt and how much it counts. */
+/** A piece of a prompt and its weight. */
 export interface WeightedText {
   readonly text: string;
   readonly weight: number;
 }
 
-/** How much one pair of brackets changes a weight. */
+/** Factor of one pair of brackets. */
 const STEP = 1.1;
 
 /** Deepest nesting that is honoured: beyond it, weights leave the range of single precision. */
 const MAX_DEPTH = 256;
+
+/** An embedding whose mean is below this has none to keep. */
+const LEAST_MEAN = 1e-7;
 
 /** An escaped character, a bracket, the end of a weighted group, or text. */
 const PIECE = /\\([()[\]\\])|(\\)|:\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|([()[\]])|([^\\()[\]:]+|:)/g;
@@ -66,12 +69,6 @@ function joinEqual(pieces: readonly WeightedText[]): WeightedText[] {
   return joined.length > 0 ? joined : [{ text: "", weight: 1 }];
 }
 
-/** A prompt without its emphasis, for encoders that take none. */
-export const plainPrompt = (prompt: string): string =>
-  parsePromptWeights(prompt)
-    .map(({ text }) => text)
-    .join("");
-
 /**
  * Embeddings [N, T, D] times the weights [N, T] of their tokens. With `rescale` (the default, as in the web UI) each
  * sample keeps the mean it had; without, values simply grow.
@@ -91,5 +88,7 @@ export function applyPromptWeights(
     );
   const weighted = embeddings.mul(cast(weights, embeddings.dtype).unsqueeze(2));
   if (!rescale) return weighted;
-  return weighted.mul(embeddings.mean([1, 2], true).div(weighted.mean([1, 2], true)));
+  const [before, after] = [embeddings.mean([1, 2], true), weighted.mean([1, 2], true)];
+  const usable = before.abs().greater(LEAST_MEAN).logicalAnd(after.abs().greater(LEAST_MEAN));
+  return weighted.mul(where(usable, before.div(where(usable, after, 1)), 1));
 }

@@ -16,9 +16,9 @@ export interface DiTConfig {
   readonly classes: number;
   /** Whether there is a class more, which stands for none. */
   readonly nullClass: boolean;
-  /** 1 in the reference library, 0 in the code that the published models were trained with. */
+  /** 1 in diffusers, 0 in the code that the published models were trained with. */
   readonly freqShift: number;
-  /** Of the norm before the perceptron: 1e-5 in the reference library, 1e-6 in the authors' code. */
+  /** Of the norm before the perceptron: 1e-5 in diffusers, 1e-6 in the authors' code. */
   readonly mlpNormEps: number;
   /** Whether the norm before the perceptron has a scale and a shift of its own. Default false. */
   readonly mlpNormAffine?: boolean;
@@ -37,9 +37,9 @@ const ACTIVATION_NAMES = {
 } as const satisfies Record<string, Activation | "geglu">;
 
 /**
- * The configuration of a `config.json` of `DiTTransformer2DModel`, or of a `Transformer2DModel` that is a DiT. The
- * reference library has no key `freq_shift`; here it tells the numerics of the authors' code, 0. Throws
- * `FormatError` that names a key whose value cannot be.
+ * The configuration in a `config.json` of `DiTTransformer2DModel`, or of a `Transformer2DModel` that is a DiT. The key
+ * `freq_shift` is ours: 0 stands for the numerics of the authors' code. Throws `FormatError` that names a key with a
+ * wrong value.
  */
 export function ditConfig(values: unknown): DiTConfig {
   const config = new Fields("DiTTransformer2DModel", values);

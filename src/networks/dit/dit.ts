@@ -1,4 +1,4 @@
-/** The diffusion transformer (Peebles and Xie 2022), conditioned on a class. Keys are those of the reference library. */
+/** The diffusion transformer (Peebles and Xie 2022), conditioned on a class. Keys are those of diffusers. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { blankRng, LayerNorm, Linear, Module, modulate, type Rng } from "../../nn/index.ts";
 import { full, silu, type Tensor, type TensorLike, where, zeros } from "../../tensor/index.ts";
@@ -63,7 +63,10 @@ export class DiTTransformer2DModel extends Module {
 export const ditTransformer2D = (config: unknown, rng: Rng): DiTTransformer2DModel =>
   new DiTTransformer2DModel(ditConfig(config), rng);
 
-/** Labels [N] with the null class wherever `drop` [N] is true: how training teaches the model to do without. */
+/**
+ * Label dropout: labels [N] with the null class where `drop` [N] is true, so that classifier-free guidance can be
+ * learned.
+ */
 export const dropLabels = (labels: Tensor, drop: Tensor, nullClass: number): Tensor =>
   where(drop, full(labels.shape, nullClass, labels.dtype), labels);
 
@@ -98,8 +101,9 @@ export function guidedDiT(
 }
 
 /**
- * A model to train from scratch, begun as by its authors: matrices by Glorot and Bengio, embeddings normal with 0.02,
- * and zero wherever the condition enters and the output leaves (adaLN-Zero), so that every block is the identity.
+ * A model to train from scratch, initialised as by its authors: Xavier for matrices, normal with 0.02 for embeddings,
+ * and zero wherever the condition enters and the output leaves (adaLN-Zero), so that every block starts as the
+ * identity.
  */
 export function initDiT(config: DiTConfig, rng: Rng): DiTTransformer2DModel {
   const blank = new DiTTransformer2DModel(config, blankRng);

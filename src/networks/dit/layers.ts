@@ -1,4 +1,4 @@
-/** Parts of a diffusion transformer, with the keys of the reference library. */
+/** Parts of a diffusion transformer, with the keys of diffusers. */
 import { ShapeError } from "../../errors.ts";
 import {
   Conv2d,
@@ -59,7 +59,7 @@ export class TimestepLabelEmbedding extends Module {
 
 /** Layer norm whose shift and scale, like the gates of the block, come from the condition. */
 class AdaLayerNormZero extends Module {
-  /** Absent where the first block's is shared. */
+  /** Absent when the embedding of the first block is shared. */
   readonly emb: TimestepLabelEmbedding | undefined;
   readonly linear: Linear;
   readonly norm: LayerNorm;

@@ -1,6 +1,6 @@
 /**
  * Weights of a DiT between two spellings: that of its authors (`x_embedder`, `blocks.0.attn.qkv`, `final_layer`) and
- * that of the reference library (`pos_embed.proj`, `transformer_blocks.0.attn1.to_q`, `proj_out_1`).
+ * that of diffusers (`pos_embed.proj`, `transformer_blocks.0.attn1.to_q`, `proj_out_1`).
  */
 import { FormatError, TreeError } from "../../errors.ts";
 import { sinCosPositions2d } from "../../nn/index.ts";
@@ -56,7 +56,7 @@ const layersOf = (keys: Iterable<string>, pattern: RegExp): number =>
   Math.max(-1, ...[...keys].map((key) => Number(pattern.exec(key)?.[1] ?? -1))) + 1;
 
 /**
- * From the authors' spelling to the reference library's. The embedding of timestep and class is repeated in every
+ * From the authors' spelling to diffusers'. The embedding of timestep and class is repeated in every
  * block, or kept in the first alone for a model with `sharedEmbedding`. The table of positions is left out: it is
  * computed. Unknown names stay as they are, so that loading lists them. Throws `FormatError` for a qkv that does not
  * split into three.
@@ -101,7 +101,7 @@ async function sameValues(a: Tensor, b: Tensor): Promise<boolean> {
 }
 
 /**
- * From the reference library's spelling to the authors', whose embedding of timestep and class is one for all blocks.
+ * From diffusers' spelling to the authors', whose embedding of timestep and class is one for all blocks.
  * `gridSize` is that of the positions (sample size / patch size). Throws `TreeError` when the blocks' embeddings
  * differ, or a name is missing or unknown.
  */

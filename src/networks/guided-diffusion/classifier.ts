@@ -161,6 +161,6 @@ export class GuidedDiffusionClassifier extends Module {
   }
 }
 
-/** A classifier from the arguments of the reference's `EncoderUNetModel`; see `guidedDiffusionUNet`. */
+/** A classifier from the arguments of guided-diffusion's `EncoderUNetModel`; see `guidedDiffusionUNet`. */
 export const guidedDiffusionClassifier = (config: unknown, rng: Rng): GuidedDiffusionClassifier =>
   new GuidedDiffusionClassifier(guidedClassifierConfig(config), rng);

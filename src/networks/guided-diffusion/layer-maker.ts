@@ -5,7 +5,7 @@ import { Transformer2DModel } from "../blocks/transformer.ts";
 import { AttentionBlock, Downsample, headCount, type Layer, LayerSequence, resBlock } from "./blocks.ts";
 import type { GuidedConfig } from "./options.ts";
 
-/** Makes the layers of one network; every residual block drops for itself. */
+/** Makes the layers of one network; every residual block has its own dropout stream. */
 export class LayerMaker {
   private readonly config: GuidedConfig;
   private readonly rng: Rng;

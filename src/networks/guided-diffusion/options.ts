@@ -1,4 +1,4 @@
-/** Configurations of the networks of guided-diffusion: names of the reference code, checked; and the published ones. */
+/** Configurations of guided-diffusion's networks under the names of its code, checked; and the published ones. */
 import {
   COUNT,
   Fields,
@@ -12,7 +12,7 @@ import {
 } from "../../io/fields.ts";
 import { NORM_GROUPS, type QkvOrder } from "./blocks.ts";
 
-/** What both networks are built from, checked. */
+/** The checked options of both networks. */
 export interface GuidedConfig {
   readonly inChannels: number;
   readonly outChannels: number;
@@ -59,13 +59,13 @@ export interface GuidedUNetConfig extends GuidedConfig {
   readonly vectorDim: number | undefined;
 }
 
-/** A count, or -1 where the reference code means none. */
+/** A count, or -1 for none, as guided-diffusion writes it. */
 const COUNT_OR_NONE: Kind<number> = {
   expected: "a positive integer, or -1 for none",
   is: (v): v is number => v === -1 || COUNT.is(v),
 };
 
-/** Where there is attention; may be empty: that in the middle is its own. */
+/** Downsampling factors with attention. It may be empty: attention in the middle has its own option. */
 const FACTORS: Kind<readonly number[]> = {
   expected: "a list of downsampling factors",
   is: (v): v is readonly number[] => Array.isArray(v) && v.every((x) => COUNT.is(x)),

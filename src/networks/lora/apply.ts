@@ -1,4 +1,4 @@
-/** Adapters in networks: beside their layers, to be trained, or folded into the weights. */
+/** Attaches adapters beside a network's layers, to be trained, or merges them into its weights. */
 import { ArgumentError } from "../../errors.ts";
 import {
   blankRng,
@@ -13,7 +13,7 @@ import { cast, castHost, fromHost, matmul, type Tensor } from "../../tensor/inde
 import { adaptableLayers, COMPONENTS, type LoraComponent, type LoraTargets } from "./names.ts";
 import type { LoraAdapter, LoraAdapters } from "./read.ts";
 
-/** Adapters, and how much they count. */
+/** Adapters and their scale. */
 export interface WeightedLora {
   readonly adapters: LoraAdapters;
   /** Factor of the change, for all networks or by network. Default 1; negative numbers take the change away. */

@@ -1,4 +1,4 @@
-/** Names of layers in files of LoRA, which each tool spells in its own way. */
+/** Layer names in LoRA files, which differ by tool. */
 import { Conv, Linear, Lora, type Module, modules } from "../../nn/index.ts";
 
 /** What a LoRA can adapt. */
@@ -7,12 +7,31 @@ export type LoraComponent = "unet" | "transformer" | "textEncoder" | "textEncode
 /** The networks of a pipeline, as far as they are there. */
 export type LoraTargets = { readonly [C in LoraComponent]?: Module };
 
-/** Prefix of diffusers, prefixes of kohya (the first is the one that is written). */
-export const PREFIXES: { readonly [C in LoraComponent]: { diffusers: string; kohya: readonly string[] } } = {
-  unet: { diffusers: "unet.", kohya: ["lora_unet_"] },
-  transformer: { diffusers: "transformer.", kohya: ["lora_transformer_", "lora_unet_"] },
-  textEncoder: { diffusers: "text_encoder.", kohya: ["lora_te_", "lora_te1_"] },
-  textEncoder2: { diffusers: "text_encoder_2.", kohya: ["lora_te2_"] },
+interface Prefixes {
+  readonly diffusers: string;
+  /** The first is the one that is written. */
+  readonly kohya: readonly string[];
+  readonly comfy: readonly string[];
+}
+
+/** What stands before a layer's name, by tool. */
+export const PREFIXES: { readonly [C in LoraComponent]: Prefixes } = {
+  unet: { diffusers: "unet.", kohya: ["lora_unet_"], comfy: ["diffusion_model."] },
+  transformer: {
+    diffusers: "transformer.",
+    kohya: ["lora_transformer_", "lora_unet_"],
+    comfy: ["diffusion_model."],
+  },
+  textEncoder: {
+    diffusers: "text_encoder.",
+    kohya: ["lora_te_", "lora_te1_"],
+    comfy: ["text_encoders.clip_l.transformer.", "text_encoders.clip_h.transformer."],
+  },
+  textEncoder2: {
+    diffusers: "text_encoder_2.",
+    kohya: ["lora_te2_"],
+    comfy: ["text_encoders.clip_g.transformer."],
+  },
 };
 export const COMPONENTS = Object.keys(PREFIXES) as LoraComponent[];
 
@@ -118,18 +137,21 @@ export function layerIndex(targets: LoraTargets): LayerIndex {
   for (const component of COMPONENTS) {
     const module = targets[component];
     if (!module) continue;
-    const { diffusers, kohya } = PREFIXES[component];
+    const { diffusers, kohya, comfy } = PREFIXES[component];
     const keys = [...adaptableLayers(module).keys()];
     const ldm = component === "unet" ? ldmNames(keys) : new Map<string, string>();
     for (const key of keys) {
       const layer = { component, key };
       for (const name of spellings(key)) {
-        add(diffusers + name, layer);
+        for (const prefix of [diffusers, ...comfy]) add(prefix + name, layer);
         for (const prefix of kohya) add(prefix + flat(name), layer);
         if (component === "unet" || component === "transformer") add(name, layer); // the oldest files have no prefix
       }
       const original = ldm.get(key);
-      if (original) for (const prefix of kohya) add(prefix + flat(original), layer);
+      if (original) {
+        for (const prefix of kohya) add(prefix + flat(original), layer);
+        for (const prefix of comfy) add(prefix + original, layer);
+      }
     }
   }
   return (name) => names.get(name);

@@ -1,4 +1,4 @@
-/** Files of LoRA, whichever tool they come from, as adapters by layer. */
+/** Reads LoRA files of any tool, as adapters by layer. */
 import { FormatError, TreeError } from "../../errors.ts";
 import { cast, type Tensor } from "../../tensor/index.ts";
 import {
@@ -25,6 +25,8 @@ export interface ReadLoraOptions {
   readonly ignoreUnmatched?: boolean;
   /** `__metadata__` of the file: newer versions of diffusers keep alpha there. */
   readonly metadata?: ReadonlyMap<string, string>;
+  /** `adapter_config.json` beside the file, where PEFT keeps alpha. */
+  readonly config?: Readonly<Record<string, unknown>>;
 }
 
 export interface LoadedLora {
@@ -48,13 +50,27 @@ function partOf(name: string): { stem: string; part: Part } | undefined {
   if (!found) return undefined;
   const [a, ...others] = found.slice(1);
   const part = a === "A" ? "down" : a === "B" ? "up" : (others.find(Boolean) as Part);
-  const stem = name
-    .slice(0, found.index)
+  return { stem: stemOf(name.slice(0, found.index)), part };
+}
+
+/** The layer's name without what tools put around it. */
+const stemOf = (name: string): string =>
+  name
     .replace(/^base_model\.model\./, "")
     .replace(".processor.", ".")
     .replace(/_lora$/, "");
-  return { stem, part };
-}
+
+/** Kinds of adapters that are recognised and not applied, by the names of their tensors. */
+const OTHER_KINDS: readonly (readonly [RegExp, string])[] = [
+  [/\.(dora_scale|lora_magnitude_vector|magnitude)(\.[\w.-]+)?$/, "DoRA"],
+  [/\.hada_\w+$/, "LoHa"],
+  [/\.lokr_\w+$/, "LoKr"],
+  [/\.(oft|boft)_\w+$/, "OFT"],
+  [/\.(diff|diff_b|set_weight)$/, "a full difference of weights"],
+  [/\.(w_norm|b_norm)$/, "a difference of norms"],
+  [/\.(ia3_\w+|on_input)$/, "IA3"],
+  [/\.lora_[AB](\.[\w-]+)?\.bias$|\.lora_(up|down)\.bias$/, "a LoRA with biases"],
+];
 
 function problemsError(problems: readonly string[]): TreeError {
   const count = `${problems.length} problem${problems.length > 1 ? "s" : ""}`;
@@ -69,16 +85,17 @@ function problemsError(problems: readonly string[]): TreeError {
 export async function readLora(
   weights: ReadonlyMap<string, Tensor>,
   targets: LoraTargets,
-  { ignoreUnmatched = false, metadata }: ReadLoraOptions = {},
+  { ignoreUnmatched = false, metadata, config }: ReadLoraOptions = {},
 ): Promise<LoadedLora> {
-  const alphas = alphaRules(metadata?.get("lora_adapter_metadata"));
+  const alphas = alphaRules(metadata?.get("lora_adapter_metadata"), config);
   const find = layerIndex(targets);
   const groups = new Map<string, { layer: LayerName; group: Group }>();
   const unmatched: string[] = [];
   const problems: string[] = [];
   for (const [name, value] of weights) {
-    if (/\.(dora_scale|lora_magnitude_vector)(\.|$)/.test(name)) {
-      problems.push(`"${name}": DoRA is not supported`);
+    const other = OTHER_KINDS.find(([pattern]) => pattern.test(name));
+    if (other && !(ignoreUnmatched && !find(stemOf(name.replace(other[0], ""))))) {
+      problems.push(`"${name}": ${other[1]} is not supported`);
       continue;
     }
     const parsed = partOf(name);
@@ -95,7 +112,8 @@ export async function readLora(
   }
   if (!ignoreUnmatched) problems.push(...unmatched.map((name) => `"${name}" belongs to no layer`));
   const adapters = await adaptersOf(groups.values(), targets, alphas, problems);
-  if (groups.size === 0) problems.push("no name belongs to a layer of the given networks");
+  if (groups.size === 0 && problems.length === 0)
+    problems.push("no name belongs to a layer of the given networks");
   if (problems.length > 0) throw problemsError(problems);
   return { adapters, unmatched };
 }
@@ -136,6 +154,10 @@ function shapedPair(
     return undefined;
   }
   const rank = down.value.shape[0]!;
+  if (rank === 0) {
+    problems.push(`"${down.name}": a matrix of rank 0`);
+    return undefined;
+  }
   const [out, ...input] = weight.shape as [number, ...number[]];
   const values = mid
     ? throughMiddle(cast(mid.value, "f32"), cast(down.value, "f32"), input)
@@ -172,19 +194,33 @@ const METADATA_NAMES: { readonly [C in LoraComponent]: string } = {
   textEncoder2: "text_encoder_2",
 };
 
-function alphaRules(json: string | undefined): AlphaRules {
-  if (json === undefined) return () => undefined;
+/** Longest expression of `alpha_pattern` that is tried as one: they come from files. */
+const LONGEST_PATTERN = 256;
+
+/** Whether a layer is meant by a name of `alpha_pattern`: as in PEFT an expression for the end of the layer's name. */
+function isMeant(key: string, pattern: string): boolean {
+  if (key === pattern || key.endsWith(`.${pattern}`)) return true;
+  if (pattern.length > LONGEST_PATTERN) return false;
+  try {
+    return new RegExp(`^(?:.*\\.)?(?:${pattern})$`).test(key);
+  } catch {
+    return false; // a name with brackets, say
+  }
+}
+
+/** Alpha as the metadata of diffusers say, by component, or PEFT's configuration, for all of the file. */
+function alphaRules(json: string | undefined, config: ReadLoraOptions["config"]): AlphaRules {
   let values: unknown;
   try {
-    values = JSON.parse(json);
+    values = json === undefined ? null : JSON.parse(json);
   } catch (error) {
     throw new FormatError("readLora: expected JSON in the metadata lora_adapter_metadata", { cause: error });
   }
   const at = (component: LoraComponent, name: string): unknown =>
-    (values as Record<string, unknown> | null)?.[`${METADATA_NAMES[component]}.${name}`];
+    (values as Record<string, unknown> | null)?.[`${METADATA_NAMES[component]}.${name}`] ?? config?.[name];
   return ({ component, key }, rank) => {
-    const pattern = Object.entries((at(component, "alpha_pattern") ?? {}) as Record<string, unknown>);
-    const special = pattern.find(([name]) => key === name || key.endsWith(`.${name}`))?.[1];
+    const patterns = Object.entries((at(component, "alpha_pattern") ?? {}) as Record<string, unknown>);
+    const special = patterns.find(([pattern]) => isMeant(key, pattern))?.[1];
     const alpha = special ?? at(component, "lora_alpha");
     if (typeof alpha !== "number") return undefined;
     return at(component, "use_rslora") === true ? alpha * Math.sqrt(rank) : alpha; // divided by rank later

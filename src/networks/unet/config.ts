@@ -1,4 +1,4 @@
-/** Configurations of the conditional U-Net and of its ControlNet, checked and in the terms of the blocks. */
+/** The configuration of a U-Net's blocks, derived from checked options. */
 
 import {
   COUNT,
@@ -150,7 +150,7 @@ function timesConfig(config: Fields, width: number): TimesConfig {
   };
 }
 
-/** What the configuration says of class labels. */
+/** How class labels are embedded, if they are. */
 export function classEmbedding(config: Fields): ClassEmbedding | undefined {
   const kinds = oneOf("timestep", "identity", "projection", "simple_projection");
   const kind = config.optional("classEmbedding", kinds);

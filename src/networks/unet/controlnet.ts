@@ -41,14 +41,14 @@ export interface ControlNetConfig {
   readonly hintWidths: readonly number[];
   /** The hint's channels are taken backwards. */
   readonly bgr: boolean;
-  /** What is added is the same at all points. */
+  /** The residuals are averaged over all points. */
   readonly globalPool: boolean;
 }
 
 export interface ControlNetOptions extends UNetConditions {
-  /** Factor of everything that is added. Default 1. */
+  /** Factor of the residuals that the ControlNet adds. Default 1. */
   readonly conditioningScale?: TensorLike;
-  /** Lets the hint alone speak: scales rise from 0.1 at the top to 1 in the middle. Default false. */
+  /** Guess mode, without a prompt: scales rise from 0.1 at the top to 1 in the middle. Default false. */
   readonly guessMode?: boolean;
 }
 

@@ -84,7 +84,7 @@ export function needed<T>(
   throw new ArgumentError(`${network.constructor.name}: expected ${expected}, got ${got}`);
 }
 
-/** Scores that are added to tokens which do not count, as in the reference: [N or 1, 1, L]. */
+/** The attention mask as scores that are added, as in diffusers: [N or 1, 1, L]. */
 function maskScores(mask: Tensor, context: Tensor | undefined): Tensor {
   if (mask.rank !== 2 || !context || mask.shape[1] !== context.shape[1])
     throw new ShapeError(`mask: expected one value for each token of the context ${context}, got ${mask}`);

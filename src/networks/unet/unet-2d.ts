@@ -206,7 +206,7 @@ function midAttention(
   return { headDim: headDimOf(config, channels, "mid_block"), groups };
 }
 
-/** Weights without the second name, `time_proj.W`, that the reference gives to the frequencies of Fourier features. */
+/** Drops `time_proj.W`, the second name that diffusers gives to the frequencies of Fourier features. */
 export function unet2DWeights(weights: ReadonlyMap<string, Tensor>): ReadonlyMap<string, Tensor> {
   const [second, first] = ["time_proj.W", "time_proj.weight"];
   const twin = weights.get(second);

@@ -77,7 +77,9 @@ export class VisionTransformer extends Module {
   }
 }
 
-/** A model to train from scratch, begun as timm does: matrices normal with 0.02, biases and the classifier zero. */
+/**
+ * A model to train from scratch, initialised as timm does: matrices normal with 0.02, biases and the classifier zero.
+ */
 export function initVisionTransformer(
   config: ViTConfig,
   rng: Rng,

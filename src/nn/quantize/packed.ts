@@ -86,13 +86,14 @@ export function packMatrix(matrix: QuantizedMatrix): PackedArrays {
   };
 }
 
-/** How many bits the activations of a packed layer have: 8, in the kernel, per block of a token; or they stay floats. */
+/** How many bits the activations of a packed layer have: 8, per block of a token; or they stay floats. */
 export type PackedActivations = 8 | 16;
 
 /**
- * `x weightᵀ + bias` with a packed weight. With activations of 8 bits the kernel rounds them too, symmetrically, with one
- * scale for each block of each token. It does so where the weights are constants of the compiled function: capture the
- * model in `jit` instead of passing it. As inputs, and on devices without the kernel, activations stay as they are.
+ * `x weightᵀ + bias` with a packed weight. Activations of 8 bits are rounded too, symmetrically, with one scale for each
+ * block of each token. The integer kernel does it where the weights are constants of the compiled function: capture the
+ * model in `jit` instead of passing it. As inputs, and on devices without that kernel, they are rounded before a product
+ * in floats, with the same result.
  */
 export class PackedLinear extends Module {
   readonly weight: Tensor; // u8 [O, blocks, blockSize bits / 8]
@@ -130,8 +131,8 @@ export class PackedLinear extends Module {
   }
 }
 
-/** Largest magnitude of a code: 7 bits, because two products of full bytes overflow where there is no VNNI. */
-const SAFE = 63;
+/** Largest magnitude of a code. */
+const LARGEST = 127;
 
 /**
  * `x weightᵀ + bias` with a weight of bytes, one scale for each output channel, and activations of unsigned bytes with
@@ -170,7 +171,7 @@ export class IntegerLinear extends Module {
   }
 }
 
-/** A weight [O, I] in signed codes of 7 bits, transposed, with one scale for each output channel. */
+/** A weight [O, I] in signed codes of 8 bits, transposed, with one scale for each output channel. */
 export function transposedCodes(
   values: Float32Array,
   outFeatures: number,
@@ -182,7 +183,7 @@ export function transposedCodes(
     const row = values.subarray(o * inFeatures, (o + 1) * inFeatures);
     let most = 1e-12;
     for (const w of row) most = Math.max(most, Math.abs(w));
-    scales[o] = most / SAFE;
+    scales[o] = most / LARGEST;
     for (let i = 0; i < inFeatures; i++) codes[i * outFeatures + o] = Math.round(row[i]! / scales[o]!);
   }
   return { codes, scales };

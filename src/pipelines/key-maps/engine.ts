@@ -6,7 +6,7 @@ import { FormatError } from "../../errors.ts";
 import type { HostTensor } from "../../io/index.ts";
 import { DTYPES, sizeOf } from "../../tensor/index.ts";
 
-/** `original`: names of the paper's own code (CompVis, OpenCLIP, Meta); `diffusers`: those of the reference library. */
+/** `original`: names of the paper's own code (CompVis, OpenCLIP, Meta). */
 export type Layout = "original" | "diffusers";
 
 /**

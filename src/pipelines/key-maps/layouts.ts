@@ -1,4 +1,4 @@
-/** Where the components of a family lie in a single file, and by which rules their names become the reference library's. */
+/** Where the components of a family lie in a single file, and by which rules their names become diffusers'. */
 import { ArgumentError } from "../../errors.ts";
 import type { Config } from "../components.ts";
 import type { Family } from "../original-configs.ts";

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import {
   type Dataset,
   type FloatPicture,
-  readDeepPicture,
+  readPictureFile,
   resizeLabels,
   resizePicture,
   subset,
@@ -264,7 +264,7 @@ export async function* runAction(options: RunActionOptions, { signal }: ActionCo
   const segmenter = openSegmenter(model);
   const startedAt = performance.now();
   async function* segment({ path, source }: BatchItem): Work<Record<string, Picture>> {
-    const seen = await readDeepPicture(path, { colour, maxPixels });
+    const seen = await readPictureFile(path, { colour, depth: "file", maxPixels });
     const run = segmentPicture(segmenter, seen, notes.scale ?? 1, { ...options, ...(signal && { signal }) });
     const result = yield* told(run, ({ done, total }) =>
       total > 1 ? ({ type: "progress", stage: `tiles of ${source}`, done, total } as const) : undefined,

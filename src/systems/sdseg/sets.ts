@@ -2,6 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import {
+  binaryLabels,
   type Dataset,
   dataset,
   fromArray,
@@ -215,18 +216,13 @@ function asBrightness(slices: readonly Picture[]): readonly Picture[] {
   return slices.map((slice) => ({ ...slice, data: Float32Array.from(slice.data, (v) => (v - low) * scale) }));
 }
 
-/** Labels of the slices of a mask. @throws FormatError for values that are no labels, or more of them than declared */
+/** Labels of the slices of a mask. @throws FormatError for values that are no labels, or other than declared */
 function volumeLabels(slices: readonly Picture[], classes: number, path: string): Int32Array[] {
   const values = new Set<number>();
   for (const { data } of slices) for (const v of data) values.add(v);
-  const found = [...values].sort((a, b) => a - b);
-  const wrong = found.find((v) => !Number.isInteger(v) || v < 0);
-  if (classes > 2 ? wrong !== undefined : found.length > 2)
-    throw new FormatError(
-      classes > 2
-        ? `${path}: ${wrong} is no class number`
-        : `${path}: ${found.length} values (${found.slice(0, 5).join(", ")}${found.length > 5 ? ", …" : ""}) where two labels are declared`,
-    );
+  const wrong = [...values].find((v) => !Number.isInteger(v) || v < 0);
+  if (wrong !== undefined) throw new FormatError(`${path}: ${wrong} is no class number`);
+  if (classes === 2) binaryLabels(Int32Array.from(values), path); // throws for more than 0 and one other value
   return slices.map(({ data }) => Int32Array.from(data, (v) => (classes > 2 ? v : v > 0 ? 1 : 0)));
 }
 

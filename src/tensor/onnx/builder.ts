@@ -39,6 +39,8 @@ export interface Capabilities {
   readonly channelBlock?: number;
   /** Integer products with signed bytes on the right are exact; elsewhere their sums may saturate in 16 bits. */
   readonly exactSignedBytes?: boolean;
+  /** MatMulNBits at accuracy level 4 rounds its input and multiplies integers; elsewhere the level is passed over. */
+  readonly roundsBlocks?: boolean;
   /** Results are written into memory of the caller. */
   readonly writesInto?: boolean;
   /** Large constants may lie outside of the model: in memory, or in files that the runtime maps. */

@@ -12,7 +12,7 @@ const NCHWC = "com.microsoft.nchwc";
 export const kernel = (g: GraphBuilder, op: string, inputs: readonly string[], attributes = {}): string =>
   g.node(op, inputs, attributes, 1, NCHWC)[0]!;
 
-/** Whether a node is one of the blocked kernels. */
+/** True for nodes of the blocked kernels. */
 export const isKernel = (node: { readonly domain: string } | undefined): boolean => node?.domain === NCHWC;
 
 /** Columns of the plain map in one of the blocked one, and channels of that, in whole blocks. */

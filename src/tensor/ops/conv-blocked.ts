@@ -89,14 +89,16 @@ function sidesOf(
   const input = from?.columns ?? 1;
   if (dilations[1] !== 1 && (input === 2 || output.columns === 2)) return undefined;
   if (input === 1 || output.columns === 2 || strides[1]! % 2 === 0) return { input, output, stays: !!kept };
-  // A result of one column in each place is of two kinds of places here: what is kept so must come from the plain map.
+  // Packed input and plain output with an odd stride: even and odd output columns need different kernels, so the output
+  // is computed packed. That does not serve for a map that is to stay plain in blocks, or has an odd width.
   if (kept || width % 2 !== 0) return undefined;
   return { input, output: { columns: 2, lanes: wholeBlocks(g, 2 * out) }, stays: false };
 }
 
 /**
- * The kernel from maps of `a` columns in one to maps of `b`: with x = a m + p of the one and b j + q of the other,
- * weight[q K + k, p C + c, y, m - (stride b / a) j] is weight[k, c, y, x - stride (b j + q)], less the padding on the left.
+ * The kernel between packed maps: the input has `a` neighbouring columns packed into the channels of one, the output `b`.
+ * With a = 2, the columns 0 1 2 3 of channel c become two columns with the channels (c of 0, c of 1) and (c of 2, c of 3).
+ * Output column q of a pack reads input column x = stride q + tap - left, which is column x mod a of pack floor(x / a).
  */
 function stripKernel(
   values: Float32Array,

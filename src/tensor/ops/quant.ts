@@ -183,8 +183,8 @@ export interface NBitsLayout {
   /** Weights that share a scale: a power of two, 16 at least. */
   readonly blockSize: number;
   /**
-   * What the kernel may compute in: 4 lets it round the input to signed bytes, symmetrically, with one scale for each
-   * block of each row, and multiply integers. It then hides NaN. Default 0: as exact as the input.
+   * 4 rounds the input to signed bytes, symmetrically, with one scale for each block of each row; where there is a kernel
+   * for it and the weight is a constant, integers are multiplied. NaN may be hidden. Default 0: as exact as the input.
    */
   readonly accuracyLevel?: 0 | 1 | 4;
 }
@@ -217,6 +217,23 @@ function lowerNBits(
   return g.transpose(g.slice(whole, [1], [0], [k], [1]), [1, 0]);
 }
 
+/** The input rounded as the integer kernel does: to 127 steps on each side, one scale for each block of each row. */
+function roundedBlocks(g: GraphBuilder, x: string, shape: readonly number[], blockSize: number): string {
+  const k = shape.at(-1)!;
+  const rows = sizeOf(shape.slice(0, -1));
+  const blocks = Math.ceil(k / blockSize);
+  const wide = g.reshape(x, [rows, k]);
+  const missing = blocks * blockSize - k;
+  const padded = missing > 0 ? g.op("Pad", [wide, g.ints([0, 0, 0, missing])]) : wide;
+  const grouped = g.reshape(padded, [rows, blocks, blockSize]);
+  const largest = g.op("ReduceMax", [g.op("Abs", [grouped]), g.ints([-1])], { keepdims: 1 });
+  const least = g.scalar("f32", 1e-30); // a block of zeros stays zeros
+  const scale = g.op("Div", [g.op("Max", [largest, least]), g.scalar("f32", 127)]);
+  const rounded = g.op("Mul", [g.op("Round", [g.op("Div", [grouped, scale])]), scale]);
+  const whole = g.reshape(rounded, [rows, blocks * blockSize]);
+  return g.reshape(g.slice(whole, [1], [0], [k], [1]), shape);
+}
+
 const matmulNBitsOp: Op<NBitsLayout> = {
   name: "matmulNBits",
   infer: ([x, packed, scales, zeroPoints], { k, n, bits, blockSize }) => {
@@ -235,14 +252,18 @@ const matmulNBitsOp: Op<NBitsLayout> = {
     if (zeroPoints) expect(zeroPoints, "the zero points", [n, Math.ceil((blocks * bits) / 8)], "u8");
     return [{ shape: [...x!.shape.slice(0, -1), n], dtype: "f32" }];
   },
-  lower: (g, inputs, layout) => {
-    if (!g.contrib) return [g.op("MatMul", [inputs[0]!, lowerNBits(g, inputs.slice(1), layout)])];
-    const { k, n, bits, blockSize, accuracyLevel } = layout;
+  lower: (g, [x, ...weight], { accuracyLevel = 0, ...layout }, { inputs }) => {
+    const { k, n, bits, blockSize } = layout;
+    const inKernel = g.capabilities.roundsBlocks && g.isConstant(weight[0]!);
+    const rounded = accuracyLevel === 4 && !inKernel;
+    const input = rounded ? roundedBlocks(g, x!, inputs[0]!.shape, blockSize) : x!;
+    if (!g.contrib) return [g.op("MatMul", [input, lowerNBits(g, weight, layout)])];
     const attributes = { K: k, N: n, bits, block_size: blockSize };
+    const level = rounded ? 0 : accuracyLevel;
     return [
-      g.contribOp("MatMulNBits", inputs, {
+      g.contribOp("MatMulNBits", [input, ...weight], {
         ...attributes,
-        ...(accuracyLevel && { accuracy_level: accuracyLevel }),
+        ...(level && { accuracy_level: level }),
       }),
     ];
   },

@@ -7,7 +7,7 @@ import * as ort from "onnxruntime-node";
 import { FormatError } from "../../errors.ts";
 import { type Capabilities, CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import { findChannelBlock } from "./blocked-layout.ts";
-import { signedBytesAreExact } from "./integer-products.ts";
+import { roundsBlocks, signedBytesAreExact } from "./integer-products.ts";
 import type { Device, Runtime, ThreadCount } from "./runtime.ts";
 import { openSession } from "./session.ts";
 import { decideThreads } from "./threads.node.ts";
@@ -27,15 +27,15 @@ function isInstalled(provider: string): boolean {
 const ROOT = parse(process.cwd()).root;
 
 /** Probed once per process. */
-let kernels: Promise<Pick<Capabilities, "channelBlock" | "exactSignedBytes">> | undefined;
+let kernels: Promise<Pick<Capabilities, "channelBlock" | "exactSignedBytes" | "roundsBlocks">> | undefined;
 let threadCount: Promise<ThreadCount> | undefined;
 
 async function probeKernels() {
-  const [channelBlock, exactSignedBytes] = [
-    await findChannelBlock(runtime),
-    await signedBytesAreExact(runtime),
-  ];
-  return { channelBlock, exactSignedBytes };
+  return {
+    channelBlock: await findChannelBlock(runtime),
+    exactSignedBytes: await signedBytesAreExact(runtime),
+    roundsBlocks: await roundsBlocks(runtime),
+  };
 }
 
 const runtime: Runtime = {

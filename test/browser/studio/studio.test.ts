@@ -385,7 +385,7 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     await tab.getByText(/^\d+ of 10000/).waitFor();
     first.child.kill("SIGKILL");
     await tab.getByText("does not answer at the moment").waitFor();
-    const second = await spawnStudio(data, first.port);
+    const second = await spawnStudio(data, { port: first.port });
     await tab.getByText("interrupted").waitFor(); // by itself, without a reload
     await tab.getByRole("button", { name: "Resume" }).click();
     await tab.getByText(/^\d+ of 10000/).waitFor();

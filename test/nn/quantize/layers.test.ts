@@ -101,11 +101,24 @@ describe("packed layers on the integer kernel", () => {
     await model.close();
   });
 
-  test("as inputs of the graph the weights are exact, and so are the activations", async () => {
+  test("as inputs of the graph, without the integer kernel, the results are the same", async () => {
     const q = await quantizeLayer("layer", layer, real(4, 32, false));
-    const { activation: _, ...weightOnly } = real(4, 32, false);
-    const exact = simulatedLayer({ ...q, scheme: weightOnly });
-    expect(await distance(exact.call(x), packedLayer("layer", q).call(x))).toBeLessThan(1e-5);
+    const packed = packedLayer("layer", q);
+    const asInput = jit((model: PackedLinear, input: Tensor) => model.call(input));
+    expect(await distance(simulatedLayer(q).call(x), packed.call(x))).toBeLessThan(1e-5);
+    expect(await distance(simulatedLayer(q).call(x), await asInput(packed, x))).toBeLessThan(1e-5);
+    await asInput.close();
+  });
+
+  test("in plain ONNX the activations are rounded as in the kernel, blocks of zeros too", async () => {
+    const packed = packedLayer("layer", await quantizeLayer("layer", layer, real(4, 32, false)));
+    const firstZero = x.mul(tensor(Float32Array.from({ length: INPUTS }, (_, i) => (i < 32 ? 0 : 1))));
+    const model = await importOnnx(await exportOnnx((input: Tensor) => packed.call(input), [x]));
+    for (const input of [x, await firstZero.eval()]) {
+      const y = Object.values(await model.run({ [model.inputs[0]!.name]: input }))[0]!;
+      expect(await distance(await compiled(packed, input), y)).toBeLessThan(1e-5);
+    }
+    await model.close();
   });
 
   test("what the kernel cannot do is refused with a reason", async () => {
