@@ -97,15 +97,16 @@ async function parted(
 }
 
 /** Options of a fresh model that a checkpoint to go on from decides itself. @throws ArgumentError naming one that is given */
-function checkFrom(
-  { from, head, colour, initAutoencoder, initDenoiser, classes }: TrainActionOptions,
-  model: SDSeg,
-): void {
+function checkFrom(options: TrainActionOptions, model: SDSeg): void {
+  const { from, head, colour, initAutoencoder, initDenoiser, autoencoderSteps, decoderSteps, classes } =
+    options;
   const given = Object.entries({
     head,
     colour,
     "init-autoencoder": initAutoencoder,
     "init-denoiser": initDenoiser,
+    "autoencoder-steps": autoencoderSteps,
+    "decoder-steps": decoderSteps,
   });
   const without = given.find(([, value]) => value !== undefined);
   if (without)

@@ -27,6 +27,7 @@ import type { Sample } from "../../../src/systems/sdseg/data.ts";
 import { evenly, openLab, trainedVariant } from "../../../src/systems/sdseg/lab.ts";
 import { sdsegFile } from "../../../src/systems/sdseg/model.ts";
 import { findingOf, reproduceAction } from "../../../src/systems/sdseg/page.ts";
+import type { Sources } from "../../../src/systems/sdseg/sets.ts";
 import { findings, RULES } from "../../../src/systems/sdseg/study.ts";
 import type { Segmenter, SegmentOptions } from "../../../src/systems/sdseg/use.ts";
 import { fromHost } from "../../../src/tensor/index.ts";
@@ -297,7 +298,16 @@ describe("a small study", () => {
   it("trains with the latent loss, without it, and with a frozen encoder as it says", async () => {
     const study = await openStudy(join(folder, "variants"), { version: 1 });
     const options = optionsOf({ steps: 3, autoencoderSteps: 1, decoderSteps: 0, threads: 1 });
-    const lab = await openLab({ study, options, sources: madeUp(undefined) });
+    const met = new Map<string, number>();
+    const counted: Sources = {
+      ...madeUp("DIR"),
+      open: async (set, split, config) =>
+        mapDataset(await madeUp("DIR").open(set, split, config), (sample) => {
+          met.set(set, (met.get(set) ?? 0) + 1);
+          return sample;
+        }),
+    };
+    const lab = await openLab({ study, options, sources: counted });
     const weights = async (variant: keyof typeof VARIANTS): Promise<Map<string, string>> => {
       const { value } = await drained(trainedVariant(lab, "lesions", variant));
       const all = [...parameters(value.network)].map(
@@ -310,6 +320,12 @@ describe("a small study", () => {
       await weights("lambda-0"),
       await weights("frozen-vision"),
     ];
+    // Each was read once for its fingerprint; the crops of the shared autoencoder are of all three.
+    expect([...met].filter(([, count]) => count > 3).map(([set]) => set)).toEqual([
+      "lesions",
+      "em-membrane",
+      "dsb2018-nuclei",
+    ]);
     const moved = (a: Map<string, string>, b: Map<string, string>, part: string): boolean =>
       [...a].some(([name, values]) => name.startsWith(part) && b.get(name) !== values);
     expect(moved(one, zero, "unet")).toBe(true);
