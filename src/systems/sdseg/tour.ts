@@ -1,5 +1,5 @@
 /** SDSeg in the tour: lesions that the model has not seen, in one step and in fifty, against their true masks. */
-import type { SegmentedPicture } from "../../data/index.ts";
+import { otsuThreshold, type SegmentedPicture } from "../../data/index.ts";
 import { LESION_SIZE, lesion } from "../../data/world/lesions.ts";
 import type { Picture } from "../../io/index.ts";
 import { dice, iou, type OverlapCounts, overlapCounts } from "../../metrics/index.ts";
@@ -9,7 +9,7 @@ import type { Seed, Tensor } from "../../tensor/index.ts";
 import { told } from "../../work.ts";
 import type { TourContext, TourEvent, TourResult } from "../tour.ts";
 import { openModel } from "./actions.ts";
-import { BRIGHTNESS, otsuThreshold, thresholdPredictor } from "./baselines.ts";
+import { BRIGHTNESS, thresholdPredictor } from "./baselines.ts";
 import { imagesOf, type Sample, toSample } from "./data.ts";
 import { openSegmenter, type Segmenter, type SegmentOptions } from "./use.ts";
 

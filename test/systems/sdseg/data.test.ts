@@ -2,14 +2,14 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createDraw, dataset, readAll } from "../../../src/data/index.ts";
+import { createDraw, dataset, openSegmented, readAll } from "../../../src/data/index.ts";
 import { lesion, lesions } from "../../../src/data/world/lesions.ts";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { encodePicture, type Picture } from "../../../src/io/index.ts";
 import type { ActionEvent } from "../../../src/systems/index.ts";
 import { AUGMENTS, cropped, masksOf, toImage, toSample } from "../../../src/systems/sdseg/data.ts";
 import { PRESETS } from "../../../src/systems/sdseg/model.ts";
-import { KNOWN_SETS, openFolder, readSamples } from "../../../src/systems/sdseg/sets.ts";
+import { KNOWN_SETS, readSamples } from "../../../src/systems/sdseg/sets.ts";
 
 const config = PRESETS.smoke;
 const size = { width: 4, height: 3 };
@@ -157,7 +157,7 @@ describe("a folder of pictures and masks", () => {
   /** Everything that reading reports, and the samples. */
   async function read() {
     const events: ActionEvent[] = [];
-    const run = readSamples(await openFolder(folder), { config, scale: 1 });
+    const run = readSamples(await openSegmented(folder), { config, scale: 1 });
     for (;;) {
       const { done, value } = await run.next();
       if (done)
@@ -196,7 +196,7 @@ describe("a folder of pictures and masks", () => {
     await expect(read()).rejects.toThrow(/3x3.*4x3/);
     for (const part of ["images", "masks"]) await writeFile(join(folder, part, "a.png"), "?");
     await expect(read()).rejects.toThrow(FormatError);
-    await expect(openFolder(join(folder, "images"))).rejects.toThrow(ArgumentError);
+    await expect(openSegmented(join(folder, "images"))).rejects.toThrow(ArgumentError);
   });
 
   it("keeps 16 bits, which a model sees as it does when a picture is segmented", async () => {
@@ -217,7 +217,7 @@ describe("a folder of pictures and masks", () => {
   it("refuses pictures beside a volume, which would be passed over", async () => {
     await put("a.png", binary);
     await writeFile(join(folder, "images", "head.nii"), "x");
-    await expect(openFolder(folder)).rejects.toThrow(/head\.nii is a volume and a\.png is not/);
+    await expect(openSegmented(folder)).rejects.toThrow(/head\.nii is a volume and a\.png is not/);
   });
 
   it("is an error without any picture", async () => {

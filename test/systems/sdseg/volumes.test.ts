@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openSegmented } from "../../../src/data/index.ts";
 import { dice, overlapCounts } from "../../../src/metrics/index.ts";
 import { evaluateAction } from "../../../src/systems/sdseg/actions.ts";
 import { toSample } from "../../../src/systems/sdseg/data.ts";
 import { createSDSeg, PRESETS, sdsegFile } from "../../../src/systems/sdseg/model.ts";
 import { evaluateOptions } from "../../../src/systems/sdseg/options.ts";
 import { predictWith } from "../../../src/systems/sdseg/scores.ts";
-import { openFolder } from "../../../src/systems/sdseg/sets.ts";
 import { openSegmenter } from "../../../src/systems/sdseg/use.ts";
 
 const [SIDE, DEPTH] = [16, 3];
@@ -102,7 +102,7 @@ describe("evaluating volumes", () => {
       break;
     }
 
-    const slices = await openFolder(folder);
+    const slices = await openSegmented(folder);
     expect(slices.length).toBe(DEPTH);
     const segmenter = openSegmenter(model);
     const found: number[] = [];
@@ -120,7 +120,7 @@ describe("evaluating volumes", () => {
 
   it("brings voxels of any unit to brightness over the whole volume", async () => {
     await put("head.nii", nifti(image.map((v) => 10 * v - 1000)), nifti(labels));
-    const slices = await openFolder(folder);
+    const slices = await openSegmented(folder);
     const values = (
       await Promise.all([0, 1, 2].map(async (z) => [...(await slices.get(z)).image.data]))
     ).flat();
@@ -132,11 +132,11 @@ describe("evaluating volumes", () => {
 
   it("refuses masks of other sizes, with more values than declared, and with fractions as classes", async () => {
     await put("head.nii", nifti(image), nifti(labels.slice(0, 2 * SIDE * SIDE), 2));
-    await expect(openFolder(folder)).rejects.toThrow(/head\.nii: is 16x16x2, its picture is 16x16x3/);
+    await expect(openSegmented(folder)).rejects.toThrow(/head\.nii: is 16x16x2, its picture is 16x16x3/);
     await put("head.nii", nifti(image), nifti(labels.map((v, i) => v * (1 + (i % 2)))));
-    await expect(openFolder(folder)).rejects.toThrow(/3 values \(0, 1, 2\) where two labels are declared/);
-    expect((await openFolder(folder, { classes: 3 })).length).toBe(DEPTH);
+    await expect(openSegmented(folder)).rejects.toThrow(/3 values \(0, 1, 2\) where two labels are declared/);
+    expect((await openSegmented(folder, { classes: 3 })).length).toBe(DEPTH);
     await put("head.nii", nifti(image), nifti(labels.map((v) => -v)));
-    await expect(openFolder(folder, { classes: 3 })).rejects.toThrow(/-1 is no class number/);
+    await expect(openSegmented(folder, { classes: 3 })).rejects.toThrow(/-1 is no class number/);
   });
 });
