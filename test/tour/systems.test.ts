@@ -97,7 +97,7 @@ describe("tours of the systems", () => {
     expect(value).toBeGreaterThan(baseline!.value);
     expect(figures.map(({ name }) => name)).toEqual(["denoised", "samples"]);
     expect(events.find((event) => event.type === "chart")).toMatchObject({
-      chart: expect.stringMatching(/^<svg/),
+      svg: expect.stringMatching(/^<svg/),
     });
   });
 
