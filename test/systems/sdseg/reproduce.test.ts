@@ -295,7 +295,7 @@ describe("the rules", () => {
 });
 
 describe("a small study", () => {
-  it("trains with the latent loss, without it, and with a frozen encoder as it says", async () => {
+  it("trains with the latent loss, without it, with a frozen encoder and another head as it says", async () => {
     const study = await openStudy(join(folder, "variants"), { version: 1 });
     const options = optionsOf({ steps: 3, autoencoderSteps: 1, decoderSteps: 0, threads: 1 });
     const met = new Map<string, number>();
@@ -320,6 +320,8 @@ describe("a small study", () => {
       await weights("lambda-0"),
       await weights("frozen-vision"),
     ];
+    const control = await drained(trainedVariant(lab, "lesions", "image-only"));
+    expect(control.value.config.head).toBe("image-only");
     // Each was read once for its fingerprint; the crops of the shared autoencoder are of all three.
     expect([...met].filter(([, count]) => count > 3).map(([set]) => set)).toEqual([
       "lesions",
