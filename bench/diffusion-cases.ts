@@ -13,9 +13,8 @@ import {
   unet2DCondition,
 } from "../src/networks/index.ts";
 import { blankRng, loadParameters, parameterCount, parameters, withFields } from "../src/nn/index.ts";
-import { PRESETS, type SDSegConfig } from "../src/systems/sdseg/config.ts";
-import { SDSeg } from "../src/systems/sdseg/model.ts";
-import { ALPHA_BARS, TRAINED } from "../src/systems/sdseg/schedule.ts";
+import { ALPHA_BARS, TRAINED } from "../src/systems/sdseg/method.ts";
+import { PRESETS, SDSeg, type SDSegConfig } from "../src/systems/sdseg/model.ts";
 import {
   concat,
   convertHost,

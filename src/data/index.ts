@@ -14,6 +14,8 @@ export * from "./loader.ts";
 export * from "./padding.ts";
 export * from "./picture-set.ts";
 export * from "./random-draws.ts";
+export * from "./segmented-folder.ts";
 export * from "./tensors.ts";
+export * from "./thresholds.ts";
 export * from "./workers.ts";
 export * from "./world/index.ts";

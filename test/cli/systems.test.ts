@@ -16,9 +16,7 @@ import {
   optionSchemas,
   SYSTEMS,
 } from "../../src/systems/index.ts";
-import { saveSDSeg } from "../../src/systems/sdseg/checkpoint.ts";
-import { PRESETS } from "../../src/systems/sdseg/config.ts";
-import { createSDSeg } from "../../src/systems/sdseg/model.ts";
+import { createSDSeg, PRESETS, sdsegFile } from "../../src/systems/sdseg/model.ts";
 
 const example = action({
   about: "an example",
@@ -147,7 +145,7 @@ describe("tweedie run sdseg", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "sdseg-cli-"));
     const origin = { name: "t", training: "none", seed: "0", date: "2026-01-01", scale: 0.5 };
-    await saveSDSeg(join(folder, "model.safetensors"), createSDSeg(PRESETS.smoke, 0), origin);
+    await sdsegFile.save(join(folder, "model.safetensors"), createSDSeg(PRESETS.smoke, 0), origin);
     const gray = (width: number, height: number) => ({
       width,
       height,

@@ -149,11 +149,11 @@ describe("jobs", () => {
     const done = await s.settled(job.id);
     expect(done.state).toBe("done");
     expect(done.messages.some((m) => m.startsWith("goes on after step"))).toBe(true);
-    const { rows } = await s.json<{ rows: { step: number; values: { x: number } }[] }>(
+    const { rows } = await s.json<{ rows: { step: number; values: Record<string, number> }[] }>(
       s.ask(`/api/jobs/${job.id}/metrics`),
     );
     expect(rows.map((r) => r.step)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
-    expect(rows.at(-1)!.values["descend x"]).toBeCloseTo(Math.SQRT2, 4);
+    expect(rows.at(-1)!.values["descend x"]!).toBeCloseTo(Math.SQRT2, 4);
     const file = done.artifacts.findIndex((a) => a.kind === "file");
     const { hash } = await s.upload(await gradient());
     const next = await s.add({

@@ -9,9 +9,7 @@ import { systemTool } from "../../src/studio/system-tool.ts";
 import type { TaskEvent } from "../../src/studio/tool.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
 import { outFolder } from "../../src/systems/options.ts";
-import { saveSDSeg } from "../../src/systems/sdseg/checkpoint.ts";
-import { PRESETS } from "../../src/systems/sdseg/config.ts";
-import { createSDSeg } from "../../src/systems/sdseg/model.ts";
+import { createSDSeg, PRESETS, sdsegFile } from "../../src/systems/sdseg/model.ts";
 import { action, optionSchemas, type System } from "../../src/systems/system.ts";
 import { writeTinyControlNet, writeTinyLora, writeTinyStableDiffusion } from "../pipelines/tiny-pipelines.ts";
 import { closeStudio, type Opened, openStudio } from "./server.ts";
@@ -187,7 +185,7 @@ describe("SDSeg", () => {
   beforeAll(async () => {
     process.env.TWEEDIE_TEST_CHECKPOINT = join(folder, "smoke.safetensors");
     const origin = { name: "smoke", training: "none", seed: "5", date: "2026-01-01", scale: 1 };
-    await saveSDSeg(process.env.TWEEDIE_TEST_CHECKPOINT, createSDSeg(PRESETS.smoke, 5), origin);
+    await sdsegFile.save(process.env.TWEEDIE_TEST_CHECKPOINT, createSDSeg(PRESETS.smoke, 5), origin);
     s = await openStudio();
   });
   afterAll(async () => {

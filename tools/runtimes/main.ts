@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { encodePicture } from "../../src/io/index.ts";
-import { lesionPicture } from "../../src/systems/sdseg/in-page.ts";
+import { lesionPicture } from "../../src/systems/sdseg/use.ts";
 import { writeTinyStableDiffusion } from "../../test/pipelines/tiny-pipelines.ts";
 import { type Check, checksFor, HALF_SCRIPT, pictureFault } from "./checks.ts";
 import { type Ended, folderForNobody, install, isRoot, run, setRights } from "./processes.ts";

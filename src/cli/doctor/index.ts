@@ -2,14 +2,13 @@
 
 import { lesion } from "../../data/world/lesions.ts";
 import { dice, overlapCounts } from "../../metrics/index.ts";
-import { openModel } from "../../systems/sdseg/actions/common.ts";
-import { openSegmenter } from "../../systems/sdseg/infer.ts";
-import { imageValues } from "../../systems/sdseg/samples.ts";
+import { openModel } from "../../systems/sdseg/actions.ts";
+import { toInput } from "../../systems/sdseg/data.ts";
+import { openSegmenter } from "../../systems/sdseg/use.ts";
 import {
   type Device,
   deviceCapabilities,
   formatBytes,
-  fromHost,
   sessionThreads,
   setDefaultDevice,
 } from "../../tensor/index.ts";
@@ -36,8 +35,7 @@ const systemCheck: Check = {
     try {
       for (const index of UNSEEN) {
         const { image, labels } = lesion(index);
-        const shape = [1, model.config.imageChannels, image.height, image.width];
-        const { mask } = await segmenter.segment(fromHost("f32", shape, imageValues(image, model.config)));
+        const { mask } = await segmenter.segment(toInput(image, model.config));
         sum += dice(overlapCounts(mask, labels, 2)[1]!);
       }
     } finally {

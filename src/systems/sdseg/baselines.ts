@@ -1,36 +1,33 @@
-/** What SDSeg is compared with: a plain U-Net, diffusion of the mask in pixels, and a threshold by Otsu's rule. */
-import { createDraw, type Dataset } from "../../data/index.ts";
+/** What SDSeg is compared with: a plain U-Net, diffusion of the mask in pixels, and thresholds on brightness. */
+import { type Dataset, liThreshold, otsuThreshold } from "../../data/index.ts";
 import { cropPlanes, padded } from "../../data/padding.ts";
-import { addNoise, type NoiseLevel, perSample, seededNoise } from "../../diffusion/index.ts";
+import { addNoise, perSample, seededNoise } from "../../diffusion/index.ts";
 import { type GuidedDiffusionUNet, guidedDiffusionUNet } from "../../networks/index.ts";
-import {
-  adamW,
-  constantDecay,
-  cosineDecay,
-  createRng,
-  Module,
-  type Rng,
-  train,
-  warmup,
-} from "../../nn/index.ts";
-import { fillNormal, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
-import { randomCrop } from "./batches.ts";
-import type { Predict } from "./evaluate.ts";
-import { maskValues, type Sample, stack } from "./samples.ts";
-import { ALPHA_BARS, reverseProcess, TRAINED } from "./schedule.ts";
+import { adamW, blankRng, constantDecay, createRng, Module, type Rng } from "../../nn/index.ts";
+import { createNoise, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
+import { type DiffusionDraw, diffusionBatch, modelFile, rateOf, runPhase } from "../../training/index.ts";
+import type { Work } from "../../work.ts";
+import { cropBatches, imagesOf, LEVELS, masksOf, type Sample } from "./data.ts";
+import type { SDSegConfig } from "./model.ts";
+import { reverseProcess } from "./sampling.ts";
+import { asPredictions, type Predict } from "./scores.ts";
 import type { TrainSettings } from "./train.ts";
+import { memberSeed } from "./use.ts";
 
 /** `plain`: picture in, mask out. `diffusion`: noisy mask and picture in, v out, as the miniature of MedSegDiff. */
-export type PixelKind = "plain" | "diffusion";
+const PIXEL_KINDS = ["plain", "diffusion"] as const;
+export type PixelKind = (typeof PIXEL_KINDS)[number];
 
 /** A U-Net over pixels of about the arithmetic of the miniature's vision encoder and denoiser together. */
 export class PixelNetwork extends Module {
   readonly unet: GuidedDiffusionUNet;
   readonly kind: PixelKind;
+  readonly imageChannels: number;
 
   constructor(kind: PixelKind, imageChannels: number, rng: Rng) {
     super();
     this.kind = kind;
+    this.imageChannels = imageChannels;
     this.unet = guidedDiffusionUNet(
       {
         in_channels: kind === "plain" ? imageChannels : 1,
@@ -60,13 +57,22 @@ export class PixelNetwork extends Module {
   }
 }
 
-/** One batch of pictures and masks in {-1, 1}; noise and times are for diffusion. */
-interface PixelBatch {
-  readonly image: Tensor;
-  readonly mask: Tensor;
-  readonly noise: Tensor;
-  readonly t: Tensor;
-  readonly level: NoiseLevel;
+export const pixelFile = modelFile<PixelNetwork>({
+  format: "tweedie.sdseg-pixels",
+  name: "pixel U-Net",
+  describe: ({ kind, imageChannels }) => ({ kind, channels: String(imageChannels) }),
+  blank: (field) =>
+    new PixelNetwork(
+      PIXEL_KINDS.find((kind) => kind === field("kind")) ?? "plain",
+      Number(field("channels")),
+      blankRng,
+    ),
+});
+
+/** Pictures, masks in {-1, 1}, and noise for diffusion. */
+interface PixelBatch extends Pick<DiffusionDraw, "timestep" | "level" | "noise"> {
+  readonly image: Tensor; // [N, C, H, W]
+  readonly mask: Tensor; // [N, 1, H, W]
 }
 
 /** Binary cross entropy and soft Dice of logits against masks in {-1, 1}. */
@@ -77,104 +83,66 @@ export function overlapLoss(logits: Tensor, mask: Tensor): Tensor {
   return entropy.add(overlap.neg().add(1));
 }
 
-/** SDSeg's own loss, on the mask itself. */
-function pixelLoss(network: PixelNetwork, { image, mask, noise, t, level }: PixelBatch): Tensor {
+/** Overlap of the plain U-Net; of diffusion SDSeg's own loss, on the mask itself. */
+function pixelLoss(network: PixelNetwork, { image, mask, noise, timestep, level }: PixelBatch): Tensor {
   if (network.kind === "plain") return overlapLoss(network.logits(image), mask);
   const [alpha, sigma] = [perSample(level.alpha, mask), perSample(level.sigma, mask)];
-  const v = network.velocity(addNoise(mask, noise, level), t, image);
+  const v = network.velocity(addNoise(mask, noise, level), timestep, image);
   const error = v.sub(alpha.mul(noise).sub(sigma.mul(mask))).abs();
   return error.mul(alpha.add(sigma)).mean();
-}
-
-async function pixelBatch(
-  data: Dataset<Sample>,
-  { seed, crop, augment, denoiser }: TrainSettings,
-  step: number,
-): Promise<PixelBatch> {
-  const { batch } = denoiser;
-  const drawn = await Promise.all(
-    Array.from({ length: batch }, async (_, i) => {
-      const draw = createDraw(seed, step * batch + i, 0, "sdseg batch");
-      const sample = await data.get(draw.integer(data.length));
-      return { sample: randomCrop(sample, crop, draw, augment, draw.chance(0.75)), t: draw.integer(TRAINED) };
-    }),
-  );
-  const channels = drawn[0]!.sample.image.length / (crop * crop);
-  const vector = (f: (t: number) => number): Tensor =>
-    fromHost(
-      "f32",
-      [batch],
-      Float32Array.from(drawn, ({ t }) => f(t)),
-    );
-  const noise = fillNormal(new Float32Array(batch * crop * crop), {
-    seed,
-    sample: 0,
-    step,
-    purpose: "sdseg pixels",
-  });
-  return {
-    image: stack(
-      drawn.map(({ sample }) => sample.image),
-      [channels, crop, crop],
-    ),
-    mask: stack(
-      drawn.map(({ sample }) => maskValues(sample.labels, 1)),
-      [1, crop, crop],
-    ),
-    noise: fromHost("f32", [batch, 1, crop, crop], noise),
-    t: vector((t) => t),
-    level: {
-      alpha: vector((t) => Math.sqrt(ALPHA_BARS[t]!)),
-      sigma: vector((t) => Math.sqrt(1 - ALPHA_BARS[t]!)),
-    },
-  };
 }
 
 export interface PixelTraining {
   readonly kind: PixelKind;
   readonly data: Dataset<Sample>;
-  readonly imageChannels: number;
+  readonly config: SDSegConfig;
   readonly settings: TrainSettings;
-  readonly directory?: string;
-  readonly threads?: number;
-  readonly signal?: AbortSignal;
+  readonly folder?: string;
+  readonly threads?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What decides a baseline, beside the data. */
+export function pixelSettings({ denoiser, seed, crop, augment, ema }: TrainSettings) {
+  return { ...denoiser, seed, crop, augment, ema: ema === "paper" ? 0.9999 : ema };
 }
 
 /** Trains a baseline with the steps, batches, crops and rates of the denoiser. */
-export async function* trainPixelNetwork(options: PixelTraining) {
-  const { kind, data, imageChannels, settings, directory, threads, signal } = options;
-  const { denoiser, ema } = settings;
-  const rate = warmup(denoiser.warmup, cosineDecay(denoiser.learningRate, denoiser.steps));
-  const state = yield* train({
-    model: new PixelNetwork(kind, imageChannels, createRng(settings.seed)),
-    optimizer: adamW({ learningRate: rate, weightDecay: 0.01 }),
+export async function* trainPixelNetwork(options: PixelTraining): Work<PixelNetwork> {
+  const { kind, data, config, settings, folder, threads, signal } = options;
+  const { seed, crop, augment, denoiser } = settings;
+  const kept = pixelSettings(settings);
+  const { batch } = denoiser;
+  const crops = cropBatches({ data, config, batch, crop, augment, seed }, "batch");
+  const source = createNoise("philox", seed);
+  const { final } = yield* runPhase<PixelNetwork, PixelBatch>({
+    stage: `U-Net over pixels, ${kind}`,
+    settings: { ...kept, ...{ kind } },
+    model: new PixelNetwork(kind, config.imageChannels, createRng(seed)),
+    optimizer: adamW({ learningRate: rateOf(denoiser), weightDecay: 0.01 }),
     loss: pixelLoss,
-    batch: (step) => pixelBatch(data, settings, step),
-    steps: denoiser.steps,
-    clipNorm: 1,
-    ema: constantDecay(ema === "paper" ? 0.9999 : ema),
-    directory,
-    signal,
-    settings: { ...denoiser, kind, seed: String(settings.seed), crop: settings.crop },
-    ...(threads !== undefined && { jit: { threads } }),
+    batch: async (step) => {
+      const { samples } = await crops(step);
+      const { timestep, level, noise } = diffusionBatch([batch, 1, crop, crop], {
+        source,
+        step,
+        levels: LEVELS,
+      });
+      return { image: imagesOf(samples), mask: masksOf(samples, 1), timestep, level, noise };
+    },
+    ema: constantDecay(kept.ema),
+    folder,
+    threads,
+    ...(signal && { signal }),
   });
-  return state.ema ?? state.model;
+  return final;
 }
 
-/** Masks and maps of a batch from probabilities. // [N, H, W] */
-const asPredictions = (maps: Float32Array, size: number) =>
-  Array.from({ length: maps.length / size }, (_, i) => {
-    const probability = maps.subarray(i * size, (i + 1) * size);
-    return { probability, mask: Uint8Array.from(probability, (p) => (p > 0.5 ? 1 : 0)) };
-  });
-
-const imagesOf = (samples: readonly Sample[]): Tensor => {
-  const { width, height, image } = samples[0]!;
-  return stack(
-    samples.map((s) => s.image),
-    [image.length / (width * height), height, width],
-  );
-};
+/** A segmenter that is compiled, and how to free it. */
+export interface OpenPredictor {
+  readonly predict: Predict;
+  close(): Promise<void>;
+}
 
 /** Sides of pictures that a U-Net over pixels takes are multiples of this. */
 const PIXEL_STRIDE = 8;
@@ -183,16 +151,18 @@ const PIXEL_STRIDE = 8;
 export function plainPredictor(
   network: PixelNetwork,
   settings: { readonly threads?: number } = {},
-): { predict: Predict; close: () => Promise<void> } {
+): OpenPredictor {
   const run = jit((image: Tensor) => network.logits(image).sigmoid(), settings);
-  const predict: Predict = async (samples) => {
-    const { width, height, labels } = samples[0]!;
-    const image = await padded(imagesOf(samples), PIXEL_STRIDE);
-    const [, , h, w] = image.shape as [number, number, number, number];
-    const maps = (await (await run(image)).data()) as Float32Array;
-    return asPredictions(cropPlanes(maps, [h, w], [height, width]), labels.length);
+  return {
+    predict: async (samples) => {
+      const [{ image, labels }] = samples as [Sample];
+      const x = await padded(imagesOf(samples), PIXEL_STRIDE);
+      const [, , h, w] = x.shape as [number, number, number, number];
+      const maps = (await (await run(x)).data()) as Float32Array;
+      return asPredictions(cropPlanes(maps, [h, w], [image.height, image.width]), labels.length);
+    },
+    close: () => run.close(),
   };
-  return { predict, close: () => run.close() };
 }
 
 export interface PixelSampling {
@@ -201,82 +171,62 @@ export interface PixelSampling {
   readonly seed: Seed;
 }
 
-/** Diffusion in pixels: DDIM, the mean of several samples. */
+/** Diffusion in pixels: DDIM of eta 1, the mean of several samples. Pictures in multiples of 8. */
 export function diffusionPredictor(
   network: PixelNetwork,
   { steps, ensemble, seed }: PixelSampling,
-): { predict: Predict; close: () => Promise<void> } {
+): OpenPredictor {
   const run = jit((z: Tensor, t: Tensor, image: Tensor) => network.velocity(z, t, image));
   const predict: Predict = async (samples) => {
-    const { width, height } = samples[0]!;
-    const [n, size] = [samples.length, width * height];
     const image = imagesOf(samples);
-    const mean = new Float32Array(n * size);
+    const [n, , h, w] = image.shape as [number, number, number, number];
+    const mean = new Float32Array(n * h * w);
     for (let member = 0; member < ensemble; member++) {
       const process = reverseProcess("vskip", { sampler: "ddim", steps, spacing: "leading", eta: 1 });
       const source = seededNoise(
         "philox",
-        samples.map(() => BigInt(seed) * 1024n + BigInt(member)),
+        samples.map(() => memberSeed(seed, member)),
       );
-      const noise = fromHost(
-        "f32",
-        [n, 1, height, width],
-        source.normal([n, 1, height, width], { purpose: "mask" }),
-      );
+      const start = fromHost("f32", [n, 1, h, w], source.normal([n, 1, h, w], { purpose: "mask" }));
       const sampling = process.sample(
         (z, t) => run(z, fromHost("f32", [1], Float32Array.of(t)), image),
-        process.initial(noise),
+        process.initial(start),
         { noise: source },
       );
-      let clean = noise;
-      for (;;) {
-        const { done, value } = await sampling.next();
-        if (done) break;
-        clean = value.denoised;
-      }
+      let clean = start;
+      for await (const { denoised } of sampling) clean = denoised;
       const values = (await clean.data()) as Float32Array;
       for (let i = 0; i < mean.length; i++)
         mean[i]! += Math.max(0, Math.min(1, (values[i]! + 1) / 2)) / ensemble;
     }
-    return asPredictions(mean, size);
+    return asPredictions(mean, h * w);
   };
   return { predict, close: () => run.close() };
 }
 
-/** Levels of the histogram. */
-const BINS = 256;
+export const THRESHOLDS = { otsu: otsuThreshold, li: liThreshold } as const;
 
-/** The threshold that parts values best: the greatest variance between both sides (Otsu 1979). */
-export function otsuThreshold(values: Float32Array): number {
-  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const v of values) {
-    low = Math.min(low, v);
-    high = Math.max(high, v);
-  }
-  if (!(high > low)) return high;
-  const counts = new Float64Array(BINS);
-  const bin = (v: number): number => Math.min(BINS - 1, Math.floor(((v - low) / (high - low)) * BINS));
-  for (const v of values) counts[bin(v)]!++;
-  const total = counts.reduce((sum, n, k) => sum + n * k, 0);
-  let [best, at, below, sum] = [-1, 0, 0, 0];
-  for (let k = 0; k < BINS - 1; k++) {
-    below += counts[k]!;
-    sum += counts[k]! * k;
-    const above = values.length - below;
-    if (below === 0 || above === 0) continue;
-    const between = below * above * (sum / below - (total - sum) / above) ** 2;
-    if (between > best) [best, at] = [between, k];
-  }
-  return low + ((at + 1) / BINS) * (high - low);
-}
-
-/** Otsu's threshold on brightness: a floor for sanity. `dark`: the foreground is what is darker. */
-export const otsuPredictor =
-  (dark: boolean): Predict =>
+/**
+ * A threshold on brightness: a floor. Samples are to be read with `BRIGHTNESS`, so that it sees the files' own values.
+ * `dark`: the foreground is what is darker.
+ */
+export const thresholdPredictor =
+  (threshold: (values: Float32Array) => number, dark: boolean): Predict =>
   async (samples) =>
     samples.map(({ image, labels }) => {
-      const brightness = image.subarray(0, labels.length);
-      const threshold = otsuThreshold(brightness);
-      const mask = Uint8Array.from(brightness, (v) => (v > threshold !== dark ? 1 : 0));
+      const limit = threshold(image.data);
+      const mask = Uint8Array.from({ length: labels.length }, (_, i) =>
+        image.data[i]! > limit !== dark ? 1 : 0,
+      );
       return { mask, probability: Float32Array.from(mask) };
     });
+
+/** How samples are read for thresholds: brightness as it is in the files, neither standardised nor cut off. */
+export const BRIGHTNESS = { imageChannels: 1, normalise: "range", classes: 2 } as const;
+
+/** Everything is foreground: the other floor. */
+export const allForeground: Predict = async (samples) =>
+  samples.map(({ labels }) => ({
+    mask: new Uint8Array(labels.length).fill(1),
+    probability: new Float32Array(labels.length).fill(1),
+  }));

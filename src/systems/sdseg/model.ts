@@ -1,4 +1,8 @@
-/** SDSeg's networks: the frozen autoencoder of masks, the trained encoder of the picture, the trained denoiser. */
+/**
+ * SDSeg's sizes, networks and file: the frozen autoencoder of masks, the trained encoder of the picture, the trained
+ * denoiser.
+ */
+import { z } from "zod";
 import { ArgumentError } from "../../errors.ts";
 import { Encoder } from "../../networks/autoencoder/coder.ts";
 import {
@@ -8,6 +12,7 @@ import {
   guidedDiffusionUNet,
 } from "../../networks/index.ts";
 import {
+  blankRng,
   Conv2d,
   createRng,
   loadParameters,
@@ -16,9 +21,127 @@ import {
   type Rng,
   withFields,
 } from "../../nn/index.ts";
-import { fromHost, type Seed, type Tensor, zerosLike } from "../../tensor/index.ts";
-import { configSchema, latentFactor, type SDSegConfig } from "./config.ts";
-import { ALPHA_BARS, type Head, TRAINED } from "./schedule.ts";
+import { type Seed, type Tensor, zerosLike } from "../../tensor/index.ts";
+import { modelFile } from "../../training/index.ts";
+import { type Denoiser, HEADS, type Head, oneStep } from "./method.ts";
+
+const count = z.int().min(1);
+
+/** Everything that decides the shapes of a model and what its input means; stored in its checkpoint. */
+export const configSchema = z.strictObject({
+  /** Channels of the picture as the vision encoder takes it; other pictures are converted. */
+  imageChannels: z.union([z.literal(1), z.literal(3)]),
+  /** Channels of masks as the autoencoder takes them: 3 (repeated) as published. */
+  maskChannels: z.union([z.literal(1), z.literal(3)]),
+  /** 2: foreground and background. More: one label embedding each. */
+  classes: z.int().min(2).max(256),
+  head: z.enum(HEADS),
+  /** `range`: [-1, 1] by the file's depth; `standard`: mean 0 and deviation 0.4 for each picture, cut off at 1. */
+  normalise: z.enum(["range", "standard"]),
+  autoencoder: z.strictObject({
+    channels: z.array(count).min(1),
+    layers: count,
+    groups: count,
+    latentChannels: count,
+    attention: z.boolean(),
+  }),
+  vision: z.strictObject({
+    channels: z.array(count).min(1),
+    layers: count,
+    groups: count,
+    dropout: z.number().min(0).max(0.9),
+    attention: z.boolean(),
+  }),
+  unet: z.strictObject({
+    channels: count,
+    mult: z.array(count).min(1),
+    resBlocks: count,
+    groups: count,
+    heads: count,
+    /** Downsampling factors, counted from the latent, at which there is attention. */
+    attention: z.array(count),
+    middleAttention: z.boolean(),
+    dropout: z.number().min(0).max(0.9),
+  }),
+});
+
+export type SDSegConfig = z.output<typeof configSchema>;
+
+/** Three sizes. `paper`: as published, 329 million trained parameters; `mini`: 0.5 million; `smoke`: for tests. */
+export const PRESETS = {
+  paper: {
+    imageChannels: 3,
+    maskChannels: 3,
+    classes: 2,
+    head: "raw",
+    normalise: "range",
+    autoencoder: {
+      channels: [128, 256, 512, 512],
+      layers: 2,
+      groups: 32,
+      latentChannels: 4,
+      attention: true,
+    },
+    vision: { channels: [128, 256, 512, 512], layers: 2, groups: 32, dropout: 0.2, attention: true },
+    unet: {
+      channels: 192,
+      mult: [1, 2, 2, 4, 4],
+      resBlocks: 2,
+      groups: 32,
+      heads: 8,
+      attention: [1, 2, 4, 8],
+      middleAttention: true,
+      dropout: 0.2,
+    },
+  },
+  mini: {
+    imageChannels: 1,
+    maskChannels: 1,
+    classes: 2,
+    head: "vskip",
+    normalise: "standard",
+    autoencoder: { channels: [8, 16, 32], layers: 1, groups: 8, latentChannels: 4, attention: false },
+    vision: { channels: [8, 16, 24], layers: 1, groups: 8, dropout: 0, attention: false },
+    unet: {
+      channels: 24,
+      mult: [1, 2],
+      resBlocks: 1,
+      groups: 8,
+      heads: 4,
+      attention: [],
+      middleAttention: false,
+      dropout: 0,
+    },
+  },
+  smoke: {
+    imageChannels: 1,
+    maskChannels: 1,
+    classes: 2,
+    head: "vskip",
+    normalise: "standard",
+    autoencoder: { channels: [8, 16, 16], layers: 1, groups: 4, latentChannels: 4, attention: false },
+    vision: { channels: [8, 16, 16], layers: 1, groups: 4, dropout: 0, attention: false },
+    unet: {
+      channels: 16,
+      mult: [1, 2],
+      resBlocks: 1,
+      groups: 4,
+      heads: 2,
+      attention: [],
+      middleAttention: false,
+      dropout: 0,
+    },
+  },
+} as const satisfies Record<string, SDSegConfig>;
+
+export type PresetName = keyof typeof PRESETS;
+
+/** Pixels per latent point, along each axis. */
+export const latentFactor = ({ autoencoder }: SDSegConfig): number => 2 ** (autoencoder.channels.length - 1);
+
+/** Height and width of pictures are multiples of this: 128 for the published network, 8 for the miniatures. */
+export const totalStride = (config: SDSegConfig): number =>
+  latentFactor(config) * 2 ** (config.unet.mult.length - 1);
 
 /** The autoencoder of masks. Its latents are used times a scale that is measured on masks. */
 export function maskAutoencoder({ autoencoder, maskChannels }: SDSegConfig, rng: Rng): AutoencoderKL {
@@ -93,7 +216,7 @@ function denoiserUNet({ unet, autoencoder, classes }: SDSegConfig, rng: Rng): Gu
 }
 
 /** What is trained: keys `unet.*` and `vision.*`. */
-export class SegmentationNetwork extends Module {
+export class SegmentationNetwork extends Module implements Denoiser {
   readonly unet: GuidedDiffusionUNet;
   readonly vision: VisionEncoder;
   readonly head: Head;
@@ -110,16 +233,6 @@ export class SegmentationNetwork extends Module {
     const imageOnly = this.head === "image-only";
     const [x, time] = imageOnly ? [zerosLike(z), zerosLike(t)] : [z, t];
     return this.unet.call(x, time, { concat: condition, labels, key });
-  }
-
-  /**
-   * Noise and clean latent that an output means, at levels alpha = sqrt(alphaBar) and sigma = sqrt(1 - alphaBar)
-   * [N, 1, 1, 1]. With `vskip` the clean latent does not come from the noise by a division, so nothing is amplified.
-   */
-  read(output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor): { noise: Tensor; clean: Tensor } {
-    if (this.head === "raw") return { noise: output, clean: z.sub(sigma.mul(output)).div(alpha) };
-    if (this.head === "image-only") return { noise: z.sub(alpha.mul(output)).div(sigma), clean: output };
-    return { noise: sigma.mul(z).add(alpha.mul(output)), clean: alpha.mul(z).sub(sigma.mul(output)) };
   }
 }
 
@@ -155,17 +268,9 @@ export class SDSeg extends Module {
     return this.decode(z).add(1).mul(0.5).clip(0, 1).mean(1, true);
   }
 
-  /**
-   * The paper's method: the clean latent that one call at the last timestep guesses from pure noise [N, Z, h, w].
-   * All in f32: with the raw head the error of the noise is amplified by 38.7.
-   */
+  /** The paper's method: the clean latent that one call guesses from pure noise. // [N, Z, h, w] */
   directLatent(image: Tensor, noise: Tensor, labels?: Tensor): Tensor {
-    const last = ALPHA_BARS[TRAINED - 1]!;
-    const scalar = (value: number): Tensor => fromHost("f32", [1, 1, 1, 1], Float32Array.of(value));
-    const t = fromHost("f32", [1], Float32Array.of(TRAINED - 1));
-    const condition = this.network.vision.call(image);
-    const output = this.network.predict(noise, t, condition, labels);
-    return this.network.read(output, noise, scalar(Math.sqrt(last)), scalar(Math.sqrt(1 - last))).clean;
+    return oneStep(this.network, image, noise, labels);
   }
 }
 
@@ -199,3 +304,33 @@ export function withParts(
     throw new ArgumentError(`SDSeg: the scale of latents must be positive, got ${scaleFactor}`);
   return withFields<SDSeg>(model, parts);
 }
+
+/** Where a model comes from: printed by `tweedie systems`, kept with the weights. */
+export interface Origin {
+  readonly name: string;
+  /** What it was trained on and how, in words. */
+  readonly training: string;
+  readonly seed: string;
+  readonly date: string;
+  /** Resize factor: size of what the model sees / size of the data's files. */
+  readonly scale: number;
+  /** The command that made it. */
+  readonly command?: string;
+  /** What was measured of it, on pictures that it was not trained on. */
+  readonly metrics?: Readonly<Record<string, number>>;
+}
+
+/** Checkpoints: configuration, scale of the latents and origin are in the file's metadata. */
+export const sdsegFile = modelFile<SDSeg, Origin>({
+  format: "tweedie.sdseg",
+  name: "SDSeg",
+  notesKey: "origin",
+  describe: ({ config, scaleFactor }) => ({
+    config: JSON.stringify(config),
+    scale_factor: String(scaleFactor),
+  }),
+  blank: (field) =>
+    withParts(new SDSeg(configSchema.parse(JSON.parse(field("config") ?? "")), blankRng), {
+      scaleFactor: Number(field("scale_factor")),
+    }),
+});

@@ -142,6 +142,12 @@ export const reproduceOptions = z.object({
   shapes: how(z.boolean().default(false), "also a model of three classes, on procedural shapes"),
   seed,
   threads,
+  shard: hinted(
+    batch.shard.describe(
+      "only part I of N of the trainings and measurements; N processes share the work folder",
+    ),
+    { group: "How" },
+  ),
   work: workFolder("out/sdseg/reproduce"),
   out: outFolder("results/sdseg", "tables and figures"),
 });

@@ -1,36 +1,37 @@
-/** The data sets of the reproduction, with their splits by fixed lists, and any folder of pictures with masks. */
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
+/** The data sets of the study, with their splits by fixed lists, and any folder of pictures or volumes with masks. */
+import { basename, dirname, join } from "node:path";
 import {
   type Dataset,
-  dataset,
   fromArray,
-  listPictures,
+  isFolder,
   type MaskMeaning,
   mapDataset,
-  naturalOrder,
   openMasked,
+  openSegmented,
   readAll,
-  readNifti,
-  readTiffStack,
+  type SegmentedPicture,
+  type Split,
   subset,
 } from "../../data/index.ts";
-import type { Split } from "../../data/picture-set.ts";
 import { lesions } from "../../data/world/lesions.ts";
+import { shapes } from "../../data/world/plain-shapes.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
-import type { Picture } from "../../io/index.ts";
-import { type LabelledPicture, type Sample, type SampleOptions, samplesOf } from "./samples.ts";
+import type { Work } from "../../work.ts";
+import { type Sample, type SampleOptions, samplesOf, toSample } from "./data.ts";
+import type { SDSegConfig } from "./model.ts";
 
 /** A data set as it lies in its folder. */
 export interface KnownSet {
   readonly name: string;
   readonly title: string;
+  /** One word, for tables and files. */
+  readonly short: string;
   readonly images: string;
   readonly masks: string;
   readonly meaning: MaskMeaning;
-  /** What is to be segmented is 0 in the masks. */
+  /** What is to be segmented is 0 in the masks, and darker than the rest. */
   readonly inverted?: boolean;
-  /** Size of what the model sees over that of the files. */
+  /** Resize factor: size of what the model sees / size of the files. */
   readonly scale: number;
   readonly colour: "gray" | "rgb";
   /** Split of file `index` of `count` in natural order of the names; undefined: not used. */
@@ -54,6 +55,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "em-membrane",
     title: "membranes (ISBI 2012 electron microscopy)",
+    short: "membranes",
     images: "image",
     masks: "label",
     meaning: "binary",
@@ -66,6 +68,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "dsb2018-nuclei",
     title: "cell nuclei (Data Science Bowl 2018, fluorescence)",
+    short: "nuclei",
     images: "image",
     masks: "label",
     meaning: "instances",
@@ -77,6 +80,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "cvc-clinicdb",
     title: "polyps (CVC-ClinicDB)",
+    short: "polyps",
     images: "image",
     masks: "mask",
     meaning: "binary",
@@ -87,6 +91,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   {
     name: "drive-retina",
     title: "retinal vessels (DRIVE)",
+    short: "vessels",
     images: "image",
     masks: "vessel",
     meaning: "binary",
@@ -97,12 +102,6 @@ export const KNOWN_SETS: readonly KnownSet[] = [
 ];
 
 export const knownSet = (name: string): KnownSet | undefined => KNOWN_SETS.find((set) => set.name === name);
-
-const isFolder = async (path: string): Promise<boolean> =>
-  stat(path).then(
-    (s) => s.isDirectory(),
-    () => false,
-  );
 
 /** Whether a folder holds a known set below `root`. */
 export const hasSet = (root: string, { name, images, masks }: KnownSet): Promise<boolean> =>
@@ -115,12 +114,11 @@ export async function openKnown(
   root: string,
   set: KnownSet,
   split: Split,
-): Promise<Dataset<LabelledPicture>> {
+): Promise<Dataset<SegmentedPicture>> {
   const folder = join(root, set.name);
   const { meaning, colour } = set;
   const all = await openMasked(join(folder, set.images), join(folder, set.masks), { meaning, colour });
-  const paths = await listPictures(join(folder, set.images));
-  const used = set.size ? await indicesOfSize(all, set.size) : paths.map((_, i) => i);
+  const used = await indicesOfSize(all, set.size);
   const chosen = used.filter((_, place) => set.split(place, used.length) === split);
   return mapDataset(subset(all, chosen), ({ name, image, labels }) => ({
     name,
@@ -130,136 +128,86 @@ export async function openKnown(
   }));
 }
 
-async function indicesOfSize(
-  all: Dataset<{ image: { width: number; height: number } }>,
-  [width, height]: readonly [number, number],
-): Promise<number[]> {
+async function indicesOfSize(all: Dataset<SegmentedPicture>, size: KnownSet["size"]): Promise<number[]> {
   const found: number[] = [];
   for (let i = 0; i < all.length; i++) {
-    const { image } = await all.get(i);
-    if (image.width === width && image.height === height) found.push(i);
+    const { width, height } = size ? (await all.get(i)).image : { width: 0, height: 0 };
+    if (!size || (width === size[0] && height === size[1])) found.push(i);
   }
   return found;
 }
 
-/** Names that people give to the two folders. */
-const IMAGE_FOLDERS = ["images", "image", "imgs"];
-const MASK_FOLDERS = ["masks", "mask", "labels", "label", "annotations"];
-
-async function firstFolder(folder: string, names: readonly string[]): Promise<string | undefined> {
-  for (const name of names) if (await isFolder(join(folder, name))) return join(folder, name);
-  return undefined;
+/** Where the data of the study comes from. */
+export interface Sources {
+  has(set: string): Promise<boolean>;
+  open(set: string, split: Split, config: SampleOptions["config"]): Promise<Dataset<Sample>>;
 }
 
-const VOLUME = /\.(nii|nii\.gz|tiff?)$/i;
-
-export interface FolderOptions {
-  /** 2: above half is foreground; more: masks hold class numbers. Default 2. */
-  readonly classes?: number;
-  readonly colour?: "gray" | "rgb";
+/** Procedural sets, and the known ones in a folder of sets. */
+export function sourcesIn(root: string | undefined): Sources {
+  return {
+    async has(name) {
+      const set = knownSet(name);
+      return !set || (root !== undefined && (await hasSet(root, set)));
+    },
+    async open(name, split, config) {
+      const set = knownSet(name);
+      const pictures = set
+        ? await openKnown(root ?? ".", set, split)
+        : name === "shapes"
+          ? shapes(split)
+          : lesions(split);
+      return fromArray(await readAll(samplesOf(pictures, { config, scale: set?.scale ?? 1 })));
+    },
+  };
 }
+
+/** Data as the actions take it: what it is called, its pictures, and the resize factor that belongs to it. */
+export interface OpenedData {
+  readonly title: string;
+  readonly source: Dataset<SegmentedPicture>;
+  readonly scale: number;
+}
+
+/** Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. */
+export async function openData(
+  folder: string | undefined,
+  { classes, imageChannels }: Pick<SDSegConfig, "classes" | "imageChannels">,
+  split: Split,
+): Promise<OpenedData> {
+  if (folder === undefined) return { title: "procedural lesions", source: lesions(split), scale: 1 };
+  const set = knownSet(basename(folder));
+  if (set && (await hasSet(dirname(folder), set)))
+    return { title: set.title, source: await openKnown(dirname(folder), set, split), scale: set.scale };
+  const colour = imageChannels === 3 ? "rgb" : "gray";
+  return { title: folder, source: await openSegmented(folder, { classes, colour }), scale: 1 };
+}
+
+/** A file that cannot be decoded, as opposed to one that says what it must not. */
+const isBroken = (error: unknown): error is FormatError =>
+  error instanceof FormatError && error.cause !== undefined;
 
 /**
- * A folder with `images/` and `masks/` (or names like these): pictures of any kind, or volumes (NIfTI, TIFF stacks),
- * whose slices count as one. @throws ArgumentError when the folders are not there, FormatError for damaged files
+ * All samples of a dataset in memory. A file that cannot be decoded is left out with a warning; a mask with values that
+ * were not declared ends the work. @throws FormatError when nothing is left
  */
-export async function openFolder(
-  folder: string,
-  options: FolderOptions = {},
-): Promise<Dataset<LabelledPicture>> {
-  const { classes = 2, colour = "gray" } = options;
-  const [images, masks] = [await firstFolder(folder, IMAGE_FOLDERS), await firstFolder(folder, MASK_FOLDERS)];
-  if (!images || !masks)
-    throw new ArgumentError(
-      `${folder}: expected the folders images/ and masks/ (or ${[...IMAGE_FOLDERS, ...MASK_FOLDERS].join(", ")}) in it`,
-    );
-  const volumes = await volumePairs(images, masks);
-  if (volumes.length > 0) return openVolumes(volumes, classes);
-  return openMasked(images, masks, { meaning: classes > 2 ? { classes } : "binary", colour });
-}
-
-/** Volumes of both folders by name. */
-async function volumePairs(
-  images: string,
-  masks: string,
-): Promise<[name: string, image: string, mask: string][]> {
-  const { readdir } = await import("node:fs/promises");
-  const names = (await readdir(images)).filter((name) => VOLUME.test(name)).sort(naturalOrder);
-  const stacks: [string, string, string][] = [];
-  for (const name of names) {
-    const [image, mask] = [join(images, name), join(masks, name)];
-    if (/\.nii(\.gz)?$/i.test(name) || (await readTiffStack(image)).slices.length > 1)
-      stacks.push([name, image, mask]);
-  }
-  return stacks;
-}
-
-/** Voxels of any unit, such as Hounsfield's, as brightness in [0, 1] over the whole volume; whole numbers stay. */
-function asBrightness(slices: readonly Picture[]): readonly Picture[] {
-  if (!slices.every(({ data }) => data instanceof Float32Array)) return slices;
-  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const { data } of slices)
-    for (const v of data) {
-      low = Math.min(low, v);
-      high = Math.max(high, v);
+export async function* readSamples(
+  source: Dataset<SegmentedPicture>,
+  options: SampleOptions & { readonly limit?: number | undefined },
+): Work<Dataset<Sample>> {
+  const total = Math.min(source.length, options.limit ?? source.length);
+  const samples: Sample[] = [];
+  let first: FormatError | undefined;
+  for (let i = 0; i < total; i++) {
+    try {
+      samples.push(toSample(await source.get(i), options));
+    } catch (error) {
+      if (!isBroken(error)) throw error;
+      first ??= error;
+      yield { type: "warning", text: `left out: ${error.message}` };
     }
-  const scale = high > low ? 1 / (high - low) : 0;
-  return slices.map((slice) => ({ ...slice, data: Float32Array.from(slice.data, (v) => (v - low) * scale) }));
-}
-
-/** Labels of the slices of a mask. @throws FormatError for values that are no labels, or more of them than declared */
-function volumeLabels(slices: readonly Picture[], classes: number, path: string): Int32Array[] {
-  const values = new Set<number>();
-  for (const { data } of slices) for (const v of data) values.add(v);
-  const found = [...values].sort((a, b) => a - b);
-  const wrong = found.find((v) => !Number.isInteger(v) || v < 0);
-  if (classes > 2 ? wrong !== undefined : found.length > 2)
-    throw new FormatError(
-      classes > 2
-        ? `${path}: ${wrong} is no class number`
-        : `${path}: ${found.length} values (${found.slice(0, 5).join(", ")}${found.length > 5 ? ", …" : ""}) where two labels are declared`,
-    );
-  return slices.map(({ data }) => Int32Array.from(data, (v) => (classes > 2 ? v : v > 0 ? 1 : 0)));
-}
-
-async function openVolumes(
-  pairs: readonly (readonly [string, string, string])[],
-  classes: number,
-): Promise<Dataset<LabelledPicture>> {
-  const slices: LabelledPicture[] = [];
-  for (const [name, imagePath, maskPath] of pairs) {
-    const read = /\.nii(\.gz)?$/i.test(name) ? readNifti : readTiffStack;
-    const [image, mask] = [await read(imagePath), await read(maskPath)];
-    const sizes = [image, mask].map(
-      (volume) => `${volume.slices[0]!.width}x${volume.slices[0]!.height}x${volume.slices.length}`,
-    );
-    if (sizes[0] !== sizes[1])
-      throw new FormatError(`${maskPath}: is ${sizes[1]}, its picture is ${sizes[0]}`);
-    const labels = volumeLabels(mask.slices, classes, maskPath);
-    asBrightness(image.slices).forEach((slice, z) => {
-      slices.push({ name: `${name} slice ${z}`, image: slice, labels: labels[z]!, volume: name });
-    });
+    yield { type: "progress", stage: "read", done: i + 1, total };
   }
-  return dataset(slices.length, (i) => slices[i]!);
-}
-
-/** All samples in memory: small sets are read once. */
-export const inMemory = async (
-  source: Dataset<LabelledPicture>,
-  options: SampleOptions,
-): Promise<Dataset<Sample>> => fromArray(await readAll(samplesOf(source, options)));
-
-/** A split by name: `lesions`, or a known set in a folder of sets. */
-export async function openSplit(
-  name: string,
-  split: Split,
-  options: SampleOptions & { readonly root?: string; readonly count?: number },
-): Promise<Dataset<Sample>> {
-  if (name === "lesions") return inMemory(lesions(split, options.count), options);
-  const set = knownSet(name);
-  if (!set || options.root === undefined)
-    throw new ArgumentError(
-      `SDSeg: unknown data set "${name}"; known are lesions${options.root ? `, ${KNOWN_SETS.map((s) => s.name).join(", ")}` : " (others need a folder of data sets)"}`,
-    );
-  return inMemory(await openKnown(options.root, set, split), { ...options, scale: set.scale });
+  if (samples.length === 0) throw first ?? new ArgumentError("SDSeg: the data has no pictures");
+  return fromArray(samples);
 }

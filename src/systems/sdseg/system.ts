@@ -21,12 +21,12 @@ export const sdseg: System = {
     name: `lesion-${index}`,
     label: `Lesions ${index}`,
     checkpoint: "lesions",
-    make: async () => (await import("./in-page.ts")).lesionPicture(index),
+    make: async () => (await import("./use.ts")).lesionPicture(index),
   })),
   inPage: {
     label: "Segmentation by one call of the denoiser",
     sizes: [64, 128, 256],
-    build: async ({ checkpoint, size }) => (await import("./in-page.ts")).buildInPage(checkpoint, size),
+    build: async ({ checkpoint, size }) => (await import("./use.ts")).buildInPage(checkpoint, size),
   },
   tour: {
     about: "segments procedural lesions in one step of diffusion and in fifty",
@@ -36,7 +36,7 @@ export const sdseg: System = {
       "tweedie train sdseg --data my-cells --out out/my-cells",
     ],
     async *run(context) {
-      return yield* (await import("./actions/tour.ts")).tourSDSeg(context);
+      return yield* (await import("./tour.ts")).tourSDSeg(context);
     },
   },
   actions: {
@@ -44,7 +44,7 @@ export const sdseg: System = {
       about: "trains the autoencoder of masks, then the denoiser; resumable",
       options: trainOptions,
       examples: ["tweedie train sdseg --data my-cells --preset mini --out out/my-cells"],
-      load: async () => (await import("./actions/train.ts")).trainAction,
+      load: async () => (await import("./actions.ts")).trainAction,
     }),
     run: deferredAction({
       about: "segments a picture or a folder: masks, probability maps, overlays",
@@ -53,19 +53,19 @@ export const sdseg: System = {
         "tweedie run sdseg --image slice.png --out out/masks",
         "tweedie run sdseg --image slices --model nuclei --mode ddim --steps 10 --ensemble 3",
       ],
-      load: async () => (await import("./actions/run.ts")).runAction,
+      load: async () => (await import("./actions.ts")).runAction,
     }),
     evaluate: deferredAction({
       about: "Dice and IoU on pictures with masks, or on volumes",
       options: evaluateOptions,
       examples: ["tweedie evaluate sdseg --data my-cells --model nuclei --stability 10"],
-      load: async () => (await import("./actions/evaluate.ts")).evaluateAction,
+      load: async () => (await import("./actions.ts")).evaluateAction,
     }),
     reproduce: deferredAction({
       about: "trains what the claim needs, measures it, writes tables and figures; resumable",
       options: reproduceOptions,
       examples: ["tweedie reproduce sdseg --data DIR"],
-      load: async () => (await import("./actions/reproduce.ts")).reproduceAction,
+      load: async () => (await import("./page.ts")).reproduceAction,
     }),
   },
 };

@@ -4,44 +4,26 @@ import { join } from "node:path";
 import type { Dataset } from "../../data/index.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/index.ts";
-import type { AutoencoderKL } from "../../networks/index.ts";
-import {
-  adamW,
-  constantDecay,
-  cosineDecay,
-  type TrainEvent,
-  type TrainOptions,
-  train,
-  warmup,
-  warmupDecay,
-} from "../../nn/index.ts";
-import { openHistory, writeRunReport } from "../../report/index.ts";
-import type { Seed } from "../../tensor/index.ts";
+import { type AutoencoderKL, klDivergence, sampleGaussian } from "../../networks/index.ts";
+import { adamW, constantDecay, warmupDecay, withFields } from "../../nn/index.ts";
+import { grid, overlay } from "../../report/index.ts";
+import type { Seed, Tensor } from "../../tensor/index.ts";
+import { type PhaseSettings, rateOf, runPhase } from "../../training/index.ts";
+import type { Work } from "../../work.ts";
 import {
   type Augment,
-  autoencodingBatch,
+  type AutoencodingBatch,
+  autoencodingBatches,
   type BatchOptions,
   denoisingBatches,
   latentSampler,
-} from "./batches.ts";
-import { totalStride } from "./config.ts";
-import { meanDice } from "./evaluate.ts";
-import { openSegmenter } from "./infer.ts";
-import { autoencodingLoss, type DecodingBatch, decodingLoss, denoisingLoss } from "./loss.ts";
-import { type SDSeg, type SegmentationNetwork, withParts } from "./model.ts";
-import type { Sample } from "./samples.ts";
-
-/** How one network is trained. */
-export interface PhaseSettings {
-  readonly steps: number;
-  readonly batch: number;
-  readonly learningRate: number;
-  readonly warmup: number;
-  /** `cosine`: down to 0 at the last step. */
-  readonly schedule: "constant" | "cosine";
-  /** Largest norm of the gradient; 0: no limit. */
-  readonly clip: number;
-}
+  type Sample,
+  shownOf,
+} from "./data.ts";
+import { type DenoisingBatch, denoisingLoss } from "./method.ts";
+import { type SDSeg, type SegmentationNetwork, totalStride, withParts } from "./model.ts";
+import { evaluateOn, type Predict, predictWith } from "./scores.ts";
+import { openSegmenter } from "./use.ts";
 
 /** Everything that decides a training, apart from the data and the model. */
 export interface TrainSettings {
@@ -135,24 +117,16 @@ export interface TrainInputs {
   readonly settings: TrainSettings;
   readonly data: Dataset<Sample>;
   /** For choosing and watching; never the test split. */
-  readonly validation?: Dataset<Sample>;
-  /** Where checkpoints, history and report are kept. */
-  readonly directory?: string;
-  readonly signal?: AbortSignal;
+  readonly validation?: Dataset<Sample> | undefined;
+  /** Where checkpoints, history and report are kept, a folder for each phase. */
+  readonly folder?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Steps between checkpoints, and between validations. Default 500. */
   readonly saveEvery?: number;
   readonly validateEvery?: number;
   /** Threads of the training step. Default: as `sessionThreads` says. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
 }
-
-/** What is going on. */
-export interface TrainProgress {
-  readonly phase: "autoencoder" | "decoder" | "denoiser";
-  readonly event: TrainEvent<unknown>;
-}
-
-const rate = ({ learningRate, warmup: rising, schedule, steps }: PhaseSettings) =>
-  warmup(rising, schedule === "cosine" ? cosineDecay(learningRate, steps) : learningRate);
 
 function checkCrop(model: SDSeg, crop: number): void {
   const stride = totalStride(model.config);
@@ -162,89 +136,81 @@ function checkCrop(model: SDSeg, crop: number): void {
     );
 }
 
-const batchOptions = ({ data, model, settings }: TrainInputs, phase: PhaseSettings): BatchOptions => {
+const batchOptions = ({ data, model, settings }: TrainInputs, { batch }: PhaseSettings): BatchOptions => {
   const { crop, augment, seed } = settings;
-  return { data, config: model.config, batch: phase.batch, crop, augment, seed };
+  return { data, config: model.config, batch, crop, augment, seed };
 };
 
-/** Runs `train`, keeps the history, hands on the events. */
-async function* phaseOf<M, B>(
-  phase: TrainProgress["phase"],
-  inputs: TrainInputs,
-  options: Omit<TrainOptions<M, B>, "directory" | "signal">,
-): AsyncGenerator<TrainProgress, Extract<TrainEvent<M>, { type: "done" }>["state"]> {
-  const { signal, saveEvery = 500, validateEvery = 500, threads } = inputs;
-  const directory = inputs.directory && join(inputs.directory, phase);
-  if (directory) await mkdir(directory, { recursive: true });
-  let history: Awaited<ReturnType<typeof openHistory>> | undefined;
-  for await (const event of train({
-    ...options,
-    directory,
-    signal,
-    saveEvery,
-    validateEvery,
-    ...(threads !== undefined && { jit: { threads } }),
-  })) {
-    if (directory) history ??= await openHistory(directory, event.type === "resumed" ? event.step : 0);
-    if (event.type === "step" && (event.step % 20 === 0 || event.step === options.steps))
-      await history?.append({ step: event.step, loss: event.loss, gradient_norm: event.gradientNorm });
-    if (event.type === "validated") await history?.append({ step: event.step, ...event.metrics });
-    yield { phase, event };
-    if (event.type !== "done") continue;
-    if (directory) await writeRunReport(directory, { title: `SDSeg ${phase}`, settings: options.settings });
-    return event.state;
-  }
-  throw new ArgumentError(`SDSeg: the ${phase} was not trained`);
+/** What all phases have in common: where they are kept, when they are saved, how they are stopped. */
+const phaseOf = (
+  { folder, signal, saveEvery = 500, validateEvery = 500, threads }: TrainInputs,
+  stage: string,
+) => ({
+  ...{ stage, saveEvery, validateEvery, threads },
+  ...(signal && { signal }),
+  ...(folder !== undefined && { folder: join(folder, stage) }),
+});
+
+const KL_WEIGHT = 1e-6;
+
+/** L1 of the decoded masks plus a little of the divergence, per latent value. */
+export function autoencodingLoss(model: AutoencoderKL, { mask, noise }: AutoencodingBatch): Tensor {
+  const posterior = model.encode(mask);
+  const error = model.decode(sampleGaussian(posterior, noise)).sub(mask).abs().mean();
+  const perValue = klDivergence(posterior)
+    .mean()
+    .mul(1 / (noise.size / noise.shape[0]!));
+  return error.add(perValue.mul(KL_WEIGHT));
 }
 
 /** Trains the autoencoder on masks. Returns the model with it, and with its scale measured. */
-export async function* trainAutoencoder(inputs: TrainInputs): AsyncGenerator<TrainProgress, SDSeg> {
+export async function* trainAutoencoder(inputs: TrainInputs): Work<SDSeg> {
   const { model, settings } = inputs;
-  checkCrop(model, settings.crop);
-  const { autoencoder: phase } = settings;
-  const options = batchOptions(inputs, phase);
-  const state = yield* phaseOf<AutoencoderKL, Awaited<ReturnType<typeof autoencodingBatch>>>(
-    "autoencoder",
-    inputs,
-    {
-      model: model.autoencoder,
-      optimizer: adamW({ learningRate: rate(phase), weightDecay: 0 }),
-      loss: autoencodingLoss,
-      batch: (step) => autoencodingBatch(options, step),
-      steps: phase.steps,
-      ...(phase.clip > 0 && { clipNorm: phase.clip }),
-      settings: { ...phase, seed: String(settings.seed), crop: settings.crop, augment: settings.augment },
-    },
-  );
-  const scaleFactor = await keptScale(inputs.directory, () => measureScale(state.model, inputs));
-  return withParts(model, { autoencoder: state.model, scaleFactor });
+  const { autoencoder: phase, seed, crop, augment } = settings;
+  checkCrop(model, crop);
+  const { final } = yield* runPhase({
+    ...phaseOf(inputs, "autoencoder"),
+    settings: { ...phase, ...{ seed, crop, augment } },
+    model: model.autoencoder,
+    loss: autoencodingLoss,
+    batch: autoencodingBatches(batchOptions(inputs, phase)),
+  });
+  return withScale(withParts(model, { autoencoder: final }), inputs);
 }
+
+/** Masks in {-1, 1} and samples of their latents. */
+interface DecodingBatch {
+  readonly mask: Tensor; // [N, C, H, W]
+  readonly latent: Tensor; // [N, Z, h, w]
+}
+
+/** L1 of the decoded masks; the encoder has no part in it. */
+const decodingLoss = (model: AutoencoderKL, { mask, latent }: DecodingBatch): Tensor =>
+  model.decode(latent).sub(mask).abs().mean();
 
 /**
  * Trains the decoder alone, on latents that the encoder gives of masks: what is made of a latent gets sharper, and every
  * denoiser of these latents fits as before. Returns the model with it.
  */
-export async function* trainDecoder(inputs: TrainInputs): AsyncGenerator<TrainProgress, SDSeg> {
+export async function* trainDecoder(inputs: TrainInputs): Work<SDSeg> {
   const { model, settings } = inputs;
-  const { decoder: phase } = settings;
+  const { decoder: phase, seed, augment } = settings;
   if (phase.steps === 0) return model;
   checkCrop(model, phase.crop);
-  const options = { ...batchOptions(inputs, phase), crop: phase.crop };
+  const masks = autoencodingBatches({ ...batchOptions(inputs, phase), crop: phase.crop }, "decoder");
   const encode = latentSampler(model.autoencoder);
   try {
-    const state = yield* phaseOf<AutoencoderKL, DecodingBatch>("decoder", inputs, {
+    const { final } = yield* runPhase({
+      ...phaseOf(inputs, "decoder"),
+      settings: { ...phase, ...{ seed, augment } },
       model: model.autoencoder,
-      optimizer: adamW({ learningRate: rate(phase), weightDecay: 0 }),
       loss: decodingLoss,
       batch: async (step) => {
-        const { mask, noise } = await autoencodingBatch(options, step, "decoder");
+        const { mask, noise } = await masks(step);
         return { mask, latent: await encode(mask, noise) };
       },
-      steps: phase.steps,
-      ...(phase.clip > 0 && { clipNorm: phase.clip }),
-      settings: { ...phase, seed: String(settings.seed), augment: settings.augment },
     });
-    return withParts(model, { autoencoder: state.model });
+    return withParts(model, { autoencoder: final });
   } finally {
     await encode.close();
   }
@@ -254,20 +220,21 @@ export async function* trainDecoder(inputs: TrainInputs): AsyncGenerator<TrainPr
 const SCALE_MASKS = 64;
 
 /** 1 / deviation of the latents of 64 masks with foreground. @throws ArgumentError when there are none with any */
-export async function measureScale(autoencoder: AutoencoderKL, inputs: TrainInputs): Promise<number> {
+export async function measureScale(inputs: TrainInputs): Promise<number> {
   const batch = 8;
-  const options = { ...batchOptions(inputs, inputs.settings.autoencoder), batch, seed: 0 };
-  const encode = latentSampler(autoencoder);
-  let [n, sum, squares, masks] = [0, 0, 0, 0];
+  const { settings, model } = inputs;
+  const masks = autoencodingBatches({ ...batchOptions(inputs, { ...settings.autoencoder, batch }), seed: 0 });
+  const encode = latentSampler(model.autoencoder);
+  let [n, sum, squares, found] = [0, 0, 0, 0];
   try {
-    for (let step = 0; masks < SCALE_MASKS && step < SCALE_MASKS; step++) {
-      const { mask, noise } = await autoencodingBatch(options, step);
+    for (let step = 0; found < SCALE_MASKS && step < SCALE_MASKS; step++) {
+      const { mask, noise } = await masks(step);
       const values = (await mask.data()) as Float32Array;
       const latents = (await (await encode(mask, noise)).data()) as Float32Array;
       const [pixels, size] = [values.length / batch, latents.length / batch];
       for (let i = 0; i < batch; i++) {
         if (!values.subarray(i * pixels, (i + 1) * pixels).includes(1)) continue;
-        masks++;
+        found++;
         for (const v of latents.subarray(i * size, (i + 1) * size)) {
           n++;
           sum += v;
@@ -278,91 +245,111 @@ export async function measureScale(autoencoder: AutoencoderKL, inputs: TrainInpu
   } finally {
     await encode.close();
   }
-  if (masks === 0)
+  if (found === 0)
     throw new ArgumentError(
       "SDSeg: no mask of the training data has any foreground; the latents have no scale",
     );
   return 1 / Math.sqrt(squares / n - (sum / n) ** 2);
 }
 
-/** The scale of a run, measured the first time and never again. */
-async function keptScale(directory: string | undefined, measure: () => Promise<number>): Promise<number> {
-  if (!directory) return measure();
-  await mkdir(directory, { recursive: true });
-  const path = join(directory, "scale.json");
+/** The model with its scale, which a run measures the first time and never again. */
+async function withScale(model: SDSeg, inputs: TrainInputs): Promise<SDSeg> {
+  const measured = (): Promise<number> => measureScale({ ...inputs, model });
+  if (inputs.folder === undefined) return withParts(model, { scaleFactor: await measured() });
+  await mkdir(inputs.folder, { recursive: true });
+  const path = join(inputs.folder, "scale.json");
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw error;
   });
   if (text !== undefined) {
     const { scaleFactor } = JSON.parse(text) as { scaleFactor?: unknown };
-    if (typeof scaleFactor === "number" && scaleFactor > 0) return scaleFactor;
+    if (typeof scaleFactor === "number" && scaleFactor > 0) return withParts(model, { scaleFactor });
     throw new FormatError(`${path}: expected a positive scaleFactor, got ${text.slice(0, 80)}`);
   }
-  const scaleFactor = await measure();
+  const scaleFactor = await measured();
   await writeFileAtomic(path, Buffer.from(`${JSON.stringify({ scaleFactor, masks: SCALE_MASKS })}\n`));
-  return scaleFactor;
+  return withParts(model, { scaleFactor });
+}
+
+/** What decides the denoiser, beside the data, the model and the scale of its latents. */
+export function denoiserSettings({ denoiser, seed, crop, augment, lambda, trainVision, ema }: TrainSettings) {
+  return { ...denoiser, seed, crop, augment, lambda, trainVision, ema };
 }
 
 /** Trains the denoiser and the vision encoder. Returns the model with the averaged denoiser and the vision encoder as it is. */
-export async function* trainDenoiser(inputs: TrainInputs): AsyncGenerator<TrainProgress, SDSeg> {
-  const { model, settings, validation } = inputs;
+export async function* trainDenoiser(inputs: TrainInputs): Work<SDSeg> {
+  const { model, settings, validation, threads } = inputs;
   checkCrop(model, settings.crop);
   const { denoiser: phase, lambda, trainVision, ema } = settings;
   const encode = latentSampler(model.autoencoder);
-  const averaged = (state: { model: SegmentationNetwork; ema?: SegmentationNetwork }): SDSeg => {
-    const { unet } = state.ema ?? state.model;
-    return withParts(model, {
-      network: Object.assign(Object.create(Object.getPrototypeOf(state.model)), state.model, { unet }),
-    });
-  };
+  const averaged = (network: SegmentationNetwork, average = network): SDSeg =>
+    withParts(model, { network: withFields<SegmentationNetwork>(network, { unet: average.unet }) });
+  const groups = [
+    { match: (path: string) => path.includes("labelEmb"), rateScale: 100 },
+    ...(trainVision ? [] : [{ match: (path: string) => path.startsWith("vision"), rateScale: 0 }]),
+  ];
+  let seen: Validated | undefined;
   try {
-    const state = yield* phaseOf<
-      SegmentationNetwork,
-      Awaited<ReturnType<ReturnType<typeof denoisingBatches>>>
-    >("denoiser", inputs, {
+    const trained = yield* runPhase<SegmentationNetwork, DenoisingBatch>({
+      ...phaseOf(inputs, "denoiser"),
+      settings: {
+        ...denoiserSettings(settings),
+        ...{ head: model.config.head, scaleFactor: model.scaleFactor },
+      },
       model: model.network,
-      optimizer: adamW({
-        learningRate: rate(phase),
-        weightDecay: 0.01,
-        groups: [
-          { match: (path) => path.includes("labelEmb"), rateScale: 100 },
-          ...(trainVision ? [] : [{ match: (path: string) => path.startsWith("vision"), rateScale: 0 }]),
-        ],
-      }),
+      optimizer: adamW({ learningRate: rateOf(phase), weightDecay: 0.01, groups }),
       loss: denoisingLoss(lambda),
       batch: denoisingBatches(batchOptions(inputs, phase), encode, model.scaleFactor),
-      steps: phase.steps,
-      ...(phase.clip > 0 && { clipNorm: phase.clip }),
       ema: ema === "paper" ? warmupDecay(0.9999) : constantDecay(ema),
-      settings: {
-        ...phase,
-        seed: String(settings.seed),
-        crop: settings.crop,
-        augment: settings.augment,
-        lambda,
-        trainVision,
-        ema,
-        head: model.config.head,
-        scaleFactor: model.scaleFactor,
-      },
       ...(validation && {
-        validate: async (state) => ({
-          dice: await validationDice(averaged(state), validation, inputs.threads),
-        }),
+        validate: async (state) => {
+          seen = await validated(averaged(state.model, state.ema), validation, threads);
+          return { dice: seen.dice };
+        },
+        look: async function* (_, step): Work<void> {
+          const { dice, picture } = seen!;
+          yield { type: "message", text: `step ${step}: validation Dice ${dice.toFixed(4)}` };
+          yield { type: "picture", name: "validation", picture };
+        },
       }),
     });
-    return averaged(state);
+    return averaged(trained.model, trained.ema);
   } finally {
     await encode.close();
   }
 }
 
-/** Mean Dice of one-step masks on up to 40 validation pictures. */
-async function validationDice(model: SDSeg, validation: Dataset<Sample>, threads?: number): Promise<number> {
+interface Validated {
+  readonly dice: number;
+  /** Truth over mask, of the first few. */
+  readonly picture: ReturnType<typeof grid>;
+}
+
+/** Validation pictures at most. */
+export const VALIDATED = 40;
+/** Those of them that are shown. */
+const SHOWN = 4;
+
+/** Mean Dice of one-step masks on the first validation pictures, and the first of them to look at. */
+async function validated(model: SDSeg, data: Dataset<Sample>, threads?: number): Promise<Validated> {
   const segmenter = openSegmenter(model, { threads });
+  const { classes } = model.config;
+  const columns: [ReturnType<typeof overlay>, ReturnType<typeof overlay>][] = [];
+  const predict: Predict = async (samples) => {
+    const found = await predictWith(segmenter)(samples);
+    samples.slice(0, SHOWN - columns.length).forEach((sample, i) => {
+      const picture = shownOf(sample);
+      columns.push([overlay(picture, sample.labels), overlay(picture, found[i]!.mask)]);
+    });
+    return found;
+  };
   try {
-    return await meanDice(segmenter, validation, { limit: 40, seed: 0 });
+    const { dice } = await evaluateOn(predict, data, { classes, limit: VALIDATED });
+    const size = Math.max(...columns.map(([truth]) => truth.width * truth.height));
+    const equal = columns.filter(([{ width, height }]) => width * height === size);
+    const pictures = [0, 1].flatMap((row) => equal.map((column) => column[row]!));
+    return { dice, picture: grid(pictures, { columns: equal.length }) };
   } finally {
     await segmenter.close();
   }
@@ -380,13 +367,10 @@ export interface Brought {
 export async function* trainSDSeg(
   inputs: TrainInputs,
   { keepAutoencoder = false, measureOnly = false }: Brought = {},
-): AsyncGenerator<TrainProgress, SDSeg> {
+): Work<SDSeg> {
   let { model } = inputs;
-  if (measureOnly) {
-    const { autoencoder } = model;
-    const scaleFactor = await keptScale(inputs.directory, () => measureScale(autoencoder, inputs));
-    model = withParts(model, { scaleFactor });
-  } else if (!keepAutoencoder) {
+  if (measureOnly) model = await withScale(model, inputs);
+  else if (!keepAutoencoder) {
     model = yield* trainAutoencoder(inputs);
     model = yield* trainDecoder({ ...inputs, model });
   }

@@ -10,13 +10,9 @@ import sharp from "sharp";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { readNpy } from "../../../src/data/index.ts";
 import { encodePicture } from "../../../src/io/index.ts";
-import { saveSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
-import { PRESETS } from "../../../src/systems/sdseg/config.ts";
-import { lesionPicture } from "../../../src/systems/sdseg/in-page.ts";
-import { openSegmenter } from "../../../src/systems/sdseg/infer.ts";
-import { createSDSeg } from "../../../src/systems/sdseg/model.ts";
-import { imageValues } from "../../../src/systems/sdseg/samples.ts";
-import { fromHost } from "../../../src/tensor/index.ts";
+import { toInput } from "../../../src/systems/sdseg/data.ts";
+import { createSDSeg, PRESETS, sdsegFile } from "../../../src/systems/sdseg/model.ts";
+import { lesionPicture, openSegmenter } from "../../../src/systems/sdseg/use.ts";
 import {
   clientOf,
   closeStudio,
@@ -70,7 +66,7 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     folder = await temporaryFolder();
     const checkpoint = join(folder, "smoke.safetensors");
     const origin = { name: "smoke", training: "none", seed: "5", date: "2026-01-01", scale: 1 };
-    await saveSDSeg(checkpoint, MODEL, origin, "f32");
+    await sdsegFile.save(checkpoint, MODEL, origin, "f32");
     process.env.TWEEDIE_TEST_CHECKPOINT = checkpoint;
     s = await openStudio();
     browser = await startChromium(chromium, { webgpu: false });
@@ -367,8 +363,7 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
       if (own !== browser) await own.close();
 
       const segmenter = openSegmenter(MODEL);
-      const image = fromHost("f32", [1, 1, 64, 64], imageValues(picture, MODEL.config));
-      const { probability } = await segmenter.segment(image, { pad: true });
+      const { probability } = await segmenter.segment(toInput(picture, MODEL.config), { pad: true });
       await segmenter.close();
       const worst = Math.max(...inPage.map((p, i) => Math.abs(p - probability[i]!)));
       console.log(`in the page on ${used} and in Node: ${worst.toExponential(1)} apart at most`);

@@ -2,16 +2,14 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createDraw, dataset, readAll } from "../../../src/data/index.ts";
+import { createDraw, dataset, openSegmented, readAll } from "../../../src/data/index.ts";
 import { lesion, lesions } from "../../../src/data/world/lesions.ts";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { encodePicture, type Picture } from "../../../src/io/index.ts";
 import type { ActionEvent } from "../../../src/systems/index.ts";
-import { readSamples } from "../../../src/systems/sdseg/actions/common.ts";
-import { randomCrop } from "../../../src/systems/sdseg/batches.ts";
-import { PRESETS } from "../../../src/systems/sdseg/config.ts";
-import { imageValues, maskValues, toSample } from "../../../src/systems/sdseg/samples.ts";
-import { KNOWN_SETS, openFolder } from "../../../src/systems/sdseg/sets.ts";
+import { AUGMENTS, cropped, masksOf, toImage, toSample } from "../../../src/systems/sdseg/data.ts";
+import { PRESETS } from "../../../src/systems/sdseg/model.ts";
+import { KNOWN_SETS, readSamples } from "../../../src/systems/sdseg/sets.ts";
 
 const config = PRESETS.smoke;
 const size = { width: 4, height: 3 };
@@ -42,28 +40,28 @@ describe("pictures for the networks", () => {
   const gray = { imageChannels: 1, normalise: "range" } as const;
   it("keep 16 bits, drop transparency, turn colours to brightness and gray to colours", () => {
     const sixteen: Picture = { ...size, channels: 1, data: new Uint16Array(12).fill(65535) };
-    expect([...imageValues(sixteen, gray)]).toEqual(new Array(12).fill(1));
+    expect([...toImage(sixteen, gray).data]).toEqual(new Array(12).fill(1));
     const rgba: Picture = { width: 1, height: 1, channels: 4, data: Uint8Array.of(255, 0, 0, 7) };
-    expect(imageValues(rgba, gray)[0]).toBeCloseTo(2 * 0.299 - 1, 5);
-    const colours = imageValues(
+    expect(toImage(rgba, gray).data[0]).toBeCloseTo(2 * 0.299 - 1, 5);
+    const colours = toImage(
       { width: 1, height: 1, channels: 1, data: Uint8Array.of(51) },
       { ...gray, imageChannels: 3 },
     );
-    expect([...colours].map((v) => v.toFixed(4))).toEqual(["-0.6000", "-0.6000", "-0.6000"]);
+    expect([...colours.data].map((v) => v.toFixed(4))).toEqual(["-0.6000", "-0.6000", "-0.6000"]);
   });
 
   it("are standardised one by one, and a constant one, down to one pixel, becomes zero", () => {
     const standard = { imageChannels: 1, normalise: "standard" } as const;
-    const values = imageValues(
+    const { data: values } = toImage(
       { ...size, channels: 1, data: Uint8Array.from({ length: 12 }, (_, i) => 100 + i) },
       standard,
     );
     const mean = values.reduce((a, b) => a + b, 0) / 12;
     expect(mean).toBeCloseTo(0, 5);
     expect(Math.sqrt(values.reduce((a, v) => a + v * v, 0) / 12)).toBeCloseTo(0.4, 5);
-    expect([...imageValues({ width: 1, height: 1, channels: 1, data: Uint8Array.of(9) }, standard)]).toEqual([
-      0,
-    ]);
+    expect([...toImage({ width: 1, height: 1, channels: 1, data: Uint8Array.of(9) }, standard).data]).toEqual(
+      [0],
+    );
   });
 
   it("must be finite, and have a label for each pixel, of a class that there is", () => {
@@ -72,31 +70,55 @@ describe("pictures for the networks", () => {
       channels: 1,
       data: Float32Array.of(1, Number.NaN, ...new Array(10).fill(0)),
     };
-    expect(() => imageValues(broken, gray, "x.tif")).toThrow(NonFiniteError);
+    expect(() => toImage(broken, gray, "x.tif")).toThrow(NonFiniteError);
     const image: Picture = { ...size, channels: 1, data: new Uint8Array(12) };
     expect(() => toSample({ name: "a", image, labels: new Int32Array(11) }, { config })).toThrow(ShapeError);
     const three = Int32Array.from({ length: 12 }, (_, i) => i % 3);
     expect(() => toSample({ name: "a", image, labels: three }, { config })).toThrow(/label 2.*0 to 1/);
   });
 
-  it("get masks of -1 and 1, in which class 0 stands for all that is not background", () => {
-    const labels = Int32Array.of(0, 1, 2);
-    expect([...maskValues(labels, 1)]).toEqual([-1, 1, 1]);
-    expect([...maskValues(labels, 1, 0)]).toEqual([-1, 1, 1]);
-    expect([...maskValues(labels, 1, 2)]).toEqual([-1, -1, 1]);
-    expect(maskValues(labels, 3)).toHaveLength(9);
+  it("get masks of -1 and 1, in which class 0 stands for all that is not background", async () => {
+    const image = { width: 3, height: 1, channels: 1, data: new Float32Array(3) };
+    const sample = { name: "a", image, labels: Int32Array.of(0, 1, 2) };
+    const mask = async (channels: number, classes?: readonly number[]): Promise<unknown> => [
+      ...(await masksOf([sample], channels, classes).data()),
+    ];
+    expect(await mask(1)).toEqual([-1, 1, 1]);
+    expect(await mask(1, [0])).toEqual([-1, 1, 1]);
+    expect(await mask(1, [2])).toEqual([-1, -1, 1]);
+    expect(await mask(3, [1])).toEqual([-1, 1, -1, -1, 1, -1, -1, 1, -1]);
   });
 
-  it("are cropped together with their labels, also beyond their edges", () => {
-    const labels = Int32Array.from({ length: 12 }, (_, i) => i % 2);
-    const sample = { name: "a", ...size, image: Float32Array.from(labels, (l) => l * 0.5), labels };
-    for (let i = 0; i < 8; i++) {
-      const crop = randomCrop(sample, 8, createDraw(0, i), "turns", true);
-      expect(crop.labels).toHaveLength(64);
-      crop.labels.forEach((label, at) => {
-        expect(crop.image[at]).toBe(label * 0.5);
-      });
+  it.each(AUGMENTS)(
+    "are cropped together with their labels, also beyond their edges: %s",
+    async (augment) => {
+      const labels = Int32Array.from({ length: 12 }, (_, i) => i % 2);
+      const image = { ...size, channels: 1, data: Float32Array.from(labels, (l) => l * 0.5) };
+      for (let i = 0; i < 8; i++) {
+        const crop = await cropped(8, augment)({ name: "a", image, labels }, createDraw(0, i));
+        expect(crop.labels).toHaveLength(64);
+        crop.labels.forEach((label, at) => {
+          expect(crop.image.data[at]).toBe(label * 0.5);
+        });
+      }
+    },
+  );
+
+  it("are cropped around foreground more often than chance", async () => {
+    const labels = new Int32Array(64 * 64).fill(1, 0, 64);
+    const sample = {
+      name: "a",
+      image: { width: 64, height: 64, channels: 1, data: new Float32Array(64 * 64) },
+      labels,
+    };
+    let found = 0;
+    for (let i = 0; i < 400; i++) {
+      const crop = await cropped(8, "none")(sample, createDraw(1, i));
+      if (crop.labels.includes(1)) found++;
     }
+    // One of 57 places of a crop holds the first row; four tries in three of four crops.
+    expect(found / 400).toBeGreaterThan(0.03);
+    expect(found / 400).toBeLessThan(0.1);
   });
 });
 
@@ -135,7 +157,7 @@ describe("a folder of pictures and masks", () => {
   /** Everything that reading reports, and the samples. */
   async function read() {
     const events: ActionEvent[] = [];
-    const run = readSamples(await openFolder(folder), { config, scale: 1 });
+    const run = readSamples(await openSegmented(folder), { config, scale: 1 });
     for (;;) {
       const { done, value } = await run.next();
       if (done)
@@ -174,7 +196,28 @@ describe("a folder of pictures and masks", () => {
     await expect(read()).rejects.toThrow(/3x3.*4x3/);
     for (const part of ["images", "masks"]) await writeFile(join(folder, part, "a.png"), "?");
     await expect(read()).rejects.toThrow(FormatError);
-    await expect(openFolder(join(folder, "images"))).rejects.toThrow(ArgumentError);
+    await expect(openSegmented(join(folder, "images"))).rejects.toThrow(ArgumentError);
+  });
+
+  it("keeps 16 bits, which a model sees as it does when a picture is segmented", async () => {
+    const ramp = Float32Array.from({ length: 12 }, (_, i) => i / 1000);
+    const mask = await encodePicture({ ...size, channels: 1, data: Uint8Array.from(binary) });
+    await writeFile(join(folder, "masks", "a.png"), mask);
+    const deep = Uint16Array.from(ramp, (v) => Math.round(v * 65535));
+    await writeFile(
+      join(folder, "images", "a.png"),
+      await encodePicture({ ...size, channels: 1, data: deep }),
+    );
+    const { data } = await read();
+    const { image } = await data.get(0);
+    expect(new Set(image.data).size).toBe(12); // in bytes only three values are left
+    expect(image.data).toEqual(toImage({ ...size, channels: 1, data: deep }, config).data);
+  });
+
+  it("refuses pictures beside a volume, which would be passed over", async () => {
+    await put("a.png", binary);
+    await writeFile(join(folder, "images", "head.nii"), "x");
+    await expect(openSegmented(folder)).rejects.toThrow(/head\.nii is a volume and a\.png is not/);
   });
 
   it("is an error without any picture", async () => {

@@ -2,16 +2,22 @@ import { describe, expect, it } from "vitest";
 import { levelOfAlphaBar } from "../../../src/diffusion/index.ts";
 import { ArgumentError } from "../../../src/errors.ts";
 import { blankRng, mapParameters, parameterCount, parameters } from "../../../src/nn/index.ts";
-import { PRESETS, totalStride } from "../../../src/systems/sdseg/config.ts";
-import { type DenoisingBatch, denoisingTerms } from "../../../src/systems/sdseg/loss.ts";
+import {
+  ALPHA_BARS,
+  type DenoisingBatch,
+  denoisingTerms,
+  type Head,
+  noiseOverSignal,
+} from "../../../src/systems/sdseg/method.ts";
 import {
   createSDSeg,
+  PRESETS,
   SDSeg,
   type SegmentationNetwork,
+  totalStride,
   withClasses,
   withParts,
 } from "../../../src/systems/sdseg/model.ts";
-import { ALPHA_BARS, type Head, noiseOverSignal } from "../../../src/systems/sdseg/schedule.ts";
 import { fillNormal, fromHost, type Tensor } from "../../../src/tensor/index.ts";
 
 const normals = (shape: readonly number[], seed: number): Tensor =>
@@ -31,7 +37,7 @@ function batchAt(t: number): DenoisingBatch {
     image: normals([2, 1, 16, 16], 1).mul(0.3),
     latent: normals([2, 4, 4, 4], 2),
     noise: normals([2, 4, 4, 4], 3),
-    t: one,
+    timestep: one,
     level: levelOfAlphaBar(fromHost("f32", [2], Float32Array.of(ALPHA_BARS[t]!, ALPHA_BARS[t]!))),
   };
 }
@@ -65,7 +71,7 @@ describe("the latent loss", () => {
       const batch = batchAt(t);
       const [alpha, sigma] = [Math.sqrt(ALPHA_BARS[t]!), Math.sqrt(1 - ALPHA_BARS[t]!)];
       const z = batch.latent.mul(alpha).add(batch.noise.mul(sigma));
-      const output = network.predict(z, batch.t, network.vision.call(batch.image));
+      const output = network.predict(z, batch.timestep, network.vision.call(batch.image));
       const error = await output
         .sub(batch.noise.mul(alpha).sub(batch.latent.mul(sigma)))
         .abs()

@@ -6,8 +6,7 @@ import { type HostTensor, safetensorsName, writeSafetensors } from "../../../src
 import { blankRng, parameters } from "../../../src/nn/index.ts";
 import { vaeRules } from "../../../src/pipelines/key-maps/stable-diffusion.ts";
 import { renamed, weightsInMemory } from "../../../src/pipelines/weights.ts";
-import { PRESETS, type SDSegConfig } from "../../../src/systems/sdseg/config.ts";
-import { createSDSeg, SDSeg } from "../../../src/systems/sdseg/model.ts";
+import { createSDSeg, PRESETS, SDSeg, type SDSegConfig } from "../../../src/systems/sdseg/model.ts";
 import {
   withAutoencoderWeights,
   withDenoiserWeights,

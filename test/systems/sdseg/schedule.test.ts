@@ -1,11 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../../src/errors.ts";
-import {
-  ALPHA_BARS,
-  noiseOverSignal,
-  reverseProcess,
-  samplingTimesteps,
-} from "../../../src/systems/sdseg/schedule.ts";
+import { ALPHA_BARS, noiseOverSignal } from "../../../src/systems/sdseg/method.ts";
+import { reverseProcess, samplingTimesteps } from "../../../src/systems/sdseg/sampling.ts";
 
 describe("the schedule", () => {
   it("has the published values", () => {

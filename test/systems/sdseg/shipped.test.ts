@@ -4,11 +4,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fromArray } from "../../../src/data/index.ts";
 import { lesion } from "../../../src/data/world/lesions.ts";
 import { parameterCount } from "../../../src/nn/index.ts";
-import { loadSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
-import { evaluateOn, predictWith } from "../../../src/systems/sdseg/evaluate.ts";
-import { openSegmenter, type Segmenter } from "../../../src/systems/sdseg/infer.ts";
-import { type Sample, toSample } from "../../../src/systems/sdseg/samples.ts";
+import { imagesOf, type Sample, toSample } from "../../../src/systems/sdseg/data.ts";
+import { sdsegFile } from "../../../src/systems/sdseg/model.ts";
+import { evaluateOn, predictWith } from "../../../src/systems/sdseg/scores.ts";
 import { sdseg } from "../../../src/systems/sdseg/system.ts";
+import { openSegmenter, type Segmenter } from "../../../src/systems/sdseg/use.ts";
 
 const pathOf = (file: string): string => fileURLToPath(new URL(`../../../${file}`, import.meta.url));
 
@@ -17,7 +17,7 @@ describe("the shipped models", () => {
     let bytes = 0;
     for (const { file } of sdseg.checkpoints) {
       bytes += (await stat(pathOf(file))).size;
-      const { model, origin } = await loadSDSeg(pathOf(file));
+      const { model, notes: origin } = await sdsegFile.load(pathOf(file));
       expect(parameterCount(model)).toBeLessThan(1e6);
       expect(model.scaleFactor).toBeGreaterThan(0);
       expect(origin.training).not.toBe("");
@@ -31,7 +31,7 @@ describe("the lesions model", () => {
   let segmenter: Segmenter;
   let samples: Sample[];
   beforeAll(async () => {
-    const { model } = await loadSDSeg(pathOf("checkpoints/sdseg-lesions.safetensors"));
+    const { model } = await sdsegFile.load(pathOf("checkpoints/sdseg-lesions.safetensors"));
     segmenter = openSegmenter(model);
     samples = Array.from({ length: 24 }, (_, i) => toSample(lesion(2_000_000 + i), { config: model.config }));
   });
@@ -48,9 +48,7 @@ describe("the lesions model", () => {
 
   it("gives a tiled picture what it gives the whole, away from where only one sees far enough", async () => {
     const [sample] = samples as [Sample];
-    const { width, height } = sample;
-    const { fromHost } = await import("../../../src/tensor/index.ts");
-    const image = fromHost("f32", [1, 1, height, width], sample.image);
+    const image = imagesOf([sample]);
     const whole = await segmenter.segment(image);
     const run = segmenter.segmentTiled(image, { tile: 48, overlap: 24 });
     for (;;) {

@@ -3,16 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openSegmented } from "../../../src/data/index.ts";
 import { dice, overlapCounts } from "../../../src/metrics/index.ts";
-import { evaluateAction } from "../../../src/systems/sdseg/actions/evaluate.ts";
-import { saveSDSeg } from "../../../src/systems/sdseg/checkpoint.ts";
-import { PRESETS } from "../../../src/systems/sdseg/config.ts";
-import { predictWith } from "../../../src/systems/sdseg/evaluate.ts";
-import { openSegmenter } from "../../../src/systems/sdseg/infer.ts";
-import { createSDSeg } from "../../../src/systems/sdseg/model.ts";
+import { evaluateAction } from "../../../src/systems/sdseg/actions.ts";
+import { toSample } from "../../../src/systems/sdseg/data.ts";
+import { createSDSeg, PRESETS, sdsegFile } from "../../../src/systems/sdseg/model.ts";
 import { evaluateOptions } from "../../../src/systems/sdseg/options.ts";
-import { toSample } from "../../../src/systems/sdseg/samples.ts";
-import { openFolder } from "../../../src/systems/sdseg/sets.ts";
+import { predictWith } from "../../../src/systems/sdseg/scores.ts";
+import { openSegmenter } from "../../../src/systems/sdseg/use.ts";
 
 const [SIDE, DEPTH] = [16, 3];
 const VOXELS = SIDE * SIDE * DEPTH;
@@ -93,7 +91,7 @@ describe("evaluating volumes", () => {
     const model = createSDSeg(PRESETS.smoke, 3);
     const file = join(folder, "model.safetensors");
     const origin = { name: "test", training: "none", seed: "3", date: "2026-01-01", scale: 1 };
-    await saveSDSeg(file, model, origin, "f32");
+    await sdsegFile.save(file, model, origin, "f32");
 
     const run = evaluateAction(evaluateOptions.parse({ data: folder, model: file }), {});
     let metrics: Readonly<Record<string, number>> | undefined;
@@ -104,7 +102,7 @@ describe("evaluating volumes", () => {
       break;
     }
 
-    const slices = await openFolder(folder);
+    const slices = await openSegmented(folder);
     expect(slices.length).toBe(DEPTH);
     const segmenter = openSegmenter(model);
     const found: number[] = [];
@@ -122,7 +120,7 @@ describe("evaluating volumes", () => {
 
   it("brings voxels of any unit to brightness over the whole volume", async () => {
     await put("head.nii", nifti(image.map((v) => 10 * v - 1000)), nifti(labels));
-    const slices = await openFolder(folder);
+    const slices = await openSegmented(folder);
     const values = (
       await Promise.all([0, 1, 2].map(async (z) => [...(await slices.get(z)).image.data]))
     ).flat();
@@ -134,11 +132,11 @@ describe("evaluating volumes", () => {
 
   it("refuses masks of other sizes, with more values than declared, and with fractions as classes", async () => {
     await put("head.nii", nifti(image), nifti(labels.slice(0, 2 * SIDE * SIDE), 2));
-    await expect(openFolder(folder)).rejects.toThrow(/head\.nii: is 16x16x2, its picture is 16x16x3/);
+    await expect(openSegmented(folder)).rejects.toThrow(/head\.nii: is 16x16x2, its picture is 16x16x3/);
     await put("head.nii", nifti(image), nifti(labels.map((v, i) => v * (1 + (i % 2)))));
-    await expect(openFolder(folder)).rejects.toThrow(/3 values \(0, 1, 2\) where two labels are declared/);
-    expect((await openFolder(folder, { classes: 3 })).length).toBe(DEPTH);
+    await expect(openSegmented(folder)).rejects.toThrow(/3 values \(0, 1, 2\) where two labels are declared/);
+    expect((await openSegmented(folder, { classes: 3 })).length).toBe(DEPTH);
     await put("head.nii", nifti(image), nifti(labels.map((v) => -v)));
-    await expect(openFolder(folder, { classes: 3 })).rejects.toThrow(/-1 is no class number/);
+    await expect(openSegmented(folder, { classes: 3 })).rejects.toThrow(/-1 is no class number/);
   });
 });

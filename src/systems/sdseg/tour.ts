@@ -1,15 +1,17 @@
 /** SDSeg in the tour: lesions that the model has not seen, in one step and in fifty, against their true masks. */
-
-import { LESION_SIZE, lesion } from "../../../data/world/lesions.ts";
-import type { Picture } from "../../../io/index.ts";
-import { dice, iou, type OverlapCounts, overlapCounts } from "../../../metrics/index.ts";
-import { overlay, type Rgb, toRgb } from "../../../report/index.ts";
-import type { Seed, Tensor } from "../../../tensor/index.ts";
-import type { TourContext, TourEvent, TourResult } from "../../tour.ts";
-import { otsuThreshold } from "../baselines.ts";
-import { openSegmenter, type Segmenter, type SegmentOptions } from "../infer.ts";
-import { type LabelledPicture, type Sample, stack, toSample } from "../samples.ts";
-import { openModel } from "./common.ts";
+import { otsuThreshold, type SegmentedPicture } from "../../data/index.ts";
+import { LESION_SIZE, lesion } from "../../data/world/lesions.ts";
+import type { Picture } from "../../io/index.ts";
+import { dice, iou, type OverlapCounts, overlapCounts } from "../../metrics/index.ts";
+import { overlay, type Rgb, toRgb } from "../../report/index.ts";
+import { mean } from "../../study/index.ts";
+import type { Seed, Tensor } from "../../tensor/index.ts";
+import { told } from "../../work.ts";
+import type { TourContext, TourEvent, TourResult } from "../tour.ts";
+import { openModel } from "./actions.ts";
+import { BRIGHTNESS, thresholdPredictor } from "./baselines.ts";
+import { imagesOf, type Sample, toSample } from "./data.ts";
+import { openSegmenter, type Segmenter, type SegmentOptions } from "./use.ts";
 
 /** Number of the first test lesion. */
 const FIRST = 2_000_000;
@@ -40,10 +42,9 @@ interface Timed {
 
 /** Samples as the networks take them, several at once. */
 const batched = (samples: readonly Sample[], batch: number): Tensor[] =>
-  Array.from({ length: Math.ceil(samples.length / batch) }, (_, k) => {
-    const images = samples.slice(k * batch, (k + 1) * batch).map(({ image }) => image);
-    return stack(images, [images[0]!.length / PLANE, LESION_SIZE, LESION_SIZE]);
-  });
+  Array.from({ length: Math.ceil(samples.length / batch) }, (_, k) =>
+    imagesOf(samples.slice(k * batch, (k + 1) * batch)),
+  );
 
 /** Segments batch by batch; yields how many pictures are done. */
 async function* segmentAll(
@@ -63,15 +64,13 @@ async function* segmentAll(
   return { masks, seconds };
 }
 
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
-
 const countsOf = (masks: readonly ArrayLike<number>[], samples: readonly Sample[]): OverlapCounts[] =>
   masks.map((mask, i) => overlapCounts(mask, samples[i]!.labels, 2)[1]!);
 
-const otsuMask = ({ image, labels }: Sample): Uint8Array => {
-  const brightness = image.subarray(0, labels.length);
-  const threshold = otsuThreshold(brightness);
-  return Uint8Array.from(brightness, (v) => (v > threshold ? 1 : 0));
+/** Otsu's masks, of the brightness as it is. */
+const otsuMasks = async (lesions: readonly SegmentedPicture[]): Promise<ArrayLike<number>[]> => {
+  const samples = lesions.map((picture) => toSample(picture, { config: BRIGHTNESS }));
+  return (await thresholdPredictor(otsuThreshold, false)(samples)).map(({ mask }) => mask);
 };
 
 const maskPicture = (mask: ArrayLike<number>): Picture => ({
@@ -89,7 +88,7 @@ const compared = (image: Picture, mask: Uint8Array, truth: Int32Array): Picture 
     { colours: COLOURS, opacity: 0.6 },
   );
 
-const figure = (lesions: readonly LabelledPicture[], one: Timed, many: Timed, steps: number): TourEvent => ({
+const figure = (lesions: readonly SegmentedPicture[], one: Timed, many: Timed, steps: number): TourEvent => ({
   type: "figure",
   name: "lesions",
   caption:
@@ -108,7 +107,7 @@ const figure = (lesions: readonly LabelledPicture[], one: Timed, many: Timed, st
 });
 
 /** Lesions of a seed that training never draws. */
-const unseen = (seed: Seed, count: number): LabelledPicture[] =>
+const unseen = (seed: Seed, count: number): SegmentedPicture[] =>
   Array.from({ length: count }, (_, i) => lesion(FIRST + i, seed));
 
 /** Segments, measures, shows. */
@@ -136,21 +135,18 @@ export async function* tourSDSeg(
     for (const [k, { stage, options, first }] of ways.entries()) {
       await segmenter.segment(batches[0]!, first); // what is compiled once is not time of the pictures
       const run = segmentAll(segmenter, batches, options);
-      for (;;) {
-        const { done, value } = await run.next();
-        if (done) {
-          timed.push(value);
-          break;
-        }
-        yield { type: "progress", stage, done: k * pictures + value, total: 2 * pictures };
-      }
+      const events = told(run, (value) => ({
+        type: "progress" as const,
+        ...{ stage, done: k * pictures + value, total: 2 * pictures },
+      }));
+      timed.push(yield* events);
     }
   } finally {
     await segmenter.close();
   }
   const [one, many] = timed as [Timed, Timed];
   yield figure(lesions, one, many, steps);
-  const [ours, theirs, threshold] = [one.masks, many.masks, samples.map(otsuMask)].map((masks) =>
+  const [ours, theirs, threshold] = [one.masks, many.masks, await otsuMasks(lesions)].map((masks) =>
     countsOf(masks, samples),
   ) as [OverlapCounts[], OverlapCounts[], OverlapCounts[]];
   const other = `${steps} steps`;

@@ -1,14 +1,23 @@
-/** Segmentation: the direct one-step method, or a reverse process of several steps; ensembles; pictures of any size. */
-
+/** Segmentation: one step, or a reverse process of several; ensembles; pictures of any size; the graph for pages. */
 import { cropPlanes, padded, sizeFor } from "../../data/padding.ts";
+import { lesion } from "../../data/world/lesions.ts";
 import { seededNoise } from "../../diffusion/index.ts";
-import { AbortError, ArgumentError } from "../../errors.ts";
+import { AbortError, ArgumentError, DTypeError, NonFiniteError, ShapeError } from "../../errors.ts";
+import type { Picture } from "../../io/index.ts";
 import { mapTiles } from "../../networks/index.ts";
-import { fillNormal, fromHost, jit, type Seed, type Tensor, tensor } from "../../tensor/index.ts";
-import { totalStride } from "./config.ts";
-import type { SDSeg } from "./model.ts";
-import { checkPictures } from "./pictures.ts";
-import { type ReverseOptions, reverseProcess, SAMPLERS } from "./schedule.ts";
+import {
+  exportOnnx,
+  fillNormal,
+  fromHost,
+  jit,
+  type Seed,
+  type Tensor,
+  tensor,
+  zeros,
+} from "../../tensor/index.ts";
+import { DEVIATION, LUMA } from "./data.ts";
+import { type SDSeg, type SDSegConfig, sdsegFile, totalStride } from "./model.ts";
+import { type ReverseOptions, reverseProcess, SAMPLERS, SPACINGS } from "./sampling.ts";
 
 export const MODES = ["direct", ...SAMPLERS] as const;
 export type Mode = (typeof MODES)[number];
@@ -41,7 +50,10 @@ export interface Segmentation {
 
 export interface Segmenter {
   readonly model: SDSeg;
-  /** Pictures [N, 1 or 3, H, W] in [-1, 1]. @throws ShapeError, ArgumentError, NonFiniteError for what cannot be */
+  /**
+   * Pictures [N, 1 or 3, H, W] in [-1, 1], normalised as the model's configuration says: `toInput` makes them of files'
+   * pictures. @throws ShapeError, ArgumentError, NonFiniteError for what cannot be
+   */
   segment(image: Tensor, options?: SegmentOptions): Promise<Segmentation>;
   /** The same, tile by tile where pictures are larger than a tile; yields after each. Pads by itself. */
   segmentTiled(
@@ -74,26 +86,71 @@ export function sharedNoise(
   return fromHost("f32", [n, ...rest], all);
 }
 
-function checkOptions(
-  model: SDSeg,
-  { mode = "direct", steps, ensemble = 1, classes, eta = 1 }: SegmentOptions,
-) {
+function checkOptions(model: SDSeg, options: SegmentOptions): void {
+  const { mode = "direct", spacing = "leading", steps, ensemble = 1, classes, eta = 1 } = options;
   if (!MODES.includes(mode))
     throw new ArgumentError(`segment: mode must be one of ${MODES.join(", ")}, got ${mode}`);
+  if (!SPACINGS.includes(spacing))
+    throw new ArgumentError(`segment: spacing must be one of ${SPACINGS.join(", ")}, got ${spacing}`);
   if (steps !== undefined && !(Number.isInteger(steps) && steps >= 1 && steps <= 1000))
     throw new ArgumentError(`segment: steps must be an integer from 1 to 1000, got ${steps}`);
   if (!(Number.isInteger(ensemble) && ensemble >= 1))
     throw new ArgumentError(`segment: ensemble must be a positive integer, got ${ensemble}`);
   if (!(eta >= 0 && eta <= 1)) throw new ArgumentError(`segment: eta must be in [0, 1], got ${eta}`);
+  if (classes === undefined) return;
   const { classes: known } = model.config;
-  if (classes && known === 2)
-    throw new ArgumentError(
-      `segment: a binary model has no classes to choose from, got ${classes.join(", ")}`,
-    );
-  const wrong = classes?.find((k) => !(Number.isInteger(k) && k >= 0 && k < known));
+  if (known === 2)
+    throw new ArgumentError(`segment: a binary model has no classes to choose from, got ${classes}`);
+  const wrong = classes.find((k) => !(Number.isInteger(k) && k >= 0 && k < known));
   if (wrong !== undefined)
     throw new ArgumentError(`segment: class ${wrong} of a model with classes 0 to ${known - 1}`);
+  if (classes.length < 2)
+    throw new ArgumentError(`segment: expected two or more classes to tell apart, got [${classes}]`);
 }
+
+/** A little more than 1: values that were rounded on the way are fine. */
+const LIMIT = 1.001;
+
+/**
+ * Pictures as the vision encoder takes them: gray repeated or colours made gray as the model needs. @throws ShapeError
+ * for other shapes and sizes that are no multiples of `stride`, NonFiniteError, ArgumentError for values outside [-1, 1]
+ */
+async function checkPictures(image: Tensor, { imageChannels }: SDSegConfig, stride: number): Promise<Tensor> {
+  if (image.dtype !== "f32") throw new DTypeError(`SDSeg: pictures must be f32, got ${image.dtype}`);
+  const [n, channels, height, width] = image.shape as [number, number, number, number];
+  if (image.rank !== 4 || (channels !== 1 && channels !== 3))
+    throw new ShapeError(`SDSeg: expected pictures [N, 1 or 3, H, W], got [${image.shape.join(", ")}]`);
+  if (height % stride !== 0 || width % stride !== 0)
+    throw new ShapeError(
+      `SDSeg: height and width must be multiples of the total stride ${stride}, got ${height} x ${width}; ` +
+        "with pad: true the picture is extended",
+    );
+  const values = (await image.data()) as Float32Array;
+  for (let i = 0; i < values.length; i++) {
+    const v = values[i]!;
+    if (!Number.isFinite(v)) throw new NonFiniteError(`SDSeg: the picture has ${v} at element ${i}`);
+    if (Math.abs(v) > LIMIT)
+      throw new ArgumentError(
+        `SDSeg: the picture must be in [-1, 1], got ${v} at element ${i}; is it in 0 to 255?`,
+      );
+  }
+  if (channels === imageChannels) return image;
+  const plane = height * width;
+  const out = new Float32Array(n * imageChannels * plane);
+  for (let s = 0; s < n; s++)
+    for (let i = 0; i < plane; i++) {
+      if (imageChannels === 1) {
+        const at = 3 * s * plane + i;
+        out[s * plane + i] =
+          LUMA[0] * values[at]! + LUMA[1] * values[at + plane]! + LUMA[2] * values[at + 2 * plane]!;
+      } else for (let c = 0; c < 3; c++) out[(3 * s + c) * plane + i] = values[s * plane + i]!;
+    }
+  return fromHost("f32", [n, imageChannels, height, width], out);
+}
+
+/** Seed of the fresh noise of a member of an ensemble. */
+export const memberSeed = (seed: Seed, member: number): bigint =>
+  BigInt.asUintN(64, BigInt(seed) * 1024n + BigInt(member));
 
 /** The softmax of scores [K] at each point, and which is greatest. Class 0 comes as its foreground and is negated. */
 function decide(scores: readonly Float32Array[], classes: readonly number[]) {
@@ -150,7 +207,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     if (mode === "direct") return { ...(await direct(image, noise, labels)), calls: 1 };
     const condition = await vision(image);
     const process = reverseProcess(model.config.head, { sampler: mode, steps, spacing, eta });
-    const seeds = Array.from({ length: n }, () => BigInt(seed) * 1024n + BigInt(member));
+    const seeds = Array.from({ length: n }, () => memberSeed(seed, member));
     let calls = 0;
     const run = process.sample(
       (z, t) => {
@@ -162,11 +219,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     );
     // The guess of the last step is the clean latent; the sample itself still has the noise of t = 0.
     let latent = noise;
-    for (;;) {
-      const { done, value } = await run.next();
-      if (done) break;
-      latent = value.denoised;
-    }
+    for await (const { denoised } of run) latent = denoised;
     return { latent, map: await decode(latent), calls };
   }
 
@@ -186,48 +239,46 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     return { map: ensemble === 1 ? sum! : sum!.map((v) => v / ensemble), latent, calls };
   }
 
-  async function segmentChecked(image: Tensor, options: SegmentOptions): Promise<Segmentation> {
-    const [n, , h, w] = image.shape as [number, number, number, number];
-    if (n === 0 || h === 0 || w === 0) {
-      const latent = fromHost("f32", [0, model.config.autoencoder.latentChannels, 0, 0], new Float32Array(0));
-      return { mask: new Uint8Array(0), probability: new Float32Array(0), latent, calls: 0 };
-    }
-    if (binary) {
-      const { map, latent, calls } = await ensembleMap(image, undefined, options);
-      return { mask: foreground(map), probability: map, latent, calls };
-    }
-    const { classes = Array.from({ length: model.config.classes }, (_, k) => k) } = options;
+  /** Maps of every class asked for, of a binary model its probability; the latent is that of the last. */
+  async function mapsOf(image: Tensor, options: SegmentOptions) {
     const maps: Float32Array[] = [];
     let [calls, latent] = [0, image];
-    for (const k of classes) {
-      const one = await ensembleMap(image, k, options);
+    for (const label of labelsOf(options)) {
+      const one = await ensembleMap(image, label, options);
       maps.push(one.map);
       calls += one.calls;
       latent = one.latent;
     }
-    return { ...decide(maps, classes), latent, calls };
+    return { maps, calls, latent };
   }
+
+  const labelsOf = ({ classes }: SegmentOptions): readonly (number | undefined)[] =>
+    binary ? [undefined] : (classes ?? Array.from({ length: model.config.classes }, (_, k) => k));
+
+  const decided = (maps: readonly Float32Array[], options: SegmentOptions) =>
+    binary
+      ? { mask: foreground(maps[0]!), probability: maps[0]! }
+      : decide(maps, labelsOf(options) as readonly number[]);
 
   async function segment(image: Tensor, options: SegmentOptions = {}): Promise<Segmentation> {
     checkOptions(model, options);
     const { pad = false } = options;
     const stride = totalStride(model.config);
     const checked = await checkPictures(image, model.config, pad ? 1 : stride);
-    if (!pad || checked.size === 0) return segmentChecked(checked, options);
     const [, , height, width] = checked.shape as [number, number, number, number];
-    const result = await segmentChecked(await padded(checked, stride), options);
-    const [h, w] = sizeFor([height, width], stride);
-    return {
-      ...result,
-      mask: cropPlanes(result.mask, [h, w], [height, width]),
-      probability: cropPlanes(result.probability, [h, w], [height, width]),
-    };
+    if (checked.size === 0) {
+      const latent = fromHost("f32", [0, model.config.autoencoder.latentChannels, 0, 0], new Float32Array(0));
+      return { mask: new Uint8Array(0), probability: new Float32Array(0), latent, calls: 0 };
+    }
+    const { maps, latent, calls } = await mapsOf(pad ? await padded(checked, stride) : checked, options);
+    const own = maps.map((map) => cropPlanes(map, sizeFor([height, width], stride), [height, width]));
+    return { ...decided(own, options), latent, calls };
   }
 
   async function* segmentTiled(image: Tensor, options: SegmentOptions & TilingOptions = {}) {
     const { tile = 512, overlap = Math.floor(tile / 4), signal } = options;
     const [n, , height, width] = image.shape as [number, number, number, number];
-    if (!binary || n !== 1 || (height <= tile && width <= tile)) {
+    if (n !== 1 || (height <= tile && width <= tile)) {
       const result = await segment(image, { ...options, pad: true });
       yield { done: 1, total: 1 };
       return result;
@@ -237,20 +288,78 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     const whole = await padded(await checkPictures(image, model.config, 1), stride);
     let [calls, latent] = [0, image];
     const run = async (part: Tensor): Promise<Tensor> => {
-      const one = await segmentChecked(part, options);
+      const one = await mapsOf(part, options);
       calls += one.calls;
       latent = one.latent;
-      return fromHost("f32", [1, 1, part.shape[2]!, part.shape[3]!], one.probability);
+      const [, , h, w] = part.shape as [number, number, number, number];
+      const joined = new Float32Array(one.maps.length * h * w);
+      one.maps.forEach((map, k) => {
+        joined.set(map, k * h * w);
+      });
+      return fromHost("f32", [1, one.maps.length, h, w], joined);
     };
     const units = { tile: Math.ceil(tile / stride), overlap: Math.ceil(overlap / stride), signal };
     const map = yield* mapTiles(run, whole, { input: stride, output: stride }, units);
-    const [h, w] = [whole.shape[2]!, whole.shape[3]!];
-    const probability = cropPlanes((await map.data()) as Float32Array, [h, w], [height, width]);
-    return { mask: foreground(probability), probability, latent, calls };
+    const [, k, h, w] = map.shape as [number, number, number, number];
+    const values = (await map.data()) as Float32Array;
+    const maps = Array.from({ length: k }, (_, i) =>
+      cropPlanes(values.slice(i * h * w, (i + 1) * h * w), [h, w], [height, width]),
+    );
+    return { ...decided(maps, options), latent, calls };
   }
 
   const close = async (): Promise<void> => {
     await Promise.all([direct, vision, denoise, decode].map((compiled) => compiled.close()));
   };
   return { model, segment, segmentTiled, close };
+}
+
+/** Below this variance a picture is constant. */
+const CONSTANT = 1e-12;
+
+/** Colours in [0, 1] as the model takes pictures. // [1, 3, H, W] to [1, C, H, W] */
+function prepared(image: Tensor, { imageChannels, normalise }: SDSeg["config"]): Tensor {
+  const channel = (c: number): Tensor => image.slice([0, c], [1, c + 1]);
+  const values =
+    imageChannels === 3
+      ? image
+      : channel(0).mul(LUMA[0]).add(channel(1).mul(LUMA[1])).add(channel(2).mul(LUMA[2]));
+  if (normalise === "range") return values.mul(2).sub(1);
+  const centred = values.sub(values.mean());
+  const variance = centred.square().mean().maximum(CONSTANT);
+  return centred.mul(variance.sqrt().reciprocal().mul(DEVIATION)).clip(-1, 1);
+}
+
+/**
+ * The one-step method for pictures of one size, with the noise of seed 0: bytes of an ONNX file from `image`
+ * [1, 3, size, size] in [0, 1] to `probability` [1, 1, size, size].
+ *
+ * @throws ArgumentError for models of several classes and sizes that are no multiple of the stride
+ */
+export async function exportSegmenter(model: SDSeg, size: number): Promise<Uint8Array> {
+  const stride = totalStride(model.config);
+  if (model.config.classes !== 2)
+    throw new ArgumentError(`exportSegmenter: expected two classes, the model has ${model.config.classes}`);
+  if (!(Number.isInteger(size) && size > 0 && size % stride === 0))
+    throw new ArgumentError(`exportSegmenter: expected a size in multiples of ${stride}, got ${size}`);
+  const [h, w] = model.latentSize(size, size);
+  const noise = sharedNoise([1, model.config.autoencoder.latentChannels, h, w], 0, 0);
+  const segment = (image: Tensor): Tensor =>
+    model.probability(model.directLatent(prepared(image, model.config), noise));
+  return exportOnnx(segment, [zeros([1, 3, size, size])], {
+    inputNames: ["image"],
+    outputNames: ["probability"],
+    metadata: { "tweedie.system": "sdseg" },
+  });
+}
+
+/** The same of a checkpoint's file. */
+export const buildInPage = async (checkpoint: string, size: number): Promise<Uint8Array> =>
+  exportSegmenter((await sdsegFile.load(checkpoint)).model, size);
+
+/** Test picture `index` of the procedural lesions, in 8 bits. */
+export function lesionPicture(index: number): Picture {
+  const { image } = lesion(2_000_000 + index);
+  const data = Uint8Array.from(image.data, (v) => Math.round(255 * Math.max(0, Math.min(1, v))));
+  return { ...image, data };
 }
