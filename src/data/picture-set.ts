@@ -5,12 +5,13 @@ import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../error
 import type { Picture } from "../io/index.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";
 import { resizePicture } from "./augment/geometry.ts";
-import { toFloatPicture } from "./augment/sample.ts";
+import { type Augmentation, toFloatPicture } from "./augment/sample.ts";
 import { type Dataset, readAll, subset } from "./dataset.ts";
 import { readJson } from "./files.ts";
 import { listPictures, openClassFolders, readPictureFile } from "./folders.ts";
 import { openCifarBinary, openCifarSheet } from "./formats/cifar.ts";
 import { openIdxPictures } from "./formats/idx.ts";
+import type { Draw } from "./random-draws.ts";
 
 /** Pictures of one size in [-1, 1], or latents; with labels where there are any. */
 export interface LabelledPictures {
@@ -65,6 +66,29 @@ export function slicePictures(pictures: LabelledPictures, from: number, to: numb
 /** Pictures as a tensor [N, C, S, S]. */
 export const tensorOf = ({ count, channels, size, values }: LabelledPictures): Tensor =>
   fromHost("f32", [count, channels, size, size], values);
+
+/**
+ * Rows of pictures [N, C, S, S], each changed by an augmentation with the draws of its number in the batch. Only what moves
+ * pixels fits, since these values are not in [0, 1].
+ */
+export async function augmentedRows(
+  rows: Float32Array,
+  { size, channels }: Pick<LabelledPictures, "size" | "channels">,
+  step: Augmentation,
+  drawOf: (i: number) => Draw,
+): Promise<Float32Array> {
+  const [pixels, plane] = [size * size, channels * size * size];
+  const out = new Float32Array(rows.length);
+  for (let i = 0; i * plane < rows.length; i++) {
+    const own = rows.subarray(i * plane, (i + 1) * plane);
+    const data = own.map((_, at) => own[(at % channels) * pixels + Math.floor(at / channels)]!); // [S, S, C]
+    const { image } = await step({ image: { width: size, height: size, channels, data } }, drawOf(i));
+    image.data.forEach((value, at) => {
+      out[i * plane + (at % channels) * pixels + Math.floor(at / channels)] = value;
+    });
+  }
+  return out;
+}
 
 export interface PictureRules {
   readonly size: number;
