@@ -10,15 +10,15 @@ import {
   VisionTransformer,
 } from "../../../src/networks/index.ts";
 import { blankRng, createRng, parameters } from "../../../src/nn/index.ts";
-import { PRESETS } from "../../../src/systems/umd/config.ts";
-import { initUMD } from "../../../src/systems/umd/model.ts";
+import { initUMD, PRESETS } from "../../../src/systems/umd/model.ts";
 import {
+  maeFeatures,
   metaDiTConfig,
   metaMAEConfig,
   publishedModel,
   withMAEEncoder,
 } from "../../../src/systems/umd/official.ts";
-import { createNoise, fromHost, type Tensor, zeros } from "../../../src/tensor/index.ts";
+import { createNoise, fromHost, type Tensor, tensor, zeros } from "../../../src/tensor/index.ts";
 
 const noise = createNoise("philox", 3);
 const normal = (shape: number[], purpose: string): Tensor =>
@@ -67,10 +67,26 @@ describe("published weights", () => {
       [2, 16],
       BigInt64Array.from({ length: 32 }, (_, i) => BigInt(i % 16)),
     );
-    const theirs = mae.encode(x, { keep: all });
+    const colours = (values: number[]) => tensor(values, { shape: [1, 3, 1, 1] });
+    const standardised = x
+      .add(1)
+      .mul(0.5)
+      .sub(colours([0.485, 0.456, 0.406]))
+      .div(colours([0.229, 0.224, 0.225]));
+    const theirs = mae.encode(standardised, { keep: all });
     const { tokens, representation } = model.encode({ x, t: zeros([2]) });
     expect(await tokens.sub(theirs.sliceAxis(1, 1)).abs().max().item()).toBeLessThan(1e-4);
     expect(await representation.sub(theirs.select(1, 0)).abs().max().item()).toBeLessThan(1e-4);
+    const values = (await x.data()) as Float32Array;
+    const pictures = { count: 2, size: 16, channels: 3, values, labels: undefined, classes: [] };
+    const { model: encoder } = publishedModel(parameters(mae), { heads: 4 });
+    const published = await maeFeatures(encoder as VisionTransformer, pictures, 1);
+    const ours = (await representation.toArray()) as number[];
+    ours.forEach((value, i) => {
+      expect(published[i]).toBeCloseTo(value, 3);
+    });
+    const gray = { ...config, channels: 1 } as const;
+    expect(() => withMAEEncoder(initUMD(gray, 0), parameters(mae))).toThrow(/inChannels 3, this model has 1/);
     expect(() => withMAEEncoder(initUMD(PRESETS.mini, 0), parameters(mae))).toThrow(
       /imageSize 16, this model has 24/,
     );
