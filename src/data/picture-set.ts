@@ -241,6 +241,27 @@ export function joinPictures(parts: readonly LabelledPictures[]): LabelledPictur
   return { ...first, count, values, labels };
 }
 
+/** The mean picture of each class, with its label, over and over. */
+export function classMeans({ values, labels, classes, ...rest }: Labelled, count: number): LabelledPictures {
+  const plane = values.length / labels.length;
+  const means = classes.map((_, label) => {
+    const sum = new Float64Array(plane);
+    let n = 0;
+    labels.forEach((own, i) => {
+      if (own !== label) return;
+      for (let k = 0; k < plane; k++) sum[k]! += values[i * plane + k]!;
+      n++;
+    });
+    return sum.map((v) => v / n);
+  });
+  const drawn = Int32Array.from({ length: count }, (_, i) => i % classes.length);
+  const pictures = new Float32Array(count * plane);
+  drawn.forEach((label, i) => {
+    pictures.set(means[label]!, i * plane);
+  });
+  return { ...rest, classes, count, values: pictures, labels: drawn };
+}
+
 /** Share of a folder that is kept for tests. */
 const EVERY = 6;
 
@@ -263,4 +284,19 @@ export async function readFolder(
     image: await readPictureFile(paths[i]!),
   });
   return collect({ length: indices.length, get: (k) => read(indices[k]!) }, rules, []);
+}
+
+/** Any folder of pictures: Fashion-MNIST, CIFAR-10 or a folder of files, as its names say. @throws ArgumentError if unreadable */
+export async function readPictures(
+  folder: string,
+  half: Half,
+  rules: Pick<PictureRules, "size" | "channels">,
+): Promise<LabelledPictures> {
+  const names = await readdir(folder).catch((cause) => {
+    throw new ArgumentError(`${folder}: cannot be read as a folder`, { cause });
+  });
+  const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
+  if (has(/-idx3-ubyte/)) return readFashion(folder, half, rules);
+  const isCifar = has(/^(cifar10_batch_\d+\.png|data_batch_\d\.bin)$/);
+  return (isCifar ? readCifar : readFolder)(folder, half, rules);
 }

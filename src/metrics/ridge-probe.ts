@@ -214,3 +214,37 @@ export function crossValidated(
 /** The lambda that `crossValidated` finds. */
 export const chooseLambda = (support: LabelledFeatures, options: LambdaOptions): number =>
   crossValidated(support, options).lambda;
+
+/** Weights of the ridge that probes try on their support. */
+export const LAMBDAS = [1, 10, 100, 1024, 10_000] as const;
+
+export interface ProbeSettings {
+  /** Samples of each class; "all": the whole support. */
+  readonly shots: readonly (number | "all")[];
+  readonly seed: Seed;
+}
+
+/** "100-shot", "all". */
+export const shotsName = (shots: number | "all"): string => (shots === "all" ? "all" : `${shots}-shot`);
+
+/** Accuracies by shots: on the query, and over folds of the support. */
+export interface ProbeResult {
+  readonly accuracies: Readonly<Record<string, number>>;
+  readonly folds: Readonly<Record<string, number>>;
+}
+
+/** A ridge on few or all of the support; its lambda is chosen on the support. */
+export function ridgeProbes(
+  support: LabelledFeatures,
+  query: LabelledFeatures,
+  { shots, seed, classes }: ProbeSettings & { readonly classes: number },
+): ProbeResult {
+  const [accuracies, folds]: Record<string, number>[] = [{}, {}];
+  for (const n of shots) {
+    const chosen = n === "all" ? support : fewShot(support, { classes, shots: n, seed });
+    const { lambda, accuracy } = crossValidated(chosen, { classes, grid: LAMBDAS, seed });
+    folds![shotsName(n)] = accuracy;
+    accuracies![shotsName(n)] = probeAccuracy(ridgeProbe(chosen, { classes, lambda }), query);
+  }
+  return { accuracies: accuracies!, folds: folds! };
+}

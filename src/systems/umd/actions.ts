@@ -2,33 +2,31 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { checkPictures, type Labelled, type LabelledPictures, tensorToPictures } from "../../data/index.ts";
+import { type Autoencoder, openAutoencoder } from "../../data/latent-pictures.ts";
 import { ArgumentError } from "../../errors.ts";
 import { encodePicture, type Picture, writeFileAtomic, writeSafetensors } from "../../io/index.ts";
-import { linearProbeAccuracy } from "../../metrics/index.ts";
+import { linearProbeAccuracy, type ProbeResult, ridgeProbes, shotsName } from "../../metrics/index.ts";
 import { grid } from "../../report/index.ts";
 import { tableOf } from "../../study/index.ts";
 import { readWeights } from "../../training/weights.ts";
 import { drained, told, type Work, type WorkEvent } from "../../work.ts";
 import { modelPath } from "../shipped.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
-import { type Autoencoder, autoencoderFor, openAutoencoder, openInputs, toPictures } from "./data.ts";
+import { autoencoderFor, openInputs, toPictures } from "./data.ts";
 import { MIXTURES } from "./method.ts";
 import { checkConfig, initUMD, PRESETS, type UMD, type UMDConfig, umdFile, withSize } from "./model.ts";
-import { maeFeatures, publishedModel, type Weights, withMAEEncoder } from "./official.ts";
+import { maeFeatures, publishedMAE, type Weights, withMAEEncoder } from "./official.ts";
 import type { EvaluateActionOptions, RunActionOptions, TrainActionOptions } from "./options.ts";
 import { CHECKPOINTS } from "./options.ts";
 import { finetuning, pretraining, shortEma, type TrainSettings, trainUMD, withLabels } from "./train.ts";
 import {
   bestReading,
   labelled,
-  type ProbeResult,
   probeModel,
   readingName,
   reconstruct,
-  ridgeProbes,
   type SampleOptions,
   sampleUMD,
-  shotsName,
   umdFeatures,
   visible,
 } from "./use.ts";
@@ -311,11 +309,8 @@ function* probeTable(
 
 /** The encoder of a published MAE. */
 async function* evaluateMAE(options: EvaluateActionOptions, weights: Weights): Work<ActionResult> {
-  const published = publishedModel(weights);
-  if (published.kind === "dit")
-    throw new ArgumentError("UMD: a published DiT is sampled by tweedie generate; only MAE is probed here");
   if (options.linear) throw new ArgumentError("UMD: --linear is for models of UMD, not for a published MAE");
-  const { model } = published;
+  const model = publishedMAE(weights);
   const { imageSize: size, inChannels: channels, dim: width } = model.config;
   const halves = await halvesOf(options, { size, channels });
   const { train, test, shots } = halves;

@@ -1,5 +1,4 @@
 /** Data: pictures by folder or shapes10, their latents, compiled functions over them, and training batches. */
-import { readdir } from "node:fs/promises";
 import {
   augmentedRows,
   checkLabels,
@@ -10,20 +9,22 @@ import {
   type LabelledPictures,
   randomFlip,
   randomResizedCrop,
-  readCifar,
-  readFashion,
-  readFolder,
+  readPictures,
   slicePictures,
   tensorOf,
   tensorToPictures,
 } from "../../data/index.ts";
+import {
+  type Autoencoder,
+  decodeLatents,
+  encodeLatents,
+  openAutoencoder,
+} from "../../data/latent-pictures.ts";
 import { shapes10 } from "../../data/world/shapes10.ts";
 import { dropCondition } from "../../diffusion/index.ts";
-import { AbortError, ArgumentError, ShapeError } from "../../errors.ts";
+import { ArgumentError } from "../../errors.ts";
 import type { Picture } from "../../io/index.ts";
-import { AutoencoderKL, AutoencoderTiny, gaussianOf, sampleGaussian } from "../../networks/index.ts";
-import { loadModel } from "../../pipelines/index.ts";
-import { createNoise, fromHost, full, jit, type Seed, type Tensor } from "../../tensor/index.ts";
+import { createNoise, fromHost, full, type Seed, type Tensor } from "../../tensor/index.ts";
 import { alphaBarLevels, diffusionBatch, epochIndices } from "../../training/index.ts";
 import { alphaBarsOf, type Batch, cleanCount, type Domain, type Mixture } from "./method.ts";
 import { tokenCount, type UMDConfig } from "./model.ts";
@@ -54,26 +55,8 @@ export async function openPictures(request: DataRequest): Promise<OpenedPictures
     const pictures = shapes10({ seed: 1, size, first, count: Math.min(limit ?? count, count) });
     return { title: "shapes10", pictures };
   }
-  const names = await readdir(folder).catch((cause) => {
-    throw new ArgumentError(`${folder}: cannot be read as a folder`, { cause });
-  });
-  const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
-  const read = has(/-idx3-ubyte/)
-    ? readFashion
-    : has(/^(cifar10_batch_\d+\.png|data_batch_\d\.bin)$/)
-      ? readCifar
-      : readFolder;
-  const pictures = await read(folder, half, { size, channels });
+  const pictures = await readPictures(folder, half, { size, channels });
   return { title: folder, pictures: limit === undefined ? pictures : slicePictures(pictures, 0, limit) };
-}
-
-export type Autoencoder = AutoencoderKL | AutoencoderTiny;
-
-/** An autoencoder by folder or file. @throws ArgumentError for another network */
-export async function openAutoencoder(path: string): Promise<Autoencoder> {
-  const { model } = await loadModel(path);
-  if (model instanceof AutoencoderKL || model instanceof AutoencoderTiny) return model;
-  throw new ArgumentError(`${path}: expected an autoencoder`);
 }
 
 /** The autoencoder that a model's domain needs. @throws ArgumentError when it is missing, or has no use */
@@ -97,95 +80,6 @@ export async function openInputs(
   const { sizeFactor, inChannels: channels } = autoencoder;
   const opened = await openPictures({ ...request, size: size * sizeFactor, channels });
   return { ...opened, pictures: await encodeLatents(autoencoder, opened.pictures) };
-}
-
-export interface OverOptions<I> {
-  /** Pictures at once. Default 250. */
-  readonly batch?: number | undefined;
-  /** What else the function takes of `n` pictures from number `first` on. */
-  readonly inputs?: (first: number, n: number) => I;
-  readonly threads?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** A tensor on the host. */
-export interface Joined {
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-}
-
-/** A function, compiled, over all pictures in batches: each of its outputs, joined along the first axis. */
-export async function overPictures<K extends string, I extends object = object>(
-  pictures: LabelledPictures,
-  f: (x: Tensor, inputs: I) => Readonly<Record<K, Tensor>>,
-  { batch = 250, inputs = () => ({}) as I, threads, signal }: OverOptions<I> = {},
-): Promise<Record<K, Joined>> {
-  const run = jit(f, threads === undefined ? {} : { threads });
-  const found = new Map<string, { row: readonly number[]; values: Float32Array }>();
-  const { count } = pictures;
-  try {
-    for (let first = 0; first < count; first += batch) {
-      if (signal?.aborted) throw new AbortError();
-      const n = Math.min(batch, count - first);
-      const out = await run(tensorOf(slicePictures(pictures, first, first + n)), inputs(first, n));
-      for (const [name, t] of Object.entries<Tensor>(out)) {
-        const width = t.size / n;
-        if (!found.has(name))
-          found.set(name, { row: t.shape.slice(1), values: new Float32Array(count * width) });
-        found.get(name)!.values.set((await t.data()) as Float32Array, first * width);
-      }
-    }
-  } finally {
-    await run.close();
-  }
-  const joined = [...found].map(([name, { row, values }]) => [name, { shape: [count, ...row], values }]);
-  return Object.fromEntries(joined) as Record<K, Joined>;
-}
-
-/** The same pictures with other values, of another size. */
-const withValues = (pictures: LabelledPictures, { shape, values }: Joined): LabelledPictures => ({
-  ...pictures,
-  channels: shape[1]!,
-  size: shape[2]!,
-  values,
-});
-
-/** Latents of pictures, drawn from the autoencoder's distribution and scaled (by 0.18215 in that of Stable Diffusion 1). */
-export async function encodeLatents(
-  autoencoder: Autoencoder,
-  pictures: LabelledPictures,
-  { seed = 0, batch = 16 }: { seed?: Seed; batch?: number } = {},
-): Promise<LabelledPictures> {
-  const { inChannels, sizeFactor, latentChannels } = autoencoder;
-  const { channels, size } = pictures;
-  if (channels !== inChannels || size % sizeFactor !== 0)
-    throw new ShapeError(
-      `UMD: expected pictures of ${inChannels} channels and a size divisible by ${sizeFactor}, got [${channels}, ${size}, ${size}]`,
-    );
-  const source = createNoise("philox", seed);
-  const encode = (x: Tensor, { noise }: { noise: Tensor }): { latents: Tensor } => ({
-    latents: autoencoder.scaled(
-      autoencoder instanceof AutoencoderTiny
-        ? autoencoder.encode(x)
-        : sampleGaussian(gaussianOf(autoencoder.moments(x)), noise),
-    ),
-  });
-  const inputs = (first: number, n: number) => {
-    const shape = [n, latentChannels, size / sizeFactor, size / sizeFactor];
-    const drawn = source.normal(shape, { sample: first, purpose: "latents", step: 0 });
-    return { noise: fromHost("f32", shape, drawn) };
-  };
-  return withValues(pictures, (await overPictures(pictures, encode, { batch, inputs })).latents);
-}
-
-/** Pictures of latents, cut off at [-1, 1]. */
-export async function decodeLatents(
-  autoencoder: Autoencoder,
-  latents: LabelledPictures,
-  { batch = 16 }: { batch?: number } = {},
-): Promise<LabelledPictures> {
-  const decode = (z: Tensor) => ({ x: autoencoder.decode(autoencoder.unscaled(z)).clip(-1, 1) });
-  return withValues(latents, (await overPictures(latents, decode, { batch })).x);
 }
 
 /** Samples as pictures for people. */

@@ -1,37 +1,15 @@
 /**
- * Published weights of what UMD is compared with: DiT and MAE as Meta released them, as safetensors with their own
- * names. A DiT or an MAE encoder loads as a network of its own; an MAE encoder also begins a UMD encoder.
+ * Published MAE encoders, as safetensors with Meta's names: features of one, and a UMD encoder that begins as one. Published
+ * DiTs are read by `loadModel` of the pipelines, as all of that kind are.
  */
-
-import type { LabelledPictures } from "../../data/index.ts";
+import { type LabelledPictures, overPictures } from "../../data/index.ts";
 import { ArgumentError, FormatError, TreeError } from "../../errors.ts";
-import {
-  type DiTConfig,
-  DiTTransformer2DModel,
-  diffusersFromMeta,
-  ditPreset,
-  isMetaDiT,
-  VisionTransformer,
-  type ViTConfig,
-} from "../../networks/index.ts";
+import { isMetaDiT, VisionTransformer, type ViTConfig } from "../../networks/index.ts";
 import { blankRng, loadParameters, mapParameters } from "../../nn/index.ts";
 import { constant, type Tensor, zeros } from "../../tensor/index.ts";
-import { overPictures } from "./data.ts";
 import type { UMD } from "./model.ts";
 
 export type Weights = ReadonlyMap<string, Tensor>;
-
-export type Published =
-  | { readonly kind: "dit"; readonly model: DiTTransformer2DModel }
-  | { readonly kind: "mae"; readonly model: VisionTransformer };
-
-/** Whether weights are spelled as those of an MAE encoder. */
-export const isMetaMAE = (keys: Iterable<string>): boolean => {
-  const known = new Set(keys);
-  return ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"].every((key) =>
-    known.has(key),
-  );
-};
 
 function shapeOf(weights: Weights, key: string): readonly number[] {
   const weight = weights.get(key);
@@ -50,29 +28,8 @@ function sideOf(positions: number): number {
   return side;
 }
 
-/** Width of a head by width of the model: 64, and 72 for XL and 80 for H. */
-const headDimOf = (dim: number): number =>
-  dim === 1152 ? 72 : dim === 1280 ? 80 : dim % 64 === 0 ? 64 : dim;
-
-/** Sizes of a DiT by the shapes of its weights. `heads` where the width of a head is not the published one. */
-export function metaDiTConfig(weights: Weights, heads?: number): DiTConfig {
-  const [dim, inChannels, patchSize] = shapeOf(weights, "x_embedder.proj.weight") as [number, number, number];
-  const [outputs] = shapeOf(weights, "final_layer.linear.weight") as [number];
-  const [entries] = shapeOf(weights, "y_embedder.embedding_table.weight") as [number];
-  const [, positions] = shapeOf(weights, "pos_embed") as [number, number];
-  const headDim = heads === undefined ? headDimOf(dim) : dim / heads;
-  return {
-    ...ditPreset("S/2"),
-    sampleSize: sideOf(positions) * patchSize,
-    patchSize,
-    inChannels,
-    outChannels: outputs / patchSize ** 2,
-    layers: layersOf(weights),
-    heads: dim / headDim,
-    headDim,
-    classes: entries - 1,
-  };
-}
+/** Width of a head by width of the model: 64, and 80 for H. */
+const headDimOf = (dim: number): number => (dim === 1280 ? 80 : dim % 64 === 0 ? 64 : dim);
 
 /** Sizes of an MAE encoder by the shapes of its weights. */
 export function metaMAEConfig(weights: Weights, heads?: number): ViTConfig {
@@ -95,26 +52,30 @@ export function metaMAEConfig(weights: Weights, heads?: number): ViTConfig {
   };
 }
 
-/** A published network from its weights. The decoder of a whole MAE is left out. @throws FormatError for other weights */
-export function publishedModel(weights: Weights, options: { readonly heads?: number } = {}): Published {
+/**
+ * A published encoder from its weights; the decoder of a whole MAE is left out. `heads` where the width of a head is not the
+ * published one. @throws FormatError for other weights, ArgumentError for a DiT
+ */
+export function publishedMAE(
+  weights: Weights,
+  { heads }: { readonly heads?: number } = {},
+): VisionTransformer {
+  if (isMetaDiT(weights.keys()))
+    throw new ArgumentError("UMD: a published DiT is sampled by tweedie generate; only MAE is probed here");
+  const names = ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"];
+  if (!names.every((name) => weights.has(name)))
+    throw new FormatError(
+      `published weights: no MAE by their names (${[...weights.keys()].slice(0, 3).join(", ")}, …)`,
+    );
+  const blank = new VisionTransformer(metaMAEConfig(weights, heads), blankRng);
   try {
-    if (isMetaDiT(weights.keys())) {
-      const config = metaDiTConfig(weights, options.heads);
-      const renamed = diffusersFromMeta(weights, { sharedEmbedding: true });
-      return { kind: "dit", model: loadParameters(new DiTTransformer2DModel(config, blankRng), renamed) };
-    }
-    if (isMetaMAE(weights.keys())) {
-      const blank = new VisionTransformer(metaMAEConfig(weights, options.heads), blankRng);
-      const ignore = (key: string): boolean => key === "mask_token" || key.startsWith("decoder_");
-      return { kind: "mae", model: loadParameters(blank, weights, { ignore }) };
-    }
+    const ignore = (key: string): boolean => key === "mask_token" || key.startsWith("decoder_");
+    return loadParameters(blank, weights, { ignore });
   } catch (error) {
     if (error instanceof TreeError)
       throw new FormatError(`published weights: ${error.message}`, { cause: error });
     throw error;
   }
-  const some = [...weights.keys()].slice(0, 3).join(", ");
-  throw new FormatError(`published weights: neither a DiT nor an MAE by their names (${some}, …)`);
 }
 
 /** Mean and deviation of ImageNet's colours in [0, 1], which MAE was trained with. */

@@ -1,5 +1,5 @@
 /** What came of the runs: the rules that were fixed beforehand, comparisons with floor, ceiling and rival, further tables. */
-import type { Quality } from "../../metrics/index.ts";
+import { type Quality, shotsName } from "../../metrics/index.ts";
 import {
   atLeast,
   atMost,
@@ -15,7 +15,7 @@ import {
 } from "../../study/index.ts";
 import type { Table } from "../../work.ts";
 import { type Bounds, type Judged as ByJudges, type Run, SHOTS, VARIANTS } from "./runs.ts";
-import { readingName, shotsName } from "./use.ts";
+import { readingName } from "./use.ts";
 
 /** Runs by variant, then by seed. */
 export type Runs = ReadonlyMap<string, Readonly<Record<string, Run>>>;

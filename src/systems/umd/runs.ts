@@ -1,9 +1,11 @@
 /** The cells of the study: a model is pre-trained, probed, fine-tuned and sampled; floors and ceilings are measured alike. */
-import { type Labelled, type LabelledPictures, slicePictures } from "../../data/index.ts";
+import { classMeans, type Labelled, type LabelledPictures, slicePictures } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import {
   type FeatureNetwork,
+  LAMBDAS,
   openFeatureNetwork,
+  type ProbeResult,
   type Quality,
   qualityOf,
   referenceOf,
@@ -18,9 +20,7 @@ import type { ReproduceActionOptions } from "./options.ts";
 import { finetuning, pretraining, shortEma, type TrainSettings, trainUMD, withLabels } from "./train.ts";
 import {
   bestReading,
-  LAMBDAS,
   NOISY_INDEX,
-  type ProbeResult,
   probeModel,
   probePixels,
   type Reading,
@@ -281,27 +281,6 @@ export interface Bounds {
   /** One half of the test pictures against the other. */
   readonly testHalves?: Judged;
   readonly trainingPictures?: Judged;
-}
-
-/** The mean picture of each class, with its label, over and over. */
-export function classMeans({ values, labels, classes, ...rest }: Labelled, count: number): LabelledPictures {
-  const plane = values.length / labels.length;
-  const means = classes.map((_, label) => {
-    const sum = new Float64Array(plane);
-    let n = 0;
-    labels.forEach((own, i) => {
-      if (own !== label) return;
-      for (let k = 0; k < plane; k++) sum[k]! += values[i * plane + k]!;
-      n++;
-    });
-    return sum.map((v) => v / n);
-  });
-  const drawn = Int32Array.from({ length: count }, (_, i) => i % classes.length);
-  const pictures = new Float32Array(count * plane);
-  drawn.forEach((label, i) => {
-    pictures.set(means[label]!, i * plane);
-  });
-  return { ...rest, classes, count, values: pictures, labels: drawn };
 }
 
 /** Floors and ceilings, by the same probes and judges as the methods. */

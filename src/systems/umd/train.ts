@@ -77,7 +77,11 @@ const kept = ({ model, ema }: TrainState<UMD>): UMD => ema ?? model;
 /** The terms of the loss on held-out pictures: the same pictures, noise and masks every time. */
 function validation({ model, heldOut, settings, threads }: TrainInputs) {
   const { dropLabels: _, ...unlabelled } = settings;
-  const rules = { ...unlabelled, batch: Math.min(256, heldOut!.count), augment: { flip: false } };
+  const rules = {
+    ...unlabelled,
+    batch: Math.min(4 * settings.batch, heldOut!.count),
+    augment: { flip: false },
+  };
   const batch = umdBatches(model.config, heldOut!, rules)(0);
   const terms = (net: UMD, given: Batch) => mixedLoss(settings.mixture)(net, given).metrics;
   const run = jit(terms, threads === undefined ? {} : { threads });

@@ -1,18 +1,23 @@
 /** What a trained model is used for: drawing pictures, filling them in, describing them; and what probes find in features. */
-import { checkLabels, checkPictures, type Labelled, type LabelledPictures } from "../../data/index.ts";
+import {
+  checkLabels,
+  checkPictures,
+  type Labelled,
+  type LabelledPictures,
+  type OverOptions,
+  overPictures,
+} from "../../data/index.ts";
 import { addNoise, drawSamples, levelOfAlphaBar } from "../../diffusion/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import {
-  crossValidated,
-  fewShot,
   type LabelledFeatures,
-  probeAccuracy,
-  ridgeProbe,
+  type ProbeResult,
+  type ProbeSettings,
+  ridgeProbes,
 } from "../../metrics/index.ts";
 import { unpatchify } from "../../networks/index.ts";
 import { createNoise, fromHost, full, type Seed, type Tensor, zeros } from "../../tensor/index.ts";
 import { told } from "../../work.ts";
-import { type OverOptions, overPictures } from "./data.ts";
 import { alphaBarsOf, keptTokens, samplingScheduler, TIMESTEPS } from "./method.ts";
 import { tokenCount, type UMD } from "./model.ts";
 
@@ -214,44 +219,10 @@ export async function reconstruct(
 /** The low noise at which diffusion transformers are looked at. */
 export const NOISY_INDEX = 50;
 
-/** Weights of the ridge that are tried on the support, the same for all features. */
-export const LAMBDAS = [1, 10, 100, 1024, 10_000] as const;
-
 /** @throws ArgumentError for pictures without labels */
 export function labelled(pictures: LabelledPictures): Labelled {
   if (!pictures.labels) throw new ArgumentError("UMD: a probe needs pictures with labels");
   return pictures as Labelled;
-}
-
-export interface ProbeSettings {
-  /** Samples of each class; "all": the whole support. */
-  readonly shots: readonly (number | "all")[];
-  readonly seed: Seed;
-}
-
-/** "100-shot", "all". */
-export const shotsName = (shots: number | "all"): string => (shots === "all" ? "all" : `${shots}-shot`);
-
-/** Accuracies by shots: on the query, and over folds of the support. */
-export interface ProbeResult {
-  readonly accuracies: Readonly<Record<string, number>>;
-  readonly folds: Readonly<Record<string, number>>;
-}
-
-/** A ridge on few or all of the support; its lambda is chosen on the support. */
-export function ridgeProbes(
-  support: LabelledFeatures,
-  query: LabelledFeatures,
-  { shots, seed, classes }: ProbeSettings & { readonly classes: number },
-): ProbeResult {
-  const [accuracies, folds]: Record<string, number>[] = [{}, {}];
-  for (const n of shots) {
-    const chosen = n === "all" ? support : fewShot(support, { classes, shots: n, seed });
-    const { lambda, accuracy } = crossValidated(chosen, { classes, grid: LAMBDAS, seed });
-    folds![shotsName(n)] = accuracy;
-    accuracies![shotsName(n)] = probeAccuracy(ridgeProbe(chosen, { classes, lambda }), query);
-  }
-  return { accuracies: accuracies!, folds: folds! };
 }
 
 /** Where features are read. */
