@@ -96,7 +96,7 @@ describe("the actions of UMD", () => {
     const file = join(folder, "mae.safetensors");
     await writeWeights(file, initMaskedAutoencoder({ ...sizes, ...decoder }, createRng(4)), {});
     const run = {
-      preset: "S/4",
+      preset: "smoke",
       initEncoder: file,
       limit: 2,
       batch: 1,

@@ -210,6 +210,22 @@ describe("the study of UMD", () => {
     expect(named(cells, "classifier, seed 1").given).toMatchObject({ steps: 3, seed: 1 });
   });
 
+  it("measures anew what other pictures change, and trains nothing for other test pictures", async () => {
+    const [before, after] = [await askedCells(study()), await askedCells(study({}, { test: 101 }))];
+    const kept = before.filter(({ id }, i) => after[i]!.id === id).map(({ name }) => name);
+    expect(after.map(({ name }) => name)).toEqual(before.map(({ name }) => name));
+    expect(kept.filter((name) => /^(probes|pictures|test pictures$)/.test(name))).toEqual([]);
+    expect(kept).toEqual(
+      expect.arrayContaining(before.filter(({ kind }) => kind === "model").map(({ name }) => name)),
+    );
+  });
+
+  it("trains with the seed that a cell is named after", async () => {
+    const cells = await askedCells(study());
+    for (const name of ["UMD, 20 steps, seed 1", "UMD, 20 steps, seed 1, tuned"])
+      expect(named(cells, name).given).toMatchObject({ settings: { seed: 1 } });
+  });
+
   it("at equal arithmetic gives as many steps as DiT's cost, and shares what is equal anyway", async () => {
     const cells = await askedCells(study({}, { equal: "both", preset: "micro" }));
     const steps = (name: string) =>
