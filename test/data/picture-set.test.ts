@@ -31,17 +31,21 @@ describe("a function over pictures", () => {
 
   it("gives the same in batches as at once, with what each picture's number says", async () => {
     const run = (batch: number) =>
-      overPictures(pictures, (x, { shift }: { shift: Tensor }) => ({ sum: x.sum([1, 2, 3]).add(shift), x: x.mul(2) }), {
-        batch,
-        inputs: (first, n) => ({
-          shift: fromHost(
-            "f32",
-            [n],
-            Float32Array.from({ length: n }, (_, i) => first + i),
-          ),
-        }),
-        threads: 1,
-      });
+      overPictures(
+        pictures,
+        (x, { shift }: { shift: Tensor }) => ({ sum: x.sum([1, 2, 3]).add(shift), x: x.mul(2) }),
+        {
+          batch,
+          inputs: (first, n) => ({
+            shift: fromHost(
+              "f32",
+              [n],
+              Float32Array.from({ length: n }, (_, i) => first + i),
+            ),
+          }),
+          threads: 1,
+        },
+      );
     const [whole, parts] = [await run(7), await run(3)];
     expect(whole.x).toEqual({ shape: [7, 3, 8, 8], values: pictures.values.map((v) => 2 * v) });
     expect(parts.x).toEqual(whole.x);

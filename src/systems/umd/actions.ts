@@ -324,7 +324,7 @@ async function* evaluateMAE(options: EvaluateActionOptions, weights: Weights): W
 /** Probes a model of one's own, at both levels of noise and by both kinds of features, or a published MAE. */
 export async function* evaluateAction(
   options: EvaluateActionOptions,
-  _context: ActionContext,
+  { signal }: ActionContext,
 ): Work<ActionResult> {
   const { seed, threads, linear, linearRate: learningRate } = options;
   const path = await modelPath("UMD", CHECKPOINTS, options.model);
@@ -335,7 +335,7 @@ export async function* evaluateAction(
   const autoencoder = await autoencoderFor(domain, options.autoencoder);
   const halves = await halvesOf(options, { size, channels, autoencoder });
   const { train, test, shots } = halves;
-  const results = await probeModel(model, train, test, { shots, seed, threads });
+  const results = await probeModel(model, train, test, { shots, seed, threads, signal });
   yield* probeTable(halves, new Map(results.map((result) => [readingName(result), result])));
   const metrics: Record<string, number> = { ridge: bestReading(results).all! };
   if (linear) {

@@ -95,7 +95,7 @@ export const RULES: readonly Rule<Found>[] = [
   probeRule("A3", "MaskDiT", "all", 1),
   {
     name: "A4",
-    says: "the probe, all, is above that of raw pixels",
+    says: "the probe, all, is at least that of raw pixels",
     judge: ({ probe, pixels }) => over(probe("UMD", "all"), pixels("all"), 0),
   },
   distanceRule("B1", "DiT", 1.3),
@@ -127,7 +127,7 @@ const always = (value: number): Values => ({ always: value });
 const others = (runs: Runs, roles: readonly string[]): string[] =>
   [...new Set([...Object.keys(VARIANTS), ...runs.keys()])].filter((name) => !roles.includes(name));
 
-function probeTable(runs: Runs, { pixels, untrained, supervised }: Bounds, shots: string): Table {
+function probeTable(runs: Runs, { pixels, untrained, supervised, chance }: Bounds, shots: string): Table {
   const row = (name: string): Row => ({
     name,
     values: valuesOf(runs, name, ({ probe }) => percent(probe[shots])),
@@ -150,6 +150,7 @@ function probeTable(runs: Runs, { pixels, untrained, supervised }: Bounds, shots
     others: [
       ...others(runs, ["UMD", "MAE-adaLN"]).map(row),
       { name: "untrained features", values: bySeed(untrained, (found) => found[shots]!) },
+      { name: "chance", values: always(100 * chance) },
     ],
   });
 }
@@ -254,7 +255,7 @@ export function tablesOf(
 /** The finding in a sentence or two, with the floors and the rival first. */
 export function findingOf({ probe, pixels, distance, classMeans }: Found, on: string): string {
   const text = (value: Maybe): string => (value === undefined ? "not measured" : numberText(value));
-  const features = `On ${on} a ridge probe finds ${text(pixels("all"))} % of the labels in raw pixels, ${text(probe("MAE-adaLN", "all"))} % in features of MAE with adaLN, ${text(probe("UMD", "all"))} % in UMD's and ${text(probe("DiT", "all"))} % in DiT's.`;
+  const features = `${on}: a ridge probe finds ${text(pixels("all"))} % of the labels in raw pixels, ${text(probe("MAE-adaLN", "all"))} % in features of MAE with adaLN, ${text(probe("UMD", "all"))} % in UMD's and ${text(probe("DiT", "all"))} % in DiT's.`;
   const samples = `One mean picture per class is at distance ${text(classMeans)} of test pictures, samples of UMD at ${text(distance("UMD"))}, of DiT at ${text(distance("DiT"))}.`;
   return classMeans === undefined ? features : `${features} ${samples}`;
 }

@@ -171,10 +171,10 @@ const probing = ({ support, test }: Context, seed: number) => {
 };
 
 const probed = (
-  { support, test, options: { threads } }: Context,
+  { support, test, options: { threads }, signal }: Context,
   model: UMD,
   seed: number,
-): Promise<Readings> => probeModel(model, support, test, { shots: SHOTS, seed, threads });
+): Promise<Readings> => probeModel(model, support, test, { shots: SHOTS, seed, threads, signal });
 
 /** What is known of one variant with one seed. */
 export interface Run {
@@ -217,7 +217,7 @@ export async function* runOf(
   judges: Judges,
   { name: of, variant, seed, equal }: { name: string; variant: Variant; seed: number; equal: Equal },
 ): Work<Run> {
-  const { study, options, train, test } = context;
+  const { study, options, train, test, signal } = context;
   const { batch, tuneSteps, threads } = options;
   const { mixture, zeroClassTokens = false } = variant;
   const config = configOf(context, variant);
@@ -241,7 +241,8 @@ export async function* runOf(
   const hidden = yield* study.measure(`pictures filled in by ${name}`, {
     given: { ratio: HIDDEN, seed, test: printOf(test) },
     from: [model],
-    measure: async () => (await reconstruct(model.value, test, { ratio: HIDDEN, seed, threads })).error,
+    measure: async () =>
+      (await reconstruct(model.value, test, { ratio: HIDDEN, seed, threads, signal })).error,
   });
   const quality: Record<string, Judged> = {};
   if (tuneSteps > 0) {
@@ -271,6 +272,7 @@ export const guidancesOf = ({ guidances }: ReproduceActionOptions): number[] => 
 
 /** What stands beside every method: numbers by seed, or of all seeds. */
 export interface Bounds {
+  readonly chance: number;
   readonly pixels: Readonly<Record<string, ProbeResult>>;
   /** Features of models that nothing has trained, best reading. */
   readonly untrained: Readonly<Record<string, Readonly<Record<string, number>>>>;
@@ -313,6 +315,7 @@ export async function* boundsOf(context: Context, judges: Judges): Work<Bounds> 
   };
   const half = Math.floor(test.count / 2);
   return {
+    chance: 1 / train.classes.length,
     pixels,
     untrained,
     supervised: yield* seen("test pictures", test, test),

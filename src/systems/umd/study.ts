@@ -1,5 +1,5 @@
 /** `tweedie reproduce umd`: the claim in miniature, or the strip of ablations. */
-import { basename, join, relative, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Labelled, LabelledPictures } from "../../data/index.ts";
 import { shapes10 } from "../../data/world/shapes10.ts";
@@ -176,9 +176,7 @@ async function* allRuns(
 /** The README beside this file is written when the results go where the repository keeps them. */
 function readmeFor(out: string): string | undefined {
   const own = fileURLToPath(new URL("../../../results/umd", import.meta.url));
-  return resolve(out) === own
-    ? relative(process.cwd(), fileURLToPath(new URL("./README.md", import.meta.url)))
-    : undefined;
+  return resolve(out) === own ? fileURLToPath(new URL("./README.md", import.meta.url)) : undefined;
 }
 
 /** Trains, probes and samples all methods, or the strip of ablations; tables go to the output folder. */
@@ -219,12 +217,13 @@ export async function* compare(
     data: { bounds, kinds: data },
     ...(readme !== undefined && { readme }),
   });
-  const holding = verdicts.filter(({ judged: result }) => result?.holds).length;
+  if (study.partial) return { summary: `Share ${options.shard} is done.` };
+  const passed = verdicts.filter(({ judged: result }) => result?.holds).length;
   const missing = verdicts.filter(({ judged: result }) => result === undefined).length;
   const count = seeds === 1 ? "1 seed" : `${seeds} seeds`;
   return {
     summary: `${summaryOf(verdicts)} ${count}; tables are in ${folder}.`,
-    metrics: { passed: holding, criteria: verdicts.length, missing },
+    metrics: { passed, criteria: verdicts.length, missing },
   };
 }
 

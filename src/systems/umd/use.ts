@@ -240,12 +240,12 @@ export async function probeModel(
   model: UMD,
   support: Labelled,
   query: Labelled,
-  { threads, ...settings }: ProbeSettings & Pick<Over, "threads">,
+  { threads, signal, ...settings }: ProbeSettings & Omit<Over, "batch">,
 ): Promise<(Reading & ProbeResult)[]> {
   const classes = Math.max(support.classes.length, 1 + support.labels.reduce((a, b) => Math.max(a, b), 0));
   const results: (Reading & ProbeResult)[] = [];
   for (const at of ["clean", "noisy"] as const) {
-    const options = { threads, seed: settings.seed, ...(at === "noisy" && { index: NOISY_INDEX }) };
+    const options = { threads, signal, seed: settings.seed, ...(at === "noisy" && { index: NOISY_INDEX }) };
     const a = await umdFeatures(model, support, options);
     const b = await umdFeatures(model, query, { ...options, first: support.count });
     for (const pooling of ["representation", "pooled"] as const) {
