@@ -160,7 +160,10 @@ export const reproduceOptions = z.object({
     z.boolean().default(false),
     "instead: shares of clean pictures by hidden shares of noised ones, and class tokens from zero; at equal pictures, or as --equal flops says",
   ),
-  shard: folderJobs.shard,
+  shard: hinted(
+    folderJobs.shard.describe("only every N-th training from the I-th on, so that N machines share them"),
+    { group: "How", hint: "I/N", role: "command-line" },
+  ),
   threads,
   work: workFolder("out/umd/reproduce"),
   out: outFolder("results/umd", "tables; those of the ablation are below it"),

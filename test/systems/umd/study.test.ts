@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { Labelled } from "../../../src/data/picture-set.ts";
 import { shapes10 } from "../../../src/data/world/shapes10.ts";
 import { encodePicture } from "../../../src/io/index.ts";
-import { openStudy, type Verdict } from "../../../src/study/index.ts";
+import { betweenMarks, openStudy, type Verdict } from "../../../src/study/index.ts";
 import { ABLATION } from "../../../src/systems/umd/ablation.ts";
 import type { Mixture } from "../../../src/systems/umd/method.ts";
 import { type UMDConfig, umdFile } from "../../../src/systems/umd/model.ts";
@@ -298,6 +298,11 @@ describe("the study of UMD", () => {
     await expect(asked({ variants: "umd,vae" })).rejects.toThrow(/unknown variant "vae"; known are UMD, DiT/);
     await expect(asked({ guidances: "1;2" })).rejects.toThrow(/such as 1,2/);
   });
+});
+
+it("the README has a place for what reproduce writes", async () => {
+  const text = await readFile(new URL("../../../src/systems/umd/README.md", import.meta.url), "utf8");
+  expect(betweenMarks(text, "the table", "README.md")).toContain("begin -->\nthe table");
 });
 
 describe("the strip of ablations", () => {
