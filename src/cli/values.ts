@@ -36,7 +36,7 @@ export function integerValue(option: string, text: string, range: Range = {}): n
 
 /** One of several words; what is near is suggested. */
 export function choiceValue<T extends string>(option: string, text: string, choices: readonly T[]): T {
-  const found = choices.find((choice) => choice === text.toLowerCase());
+  const found = choices.find((choice) => choice.toLowerCase() === text.toLowerCase());
   if (found !== undefined) return found;
   const meant = suggestion(text, choices);
   throw new UsageError(`--${option} does not know "${text}"${meant || `; it takes ${choices.join(", ")}`}`);

@@ -11,6 +11,7 @@ export * from "./formats/tables.ts";
 export * from "./formats/volumes.ts";
 export * from "./formats/zip.ts";
 export * from "./loader.ts";
+export * from "./over-pictures.ts";
 export * from "./padding.ts";
 export * from "./picture-set.ts";
 export * from "./random-draws.ts";

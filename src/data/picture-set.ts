@@ -5,12 +5,13 @@ import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../error
 import type { Picture } from "../io/index.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";
 import { resizePicture } from "./augment/geometry.ts";
-import { toFloatPicture } from "./augment/sample.ts";
+import { type Augmentation, toFloatPicture } from "./augment/sample.ts";
 import { type Dataset, readAll, subset } from "./dataset.ts";
 import { readJson } from "./files.ts";
 import { listPictures, openClassFolders, readPictureFile } from "./folders.ts";
 import { openCifarBinary, openCifarSheet } from "./formats/cifar.ts";
 import { openIdxPictures } from "./formats/idx.ts";
+import type { Draw } from "./random-draws.ts";
 
 /** Pictures of one size in [-1, 1], or latents; with labels where there are any. */
 export interface LabelledPictures {
@@ -65,6 +66,29 @@ export function slicePictures(pictures: LabelledPictures, from: number, to: numb
 /** Pictures as a tensor [N, C, S, S]. */
 export const tensorOf = ({ count, channels, size, values }: LabelledPictures): Tensor =>
   fromHost("f32", [count, channels, size, size], values);
+
+/**
+ * Rows of pictures [N, C, S, S], each changed by an augmentation with the draws of its number in the batch. Only what moves
+ * pixels fits, since these values are not in [0, 1].
+ */
+export async function augmentedRows(
+  rows: Float32Array,
+  { size, channels }: Pick<LabelledPictures, "size" | "channels">,
+  step: Augmentation,
+  drawOf: (i: number) => Draw,
+): Promise<Float32Array> {
+  const [pixels, plane] = [size * size, channels * size * size];
+  const out = new Float32Array(rows.length);
+  for (let i = 0; i * plane < rows.length; i++) {
+    const own = rows.subarray(i * plane, (i + 1) * plane);
+    const data = own.map((_, at) => own[(at % channels) * pixels + Math.floor(at / channels)]!); // [S, S, C]
+    const { image } = await step({ image: { width: size, height: size, channels, data } }, drawOf(i));
+    image.data.forEach((value, at) => {
+      out[i * plane + (at % channels) * pixels + Math.floor(at / channels)] = value;
+    });
+  }
+  return out;
+}
 
 export interface PictureRules {
   readonly size: number;
@@ -217,6 +241,27 @@ export function joinPictures(parts: readonly LabelledPictures[]): LabelledPictur
   return { ...first, count, values, labels };
 }
 
+/** The mean picture of each class, with its label, over and over. */
+export function classMeans({ values, labels, classes, ...rest }: Labelled, count: number): LabelledPictures {
+  const plane = values.length / labels.length;
+  const means = classes.map((_, label) => {
+    const sum = new Float64Array(plane);
+    let n = 0;
+    labels.forEach((own, i) => {
+      if (own !== label) return;
+      for (let k = 0; k < plane; k++) sum[k]! += values[i * plane + k]!;
+      n++;
+    });
+    return sum.map((v) => v / n);
+  });
+  const drawn = Int32Array.from({ length: count }, (_, i) => i % classes.length);
+  const pictures = new Float32Array(count * plane);
+  drawn.forEach((label, i) => {
+    pictures.set(means[label]!, i * plane);
+  });
+  return { ...rest, classes, count, values: pictures, labels: drawn };
+}
+
 /** Share of a folder that is kept for tests. */
 const EVERY = 6;
 
@@ -239,4 +284,19 @@ export async function readFolder(
     image: await readPictureFile(paths[i]!),
   });
   return collect({ length: indices.length, get: (k) => read(indices[k]!) }, rules, []);
+}
+
+/** Any folder of pictures: Fashion-MNIST, CIFAR-10 or a folder of files, as its names say. @throws ArgumentError if unreadable */
+export async function readPictures(
+  folder: string,
+  half: Half,
+  rules: Pick<PictureRules, "size" | "channels">,
+): Promise<LabelledPictures> {
+  const names = await readdir(folder).catch((cause) => {
+    throw new ArgumentError(`${folder}: cannot be read as a folder`, { cause });
+  });
+  const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
+  if (has(/-idx3-ubyte/)) return readFashion(folder, half, rules);
+  const isCifar = has(/^(cifar10_batch_\d+\.png|data_batch_\d\.bin)$/);
+  return (isCifar ? readCifar : readFolder)(folder, half, rules);
 }

@@ -174,16 +174,19 @@ export function fewShot(
   return rowsAt(all, chosen);
 }
 
-/** The lambda of a grid with the best mean accuracy over folds of the support; no query is looked at. */
-export function chooseLambda(
+export interface LambdaOptions {
+  readonly classes: number;
+  readonly grid: readonly number[];
+  /** Default 5. */
+  readonly folds?: number;
+  readonly seed: Seed;
+}
+
+/** The lambda of a grid with the best mean accuracy over folds of the support, and that accuracy; no query is looked at. */
+export function crossValidated(
   support: LabelledFeatures,
-  {
-    classes,
-    grid,
-    folds = 5,
-    seed,
-  }: { classes: number; grid: readonly number[]; folds?: number; seed: Seed },
-): number {
+  { classes, grid, folds = 5, seed }: LambdaOptions,
+): { readonly lambda: number; readonly accuracy: number } {
   const n = support.labels.length;
   if (grid.length === 0) throw new ArgumentError("chooseLambda: the grid is empty");
   if (!(Number.isInteger(folds) && folds >= 2 && folds <= n))
@@ -204,5 +207,44 @@ export function chooseLambda(
     );
     for (const [k, lambda] of grid.entries()) scores[k]! += probeAccuracy(at(lambda), held);
   }
-  return grid[scores.indexOf(Math.max(...scores))]!;
+  const best = Math.max(...scores);
+  return { lambda: grid[scores.indexOf(best)]!, accuracy: best / folds };
+}
+
+/** The lambda that `crossValidated` finds. */
+export const chooseLambda = (support: LabelledFeatures, options: LambdaOptions): number =>
+  crossValidated(support, options).lambda;
+
+/** Weights of the ridge that probes try on their support. */
+export const LAMBDAS = [1, 10, 100, 1024, 10_000] as const;
+
+export interface ProbeSettings {
+  /** Samples of each class; "all": the whole support. */
+  readonly shots: readonly (number | "all")[];
+  readonly seed: Seed;
+}
+
+/** "100-shot", "all". */
+export const shotsName = (shots: number | "all"): string => (shots === "all" ? "all" : `${shots}-shot`);
+
+/** Accuracies by shots: on the query, and over folds of the support. */
+export interface ProbeResult {
+  readonly accuracies: Readonly<Record<string, number>>;
+  readonly folds: Readonly<Record<string, number>>;
+}
+
+/** A ridge on few or all of the support; its lambda is chosen on the support. */
+export function ridgeProbes(
+  support: LabelledFeatures,
+  query: LabelledFeatures,
+  { shots, seed, classes }: ProbeSettings & { readonly classes: number },
+): ProbeResult {
+  const [accuracies, folds]: Record<string, number>[] = [{}, {}];
+  for (const n of shots) {
+    const chosen = n === "all" ? support : fewShot(support, { classes, shots: n, seed });
+    const { lambda, accuracy } = crossValidated(chosen, { classes, grid: LAMBDAS, seed });
+    folds![shotsName(n)] = accuracy;
+    accuracies![shotsName(n)] = probeAccuracy(ridgeProbe(chosen, { classes, lambda }), query);
+  }
+  return { accuracies: accuracies!, folds: folds! };
 }

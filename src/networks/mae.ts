@@ -42,11 +42,14 @@ export interface Masking {
   readonly mask: Tensor;
 }
 
+/** Patches that stay of `length` at a mask ratio, rounded down; 100 at 0.9 keep 10 in spite of floating point. */
+export const keptPatches = (length: number, ratio: number): number => Math.floor(length * (1 - ratio) + 1e-6);
+
 /** Keeps the floor(L (1 - ratio)) patches with the smallest noise [N, L], for which uniform numbers are usual. */
 export function randomMasking(noise: Tensor, ratio: number): Masking {
   if (noise.rank !== 2) throw new ShapeError(`randomMasking: expected noise [N, L], got ${noise}`);
   const length = noise.shape[1]!;
-  const kept = Math.floor(length * (1 - ratio));
+  const kept = keptPatches(length, ratio);
   if (!(ratio >= 0) || kept < 1)
     throw new ArgumentError(`randomMasking: a ratio of ${ratio} keeps none of ${length} patches`);
   const [, order] = sort(noise, 1);

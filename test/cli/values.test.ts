@@ -29,6 +29,8 @@ describe("values of options", () => {
   });
   test("words", () => {
     expect(choiceValue("rng", "Philox", ["philox", "torch-cpu"])).toBe("philox");
+    expect(choiceValue("preset", "l/2", ["L/16", "L/2"])).toBe("L/2");
+    expect(choiceValue("preset", "L/2", ["L/16", "L/2"])).toBe("L/2");
     expect(() => choiceValue("rng", "filox", ["philox", "torch-cpu"])).toThrow(
       '--rng does not know "filox"; did you mean "philox"?',
     );

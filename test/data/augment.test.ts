@@ -23,6 +23,7 @@ import {
   randomCrop,
   randomFlip,
   randomQuarterTurn,
+  randomResizedCrop,
   readAll,
   resizePicture,
   resizeTo,
@@ -62,6 +63,7 @@ const EVERY: Readonly<Record<string, Augmentation>> = {
   centreCrop: centreCrop(4),
   randomFlip: randomFlip({ vertical: true }),
   randomQuarterTurn: randomQuarterTurn(),
+  randomResizedCrop: randomResizedCrop([0.3, 0.9]),
   randomAffine: randomAffine({ degrees: 30, scale: [0.8, 1.2], shift: 0.1 }),
   resizeTo: resizeTo(7, 9),
   colourJitter: colourJitter({ brightness: 0.2, contrast: 0.3, saturation: 0.5, hue: 0.1 }),
@@ -113,6 +115,21 @@ describe("pixels and labels move together", () => {
     expect(await apply(randomAffine({}), ramp())).toEqual(ramp());
     const { image, labels } = await apply(randomCrop(12, 6), ramp());
     expect([image.width, labels![0], labels![1], labels![2]]).toEqual([12, 0, 0, 0]);
+  });
+  test("a resized crop keeps size, order and the share of the area that it was given", async () => {
+    const areas: number[] = [];
+    for (let i = 0; i < 100; i++) {
+      const { image, labels } = await apply(randomResizedCrop([0.25, 0.5]), ramp(40, 30), i);
+      expect([image.width, image.height]).toEqual([40, 30]);
+      const columns = 1 + (labels!.at(-1)! % 40) - (labels![0]! % 40);
+      const rows = 1 + Math.floor(labels!.at(-1)! / 40) - Math.floor(labels![0]! / 40);
+      areas.push((rows * columns) / 1200);
+    }
+    expect(Math.min(...areas)).toBeGreaterThan(0.23);
+    expect(Math.max(...areas)).toBeLessThan(0.52);
+    expect(Math.max(...areas) - Math.min(...areas)).toBeGreaterThan(0.2);
+    expect(await apply(randomResizedCrop([1, 1], [1, 1]), ramp(8, 8))).toEqual(ramp(8, 8));
+    expect(() => randomResizedCrop([0, 1])).toThrow(/\(0, 1\], got \[0, 1\]/);
   });
   test("crops start everywhere", async () => {
     const starts = new Set<number>();

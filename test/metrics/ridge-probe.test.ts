@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   chooseLambda,
+  crossValidated,
   fewShot,
   type LabelledFeatures,
   probeAccuracy,
@@ -63,6 +64,10 @@ describe("ridge probe", () => {
     expect([0, 1, 2].map((c) => Array.from(shots.labels).filter((l) => l === c).length)).toEqual([5, 5, 5]);
     const grid = [0.01, 1, 100, 1e9];
     expect(grid.slice(0, 3)).toContain(chooseLambda(all, { classes: 3, grid, seed: 0 }));
+    const { lambda, accuracy } = crossValidated(all, { classes: 3, grid, seed: 0 });
+    expect(lambda).toBe(chooseLambda(all, { classes: 3, grid, seed: 0 }));
+    expect(accuracy).toBe(crossValidated(all, { classes: 3, grid: [lambda], seed: 0 }).accuracy);
+    expect(crossValidated(all, { classes: 3, grid: [1e9], seed: 0 }).accuracy).toBeLessThan(accuracy);
   });
 
   it("names bad inputs", () => {

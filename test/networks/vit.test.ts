@@ -4,6 +4,7 @@ import { ditPreset } from "../../src/networks/dit/config.ts";
 import { initDiT } from "../../src/networks/dit/dit.ts";
 import {
   initMaskedAutoencoder,
+  keptPatches,
   MaskedAutoencoder,
   maePreset,
   randomMasking,
@@ -174,6 +175,7 @@ describe("masked autoencoder", () => {
     expect(await restore.toArray()).toEqual([3, 0, 2, 1, 0, 3, 1, 2]);
     expect(await mask.toArray()).toEqual([1, 0, 1, 0, 0, 1, 0, 1]);
     expect(() => randomMasking(noise, 1)).toThrow(/keeps none of 4/);
+    expect([keptPatches(100, 0.9), keptPatches(100, 0.8), keptPatches(36, 0.375)]).toEqual([10, 20, 22]);
     expect(() => randomMasking(tensor([1]), 0.5)).toThrow(/\[N, L\]/);
   });
 

@@ -52,6 +52,28 @@ const offset = (spare: number, draw: Draw): number => {
   return spare >= 0 ? at : Math.ceil(spare / 2);
 };
 
+/**
+ * A random part of the picture at the size of the whole (Szegedy et al. 2015): its share of the area and the logarithm of
+ * its aspect ratio are uniform; no side is longer than the picture's. @throws ArgumentError unless 0 < low <= high <= 1
+ */
+export function randomResizedCrop(
+  [low, high]: readonly [low: number, high: number],
+  aspect: readonly [low: number, high: number] = [3 / 4, 4 / 3],
+): Augmentation {
+  if (!(low > 0 && low <= high && high <= 1))
+    throw new ArgumentError(`randomResizedCrop: shares of the area are in (0, 1], got [${low}, ${high}]`);
+  return (sample, draw) => {
+    const { image } = sample;
+    const area = draw.uniform(low, high) * image.width * image.height;
+    const ratio = Math.exp(draw.uniform(Math.log(aspect[0]), Math.log(aspect[1])));
+    const side = (length: number, most: number): number => Math.min(most, Math.max(1, Math.round(length)));
+    const width = side(Math.sqrt(area * ratio), image.width);
+    const height = side(Math.sqrt(area / ratio), image.height);
+    const [left, top] = [offset(image.width - width, draw), offset(image.height - height, draw)];
+    return resizedSample(cut(sample, [left, top, width, height]), image.width, image.height);
+  };
+}
+
 /** The rectangle in the middle. */
 export function centreCrop(width: number, height = width): Augmentation {
   checkSize("centreCrop", width, height);
@@ -209,14 +231,18 @@ export function resizeLabels(
   });
 }
 
+/** Picture and labels at another size. */
+function resizedSample<S extends AugmentSample>(sample: S, width: number, height: number): S {
+  const { image, labels } = sample;
+  return withPicture(
+    sample,
+    resizePicture(image, width, height),
+    labels && resizeLabels(labels, image, width, height),
+  );
+}
+
 /** Every sample at one size. */
 export const resizeTo =
   (width: number, height = width): Augmentation =>
-  (sample) => {
-    const { image, labels } = sample;
-    return withPicture(
-      sample,
-      resizePicture(image, width, height),
-      labels && resizeLabels(labels, image, width, height),
-    );
-  };
+  (sample) =>
+    resizedSample(sample, width, height);

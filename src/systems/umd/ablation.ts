@@ -2,10 +2,12 @@
  * The strip of ablations: how much of a batch stays clean, how much of the noised pictures is hidden, and whether class
  * tokens begin at random or at zero.
  */
-import type { Table } from "../../report/index.ts";
-import { type ExperimentResult, type RunResult, VARIANTS, type Variant } from "./experiment.ts";
-import { MIXTURES, type Mixture } from "./objective.ts";
-import { mean, resultTable, type Verdict } from "./tables.ts";
+import { lineChart } from "../../report/index.ts";
+import { type Judged, NOT_MEASURED, numberText, type Rule } from "../../study/index.ts";
+import type { Chart } from "../../work.ts";
+import { MIXTURES, type Mixture } from "./method.ts";
+import type { Found } from "./results.ts";
+import { VARIANTS, type Variant } from "./runs.ts";
 
 /** Shares of clean pictures. */
 export const CLEAN_SHARES = [0, 0.25, 0.5, 0.75, 1] as const;
@@ -17,93 +19,80 @@ const same = (a: Mixture, b: Mixture): boolean =>
   a.cleanShare === b.cleanShare && (a.cleanShare === 1 || a.noisedMask === b.noisedMask);
 
 /** A point of the grid: the method of that mixture where there is one, so that it is not trained again. */
-export function variantAt(cleanShare: number, noisedMask: number): Variant {
+export function variantAt(cleanShare: number, noisedMask: number): readonly [name: string, Variant] {
   const mixture: Mixture = { cleanShare, noisedMask, cleanMask: 0.75 };
-  const named = VARIANTS.find((known) => known.conditioning === "adaLN" && same(known.mixture, mixture));
-  return named ?? { name: `r${cleanShare}-m${noisedMask}`, mixture, conditioning: "adaLN" };
+  const known = Object.entries(VARIANTS).find(
+    ([, variant]) => variant.conditioning === "adaLN" && same(variant.mixture, mixture),
+  );
+  return known ?? [`r${cleanShare}-m${noisedMask}`, { mixture, conditioning: "adaLN" }];
 }
+
+const nameAt = (cleanShare: number, noisedMask: number): string => variantAt(cleanShare, noisedMask)[0];
 
 /** UMD with class tokens as released. */
-const ZERO_TOKENS: Variant = {
-  name: "UMD-zero-class-tokens",
-  mixture: MIXTURES.umd,
-  conditioning: "adaLN",
-  zeroClassTokens: true,
-};
+const ZERO_TOKENS = "UMD-zero-class-tokens";
 
 /** Thirteen mixtures, then class tokens from zero. */
-export const ABLATION: readonly Variant[] = [
-  ...new Set(CLEAN_SHARES.flatMap((r) => NOISED_MASKS.map((m) => variantAt(r, m)))),
-  ZERO_TOKENS,
-];
+export const ABLATION: Readonly<Record<string, Variant>> = {
+  ...Object.fromEntries(CLEAN_SHARES.flatMap((r) => NOISED_MASKS.map((m) => variantAt(r, m)))),
+  [ZERO_TOKENS]: { ...VARIANTS.UMD, zeroClassTokens: true },
+};
 
-/** Every mixture with its probes, generation, arithmetic and time; floors and ceiling below. */
-export const ablationTable = (result: ExperimentResult, pixels: Readonly<Record<string, number>>): Table =>
-  resultTable(["model", "clean, r", "hidden of noised, m_n"], result, pixels, (name) => {
-    const { cleanShare, noisedMask } = ABLATION.find((variant) => variant.name === name)!.mixture;
-    return [name, String(cleanShare), cleanShare === 1 ? "" : String(noisedMask)];
-  });
-
-type Reading = (run: RunResult) => number | undefined;
-const probe: Reading = ({ best }) => best.all;
-const distance: Reading = ({ quality }) => Object.values(quality)[0]?.fid;
-
-/** How many pairs of a sequence rise, of how many. */
-function risingPairs(values: readonly number[]): { rising: number; pairs: number } {
+/** At least a share of all pairs of the sequence rises. */
+function trend(values: readonly (number | undefined)[], least: number): Judged | undefined {
+  if (!values.every((value) => value !== undefined)) return undefined;
   const steps = values.flatMap((a, i) => values.slice(i + 1).map((b) => b - a));
-  return { rising: steps.filter((step) => step > 0).length, pairs: steps.length };
+  const rising = steps.filter((step) => step > 0).length;
+  const listed = values.map((value) => numberText(value)).join(", ");
+  return {
+    measured: `${listed}: ${rising} of ${steps.length} pairs rise`,
+    holds: rising >= least * steps.length,
+  };
 }
 
-/** Whether at least a share of the pairs along r rises; the values are means over seeds. */
-function trend(criterion: string, values: readonly number[], digits: number, least: number): Verdict {
-  if (!values.every(Number.isFinite)) return { criterion, measured: "not measured", passed: undefined };
-  const { rising, pairs } = risingPairs(values);
-  const measured = `${values.map((v) => v.toFixed(digits)).join(", ")}: ${rising} of ${pairs}`;
-  return { criterion, measured, passed: rising >= least * pairs };
-}
+const late = CLEAN_SHARES.filter((r) => r >= MIXTURES.umd.cleanShare);
 
-/**
- * What was expected, for every m_n: the probe rises with r (one pair in five may be out of order, as seeds differ), and
- * from the method's r on the samples become worse. Of class tokens nothing was expected.
- */
-export function ablationVerdicts({ runs }: ExperimentResult): Verdict[] {
-  const of = ({ name }: Variant, reading: Reading): number =>
-    mean(runs.filter((run) => run.variant === name).map((run) => reading(run) ?? Number.NaN));
-  const along = (shares: readonly number[], m: number, reading: Reading): number[] =>
-    shares.map((r) => of(variantAt(r, m), reading));
-  const late = CLEAN_SHARES.filter((r) => r >= MIXTURES.umd.cleanShare);
-  const umd = variantAt(MIXTURES.umd.cleanShare, MIXTURES.umd.noisedMask);
-  const tokens = (criterion: string, value: number, digits: number): Verdict => ({
-    criterion,
-    measured: Number.isFinite(value) ? value.toFixed(digits) : "not measured",
-    passed: undefined,
-  });
-  return [
-    ...NOISED_MASKS.map((m) =>
+/** Expected for every m_n: the probe rises with r, and from the method's r on the samples become worse. */
+export const ABLATION_RULES: readonly Rule<Found>[] = [
+  ...NOISED_MASKS.map((m) => ({
+    name: `probe, m_n ${m}`,
+    says: "the probe on all labels rises with r in at least 8 of 10 pairs",
+    judge: (f: Found) =>
       trend(
-        `probe rises with r at m_n ${m}, all labels, %: at least 8 of 10 pairs in order`,
-        along(CLEAN_SHARES, m, probe).map((v) => 100 * v),
-        1,
+        CLEAN_SHARES.map((r) => f.probe(nameAt(r, m), "all")),
         0.8,
       ),
-    ),
-    ...NOISED_MASKS.map((m) =>
+  })),
+  ...NOISED_MASKS.map((m) => ({
+    name: `samples, m_n ${m}`,
+    says: `the distance grows from r ${late[0]} to 1 in all pairs`,
+    judge: (f: Found) =>
       trend(
-        `FID-like worsens from r ${late[0]} to 1 at m_n ${m}: all pairs in order`,
-        along(late, m, distance),
-        1,
+        late.map((r) => f.distance(nameAt(r, m))),
         1,
       ),
-    ),
-    tokens(
-      "class tokens from random over from zero, probe, all labels, points",
-      100 * (of(umd, probe) - of(ZERO_TOKENS, probe)),
-      1,
-    ),
-    tokens(
-      "class tokens from random over from zero, FID-like, ratio",
-      of(umd, distance) / of(ZERO_TOKENS, distance),
-      2,
-    ),
-  ];
+  })),
+];
+
+/** What class tokens from random are worth; nothing was expected of them. */
+export function tokensText({ probe, distance }: Found): string {
+  const [a, b] = [probe("UMD", "all"), probe(ZERO_TOKENS, "all")];
+  const [c, d] = [distance("UMD"), distance(ZERO_TOKENS)];
+  const points =
+    a === undefined || b === undefined ? NOT_MEASURED : `${numberText(a - b)} points in the probe`;
+  const ratio = c === undefined || d === undefined ? NOT_MEASURED : `${numberText(c / d)} times the distance`;
+  return `Class tokens that begin at random instead of at zero: ${points}, ${ratio}.`;
+}
+
+/** Accuracy of the probe by the clean share, a line for every hidden share of noised pictures. */
+export function ablationChart({ probe }: Found): readonly Chart[] {
+  const series = NOISED_MASKS.map((m) => ({
+    name: `m_n ${m}`,
+    x: CLEAN_SHARES,
+    y: CLEAN_SHARES.map((r) => probe(nameAt(r, m), "all") ?? Number.NaN),
+  }));
+  if (!series.some(({ y }) => y.some(Number.isFinite))) return [];
+  const caption = "Ridge probe on all labels, %, by the share r of clean pictures.";
+  const svg = lineChart(series, { title: caption, xLabel: "r", yLabel: "accuracy, %" });
+  return [{ name: "probe-by-clean-share", caption, svg }];
 }

@@ -1,35 +1,15 @@
 /**
- * Published weights of what UMD is compared with: DiT and MAE as Meta released them, as safetensors with their own
- * names. A DiT or an MAE encoder loads as a network of its own; an MAE encoder also begins a UMD encoder.
+ * Published MAE encoders, as safetensors with Meta's names: features of one, and a UMD encoder that begins as one. Published
+ * DiTs are read by `loadModel` of the pipelines, as all of that kind are.
  */
+import { type LabelledPictures, overPictures } from "../../data/index.ts";
 import { ArgumentError, FormatError, TreeError } from "../../errors.ts";
-import {
-  type DiTConfig,
-  DiTTransformer2DModel,
-  diffusersFromMeta,
-  ditPreset,
-  isMetaDiT,
-  VisionTransformer,
-  type ViTConfig,
-} from "../../networks/index.ts";
+import { isMetaDiT, VisionTransformer, type ViTConfig } from "../../networks/index.ts";
 import { blankRng, loadParameters, mapParameters } from "../../nn/index.ts";
-import { type Tensor, zeros } from "../../tensor/index.ts";
-import { readWeights } from "../../training/weights.ts";
+import { constant, type Tensor, zeros } from "../../tensor/index.ts";
 import type { UMD } from "./model.ts";
 
 export type Weights = ReadonlyMap<string, Tensor>;
-
-export type Published =
-  | { readonly kind: "dit"; readonly model: DiTTransformer2DModel }
-  | { readonly kind: "mae"; readonly model: VisionTransformer };
-
-/** Whether weights are spelled as those of an MAE encoder. */
-export const isMetaMAE = (keys: Iterable<string>): boolean => {
-  const known = new Set(keys);
-  return ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"].every((key) =>
-    known.has(key),
-  );
-};
 
 function shapeOf(weights: Weights, key: string): readonly number[] {
   const weight = weights.get(key);
@@ -48,29 +28,8 @@ function sideOf(positions: number): number {
   return side;
 }
 
-/** Width of a head by width of the model: 64, and 72 for XL and 80 for H. */
-const headDimOf = (dim: number): number =>
-  dim === 1152 ? 72 : dim === 1280 ? 80 : dim % 64 === 0 ? 64 : dim;
-
-/** Sizes of a DiT by the shapes of its weights. `heads` where the width of a head is not the published one. */
-export function metaDiTConfig(weights: Weights, heads?: number): DiTConfig {
-  const [dim, inChannels, patchSize] = shapeOf(weights, "x_embedder.proj.weight") as [number, number, number];
-  const [outputs] = shapeOf(weights, "final_layer.linear.weight") as [number];
-  const [entries] = shapeOf(weights, "y_embedder.embedding_table.weight") as [number];
-  const [, positions] = shapeOf(weights, "pos_embed") as [number, number];
-  const headDim = heads === undefined ? headDimOf(dim) : dim / heads;
-  return {
-    ...ditPreset("S/2"),
-    sampleSize: sideOf(positions) * patchSize,
-    patchSize,
-    inChannels,
-    outChannels: outputs / patchSize ** 2,
-    layers: layersOf(weights),
-    heads: dim / headDim,
-    headDim,
-    classes: entries - 1,
-  };
-}
+/** Width of a head by width of the model: 64, and 80 for H. */
+const headDimOf = (dim: number): number => (dim === 1280 ? 80 : dim % 64 === 0 ? 64 : dim);
 
 /** Sizes of an MAE encoder by the shapes of its weights. */
 export function metaMAEConfig(weights: Weights, heads?: number): ViTConfig {
@@ -93,35 +52,61 @@ export function metaMAEConfig(weights: Weights, heads?: number): ViTConfig {
   };
 }
 
-/** A published network from its weights. The decoder of a whole MAE is left out. Throws `FormatError` for other weights. */
-export function publishedModel(weights: Weights, options: { readonly heads?: number } = {}): Published {
+/**
+ * A published encoder from its weights; the decoder of a whole MAE is left out. `heads` where the width of a head is not the
+ * published one. @throws FormatError for other weights, ArgumentError for a DiT
+ */
+export function publishedMAE(
+  weights: Weights,
+  { heads }: { readonly heads?: number } = {},
+): VisionTransformer {
+  if (isMetaDiT(weights.keys()))
+    throw new ArgumentError("UMD: a published DiT is sampled by tweedie generate; only MAE is probed here");
+  const names = ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"];
+  if (!names.every((name) => weights.has(name)))
+    throw new FormatError(
+      `published weights: no MAE by their names (${[...weights.keys()].slice(0, 3).join(", ")}, …)`,
+    );
+  const blank = new VisionTransformer(metaMAEConfig(weights, heads), blankRng);
   try {
-    if (isMetaDiT(weights.keys())) {
-      const config = metaDiTConfig(weights, options.heads);
-      const renamed = diffusersFromMeta(weights, { sharedEmbedding: true });
-      return { kind: "dit", model: loadParameters(new DiTTransformer2DModel(config, blankRng), renamed) };
-    }
-    if (isMetaMAE(weights.keys())) {
-      const blank = new VisionTransformer(metaMAEConfig(weights, options.heads), blankRng);
-      const ignore = (key: string): boolean => key === "mask_token" || key.startsWith("decoder_");
-      return { kind: "mae", model: loadParameters(blank, weights, { ignore }) };
-    }
+    const ignore = (key: string): boolean => key === "mask_token" || key.startsWith("decoder_");
+    return loadParameters(blank, weights, { ignore });
   } catch (error) {
     if (error instanceof TreeError)
       throw new FormatError(`published weights: ${error.message}`, { cause: error });
     throw error;
   }
-  const some = [...weights.keys()].slice(0, 3).join(", ");
-  throw new FormatError(`published weights: neither a DiT nor an MAE by their names (${some}, …)`);
 }
 
-/** Reads a published network from safetensors. */
-export const openPublished = async (
-  path: string,
-  options: { readonly heads?: number } = {},
-): Promise<Published> => publishedModel((await readWeights(path)).weights, options);
+/** Mean and deviation of ImageNet's colours in [0, 1], which MAE was trained with. */
+const MEAN = [0.485, 0.456, 0.406];
+const DEVIATION = [0.229, 0.224, 0.225];
+
+/** The class token behind the last norm, for pictures in [-1, 1] of the encoder's size: [N, D] flat. */
+export async function maeFeatures(
+  model: VisionTransformer,
+  pictures: LabelledPictures,
+  batch = 16,
+): Promise<Float32Array> {
+  const colours = (values: readonly number[]): Tensor => constant("f32", [1, 3, 1, 1], values);
+  const features = (x: Tensor) => ({
+    token: model.features(x.add(1).mul(0.5).sub(colours(MEAN)).div(colours(DEVIATION))),
+  });
+  return (await overPictures(pictures, features, { batch })).token.values;
+}
 
 const KINDS = ["weight", "bias"] as const;
+
+/**
+ * The patch embedding for pixels in [-1, 1], of one for colours standardised by ImageNet's: W (x - m) / d + b is one linear
+ * map of x. Pictures of other than three channels have no such standardisation.
+ */
+function embeddingOfPixels(weight: Tensor, bias: Tensor): { weight: Tensor; bias: Tensor } {
+  const colours = (of: (c: number) => number): Tensor => constant("f32", [1, 3, 1, 1], [0, 1, 2].map(of));
+  const scaled = weight.mul(colours((c) => 0.5 / DEVIATION[c]!)); // [D, 3, P, P]
+  const shift = weight.mul(colours((c) => (0.5 - MEAN[c]!) / DEVIATION[c]!));
+  return { weight: scaled, bias: bias.add(shift.sum([1, 2, 3])) };
+}
 
 /** An encoder of a UMD from one of MAE, key by key. */
 function encoderWeights(weights: Weights, { config, encoder }: UMD): Map<string, Tensor> {
@@ -135,8 +120,9 @@ function encoderWeights(weights: Weights, { config, encoder }: UMD): Map<string,
     ["pos_embedding", positions.sliceAxis(1, 1)],
     ["cls", cls.broadcastTo([1, config.classTokens, config.dim])],
   ]);
+  const embedding = embeddingOfPixels(take("patch_embed.proj.weight"), take("patch_embed.proj.bias"));
   for (const kind of KINDS) {
-    out.set(`embedding.proj.${kind}`, take(`patch_embed.proj.${kind}`));
+    out.set(`embedding.proj.${kind}`, embedding[kind]);
     out.set(`encoder_norm.${kind}`, take(`norm.${kind}`));
   }
   for (let i = 0; i < encoder.length; i++) {
@@ -157,7 +143,8 @@ function encoderWeights(weights: Weights, { config, encoder }: UMD): Map<string,
 
 /**
  * A UMD whose encoder is that of MAE: its gates open fully and its modulation does nothing yet, so that with one class
- * token and the exact GELU it computes the same. Throws `ArgumentError` where sizes or the kind of conditioning differ.
+ * token and the exact GELU it computes of pictures in [-1, 1] what `maeFeatures` does.
+ * @throws ArgumentError where sizes or the kind of conditioning differ
  */
 export function withMAEEncoder(model: UMD, weights: Weights): UMD {
   const { config } = model;
@@ -169,11 +156,13 @@ export function withMAEEncoder(model: UMD, weights: Weights): UMD {
     dim: config.dim,
     depth: config.depth,
   };
-  for (const [name, value] of Object.entries(ours))
-    if (theirs[name as keyof typeof ours] !== value)
-      throw new ArgumentError(
-        `UMD: the encoder of MAE has ${name} ${theirs[name as keyof typeof ours]}, this model has ${value}`,
-      );
+  for (const [name, value] of Object.entries(ours)) {
+    const given = theirs[name as keyof typeof ours];
+    if (given !== value)
+      throw new ArgumentError(`UMD: the encoder of MAE has ${name} ${given}, this model has ${value}`);
+  }
+  if (config.channels !== 3)
+    throw new ArgumentError(`UMD: an encoder of MAE is for 3 channels, this model has ${config.channels}`);
   if (config.conditioning !== "adaLN")
     throw new ArgumentError("UMD: an encoder of MAE has no token for the condition: use adaLN");
   const known = encoderWeights(weights, model);

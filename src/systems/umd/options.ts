@@ -4,6 +4,7 @@ import {
   count,
   data,
   dataFolder,
+  batch as folderJobs,
   how,
   limit,
   model,
@@ -39,24 +40,30 @@ const share = (about: string) =>
 export const trainOptions = z.object({
   data: pictures,
   limit,
-  size: data(z.int().min(4).optional(), "side to which pictures are brought (default: the preset's)", "PX"),
-  colour: data(z.enum(["gray", "rgb"]).default("rgb"), "what the model sees"),
+  size: data(
+    z.int().min(4).optional(),
+    "side to which pictures are brought (default: the model's; with another one its positions are interpolated)",
+    "PX",
+  ),
+  colour: data(z.enum(["gray", "rgb"]).optional(), "what the model sees (default: rgb, or as --from)"),
   autoencoder,
   preset: model(
-    z.enum(["mini", "micro", "smoke", "S/4", "B/4", "L/2", "L/16"]).default("mini"),
-    "size of the transformer",
+    z.enum(["mini", "micro", "smoke", "S/4", "B/4", "L/2", "L/16"]).optional(),
+    "size of the transformer (default: mini, or as --from)",
   ),
   patch: model(z.int().min(1).optional(), "side of a patch (default: the preset's)", "PX"),
   conditioning: model(
     z.enum(["adaLN", "token"]).optional(),
-    "how time and label enter (default: token for mae, else adaLN)",
+    "how time and label enter (default: token for mae, else adaLN, or as --from)",
   ),
   zeroClassTokens: model(
     z.boolean().default(false),
-    "class tokens begin at zero, as released: they stay equal for ever",
+    "start the class tokens at zero, as released (they then never differ)",
   ),
   from: startingCheckpoint("checkpoint to begin with; needed to fine-tune what was pre-trained"),
-  initEncoder: weightsFile("published MAE weights, as safetensors, for the encoder"),
+  initEncoder: weightsFile(
+    "published MAE weights, as safetensors, for the encoder; it then has one class token and exact GELU",
+  ),
   phase: how(
     z.enum(["pretrain", "finetune"]).default("pretrain"),
     "without labels, or for class-conditional generation",
@@ -153,9 +160,13 @@ export const reproduceOptions = z.object({
     z.boolean().default(false),
     "instead: shares of clean pictures by hidden shares of noised ones, and class tokens from zero; at equal pictures, or as --equal flops says",
   ),
+  shard: hinted(
+    folderJobs.shard.describe("only every N-th training from the I-th on, so that N machines share them"),
+    { group: "How", hint: "I/N", role: "command-line" },
+  ),
   threads,
   work: workFolder("out/umd/reproduce"),
-  out: outFolder("results/umd", "tables"),
+  out: outFolder("results/umd", "tables; those of the ablation are below it"),
 });
 
 export type TrainActionOptions = z.output<typeof trainOptions>;

@@ -25,7 +25,7 @@ export const umd: System = {
       "tweedie run umd --mode reconstruct --data my-pictures --model out/umd/model.safetensors",
     ],
     async *run(context) {
-      return yield* (await import("./actions/tour.ts")).tourUMD(context);
+      return yield* (await import("./tour.ts")).tourUMD(context);
     },
   },
   actions: {
@@ -36,19 +36,19 @@ export const umd: System = {
         "tweedie train umd --data fashion-mnist --method umd --out out/umd",
         "tweedie train umd --data fashion-mnist --phase finetune --from out/umd/model.safetensors --steps 300 --out out/umd-tuned",
       ],
-      load: async () => (await import("./actions/train.ts")).trainAction,
+      load: async () => (await import("./actions.ts")).trainAction,
     }),
     run: deferredAction({
       about: "draws pictures, fills in hidden patches, or writes features",
       options: runOptions,
       examples: ["tweedie run umd --label 6 --guidance 2", "tweedie run umd --mode reconstruct --ratio 0.75"],
-      load: async () => (await import("./actions/run.ts")).runAction,
+      load: async () => (await import("./actions.ts")).runAction,
     }),
     evaluate: deferredAction({
       about: "probes features: ridge on few and on all labels, and on request a linear layer",
       options: evaluateOptions,
       examples: ["tweedie evaluate umd --data fashion-mnist --model out/umd/model.safetensors --linear"],
-      load: async () => (await import("./actions/evaluate.ts")).evaluateAction,
+      load: async () => (await import("./actions.ts")).evaluateAction,
     }),
     reproduce: deferredAction({
       about:
@@ -59,7 +59,7 @@ export const umd: System = {
         "tweedie reproduce umd --seeds 1 --steps 2000 --tune-steps 200",
         "tweedie reproduce umd --ablation --seeds 1 --preset micro --steps 1500 --tune-steps 500",
       ],
-      load: async () => (await import("./actions/reproduce.ts")).reproduceAction,
+      load: async () => (await import("./study.ts")).reproduceAction,
     }),
   },
 };

@@ -1,45 +1,30 @@
 /** Pre-training without labels, and fine-tuning for class-conditional generation. Resumable at every step. */
-
-import { checkPictures, type LabelledPictures } from "../../data/picture-set.ts";
+import { checkPictures, type LabelledPictures } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
-import {
-  adamW,
-  constantDecay,
-  cosineDecay,
-  mapParameters,
-  parameters,
-  type TrainEvent,
-  type TrainState,
-  train,
-  warmup,
-} from "../../nn/index.ts";
-import type { Seed } from "../../tensor/index.ts";
-import { type Augmentation, umdBatches } from "./batches.ts";
-import type { UMDConfig } from "./config.ts";
-import { initUMD, type UMD } from "./model.ts";
-import { type Mixture, umdLoss } from "./objective.ts";
+import { adamW, constantDecay, mapParameters, parameters, type TrainState } from "../../nn/index.ts";
+import { jit, type Seed, type Tensor } from "../../tensor/index.ts";
+import { type PhaseResult, type PhaseSettings, rateOf, runPhase } from "../../training/index.ts";
+import type { Work } from "../../work.ts";
+import { type BatchSettings, umdBatches } from "./data.ts";
+import { type Batch, type Mixture, mixedLoss, tunedMixture } from "./method.ts";
+import { initUMD, type UMD, type UMDConfig } from "./model.ts";
 
 /** Everything that decides a training, apart from the data and the model. */
-export interface TrainSettings {
-  readonly mixture: Mixture;
-  readonly steps: number;
+export interface TrainSettings extends PhaseSettings, BatchSettings {
   readonly batch: number;
-  readonly learningRate: number;
-  readonly warmup: number;
   readonly weightDecay: number;
   readonly beta2: number;
-  readonly seed: Seed;
-  readonly augment: Augmentation;
-  /** Share of labels that are dropped; absent: no labels. */
-  readonly dropLabels?: number;
-  /** Decay of the averaged weights; absent: no average. */
+  /** EMA decay; absent: no EMA. */
   readonly ema?: number;
 }
 
 type Length = Pick<TrainSettings, "steps" | "batch" | "seed"> & Partial<TrainSettings>;
 
-/** Pre-training as published: 1.5e-4 B / 256, warm-up over 5 %, AdamW (0.9, 0.95), decay 0.05, no labels, no average. */
+const PUBLISHED = { schedule: "cosine", clip: 1 } as const;
+
+/** Pre-training as published: 1.5e-4 B / 256, warm-up over 5 %, AdamW (0.9, 0.95), decay 0.05, no labels, no EMA. */
 export const pretraining = (mixture: Mixture, given: Length): TrainSettings => ({
+  ...PUBLISHED,
   mixture,
   learningRate: (1.5e-4 * given.batch) / 256,
   warmup: Math.ceil(0.05 * given.steps),
@@ -49,9 +34,10 @@ export const pretraining = (mixture: Mixture, given: Length): TrainSettings => (
   ...given,
 });
 
-/** Fine-tuning as published: nothing of the noised pictures is hidden, 5 % stay clean where pre-training had clean ones. */
-export const finetuning = ({ cleanShare }: Mixture, given: Length): TrainSettings => ({
-  mixture: { cleanShare: cleanShare > 0 ? 0.05 : 0, noisedMask: 0, cleanMask: 0.75 },
+/** Fine-tuning as published, for a model that was pre-trained with this mixture. */
+export const finetuning = (mixture: Mixture, given: Length): TrainSettings => ({
+  ...PUBLISHED,
+  mixture: tunedMixture(mixture),
   learningRate: (1.5e-4 * given.batch) / 256,
   warmup: Math.ceil(0.04 * given.steps),
   weightDecay: 0,
@@ -62,55 +48,88 @@ export const finetuning = ({ cleanShare }: Mixture, given: Length): TrainSetting
   ...given,
 });
 
+/** EMA decay of short trainings: the weights at the start fade within a tenth of the steps. */
+export const shortEma = (steps: number): number => Math.max(0, Math.min(0.995, 1 - 10 / steps));
+
 export interface TrainInputs {
+  readonly stage: string;
   readonly model: UMD;
   readonly pictures: LabelledPictures;
   readonly settings: TrainSettings;
-  readonly directory?: string;
-  readonly saveEvery?: number;
+  /** Pictures that training does not see; the terms of the loss on them become curves. */
+  readonly heldOut?: LabelledPictures | undefined;
+  readonly folder?: string | undefined;
+  readonly saveEvery?: number | undefined;
+  /** Steps between looks and measurements on what was held out. */
+  readonly lookEvery?: number | undefined;
+  /** Shows the model to keep. */
+  readonly look?: ((model: UMD) => Work<void>) | undefined;
   /** Threads of the compiled step. Default: as `sessionThreads` says. */
-  readonly threads?: number;
-  readonly signal?: AbortSignal;
-  /** Called with the model to keep, every so many steps and after the last one. */
-  readonly look?: { readonly every: number; see(model: UMD): Promise<void> };
+  readonly threads?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Class tokens, the mask token and biases are not decayed; scales of norms and positions are. */
 const undecayed = (path: string): boolean => path === "cls" || path === "maskToken" || path.endsWith("bias");
 
-/** Trains. Throws as `train` does, and `NonFiniteError` for pictures that are not finite. */
-export function trainUMD(inputs: TrainInputs): AsyncGenerator<TrainEvent<UMD>, TrainState<UMD>> {
-  const { model, pictures, settings, directory, saveEvery, threads, signal, look } = inputs;
-  const { mixture, steps, batch, learningRate, warmup: rise, weightDecay, beta2, seed, ema } = settings;
+const kept = ({ model, ema }: TrainState<UMD>): UMD => ema ?? model;
+
+/** The terms of the loss on held-out pictures: the same pictures, noise and masks every time. */
+function validation({ model, heldOut, settings, threads }: TrainInputs) {
+  const { dropLabels: _, ...unlabelled } = settings;
+  const rules = {
+    ...unlabelled,
+    batch: Math.min(4 * settings.batch, heldOut!.count),
+    augment: { flip: false },
+  };
+  const batch = umdBatches(model.config, heldOut!, rules)(0);
+  const terms = (net: UMD, given: Batch) => mixedLoss(settings.mixture)(net, given).metrics;
+  const run = jit(terms, threads === undefined ? {} : { threads });
+  return {
+    close: () => run.close(),
+    async validate(state: TrainState<UMD>): Promise<Record<string, number>> {
+      const found: Record<string, number> = {};
+      for (const [name, t] of Object.entries<Tensor>(await run(kept(state), await batch)))
+        found[`held-out ${name}`] = await t.item();
+      return found;
+    },
+  };
+}
+
+/** Trains; `final` is the model to keep. @throws as `runPhase` does, and NonFiniteError for pictures that are not finite */
+export async function* trainUMD(inputs: TrainInputs): Work<PhaseResult<UMD>> {
+  const { stage, model, pictures, settings, heldOut, folder, saveEvery, lookEvery, look, threads, signal } =
+    inputs;
+  const { mixture, beta2, weightDecay, ema } = settings;
   if (ema !== undefined && !(ema >= 0 && ema < 1))
-    throw new ArgumentError(`UMD: expected a decay of the average in [0, 1), got ${ema}`);
+    throw new ArgumentError(`UMD: expected an EMA decay in [0, 1), got ${ema}`);
   checkPictures(pictures, model.config);
-  return train({
-    model,
-    loss: umdLoss(mixture),
-    batch: umdBatches(model.config, pictures, settings),
-    steps,
-    optimizer: adamW({
-      learningRate: warmup(rise, cosineDecay(learningRate, steps)),
-      beta2,
-      weightDecay,
-      groups: [{ match: undecayed, weightDecay: 0 }],
-    }),
-    clipNorm: 1,
-    ...(ema !== undefined && { ema: constantDecay(ema) }),
-    settings: { ...settings, seed: String(seed), config: model.config, batch },
-    ...(directory && { directory }),
-    ...(saveEvery && { saveEvery }),
-    ...(threads && { jit: { threads } }),
-    ...(signal && { signal }),
-    ...(look && {
-      validateEvery: look.every,
-      validate: async (state) => {
-        await look.see(trainedModel(state));
-        return {};
-      },
-    }),
-  });
+  const held = heldOut && validation(inputs);
+  try {
+    return yield* runPhase({
+      stage,
+      settings: { ...settings, config: model.config } as PhaseSettings,
+      model,
+      loss: mixedLoss(mixture),
+      batch: umdBatches(model.config, pictures, settings),
+      optimizer: adamW({
+        learningRate: rateOf(settings),
+        beta2,
+        weightDecay,
+        groups: [{ match: undecayed, weightDecay: 0 }],
+      }),
+      ...(ema !== undefined && { ema: constantDecay(ema) }),
+      ...(held && { validate: held.validate }),
+      ...(look && { look: (state: TrainState<UMD>) => look(kept(state)) }),
+      validateEvery: lookEvery,
+      folder,
+      saveEvery,
+      threads,
+      signal,
+    });
+  } finally {
+    await held?.close();
+  }
 }
 
 /** The model with a fresh table of labels and its trunk; all else is kept. */
@@ -123,6 +142,3 @@ export function withLabels(model: UMD, classes: number, seed: Seed): UMD {
     key.startsWith("label_") ? fresh : (known.get(key) ?? fresh),
   );
 }
-
-/** The model to keep: the average, where there is one. */
-export const trainedModel = ({ model, ema }: TrainState<UMD>): UMD => ema ?? model;

@@ -1,26 +1,20 @@
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Labelled } from "../../../src/data/picture-set.ts";
+import { decodeLatents, encodeLatents } from "../../../src/data/latent-pictures.ts";
 import { shapes10 } from "../../../src/data/world/shapes10.ts";
 import { encodePicture, readSafetensors } from "../../../src/io/index.ts";
-import { autoencoderKL } from "../../../src/networks/index.ts";
+import { autoencoderKL, initMaskedAutoencoder } from "../../../src/networks/index.ts";
 import { createRng } from "../../../src/nn/index.ts";
 import type { Action, ActionContext, ActionEvent, ActionResult } from "../../../src/systems/system.ts";
-import { openPictures } from "../../../src/systems/umd/actions/common.ts";
-import { loadUMD } from "../../../src/systems/umd/checkpoint.ts";
-import { PRESETS } from "../../../src/systems/umd/config.ts";
-import {
-  type ExperimentResult,
-  runExperiment,
-  stepsFor,
-  VARIANTS,
-} from "../../../src/systems/umd/experiment.ts";
-import { decodeLatents, encodeLatents } from "../../../src/systems/umd/latents.ts";
+import { openPictures } from "../../../src/systems/umd/data.ts";
+import { umdFile } from "../../../src/systems/umd/model.ts";
 import { umd } from "../../../src/systems/umd/system.ts";
+import { writeWeights } from "../../../src/training/weights.ts";
+import { drained } from "../../../src/work.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -29,18 +23,15 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 async function perform(
-  name: "train" | "run" | "evaluate" | "reproduce",
+  name: "train" | "run" | "evaluate",
   options: Record<string, unknown>,
   context: ActionContext = {},
 ) {
   const action = umd.actions[name] as Action;
-  const run = action.run(action.options.parse({ threads: 1, ...options }), context);
   const events: ActionEvent[] = [];
-  for (;;) {
-    const { done, value } = await run.next();
-    if (done) return { events, result: value as ActionResult };
-    events.push(value);
-  }
+  const run = action.run(action.options.parse({ threads: 1, ...options }), context);
+  const result: ActionResult = await drained(run, (event) => events.push(event));
+  return { events, result };
 }
 
 describe("the actions of UMD", () => {
@@ -48,22 +39,80 @@ describe("the actions of UMD", () => {
     const [pre, tuned] = [join(folder, "pre"), join(folder, "tuned")];
     const small = { preset: "smoke", limit: 64, batch: 8, steps: 3 };
     const { result } = await perform("train", { ...small, out: pre });
-    expect(result.metrics!.loss).toBeGreaterThan(0);
+    const again = await perform("train", { ...small, out: pre });
+    expect(again.result.metrics).toEqual(result.metrics); // a finished run knows its last loss
     const model = join(pre, "model.safetensors");
     await perform("train", { ...small, phase: "finetune", from: model, out: tuned });
     const file = join(tuned, "model.safetensors");
-    expect((await loadUMD(file)).model.config.classes).toBe(10);
+    expect((await umdFile.load(file)).model.config.classes).toBe(10);
     await perform("run", { model: file, count: 4, steps: 2, guidance: 2, label: 3, out: folder });
     expect(existsSync(join(folder, "samples.png"))).toBe(true);
     const filled = await perform("run", { model: file, mode: "reconstruct", limit: 4, out: folder });
-    expect(filled.result.metrics!.hiddenError).toBeGreaterThan(0);
+    const { hiddenError, meanColourError } = filled.result.metrics!;
+    expect(filled.result.summary).toContain(`${hiddenError!.toFixed(4)}; the mean`);
+    expect(meanColourError).toBeLessThan(1);
     await perform("run", { model: file, mode: "features", limit: 20, out: folder });
     const { tensors } = await readSafetensors(join(folder, "features.safetensors"));
     expect(tensors.get("representation")!.shape).toEqual([20, 32]);
     const probed = await perform("evaluate", { model: file, limit: 200 });
-    expect(probed.result.metrics!.ridge).toBeGreaterThan(0.02);
-    const table = probed.events.find((event) => event.type === "table");
-    expect(table?.type === "table" && table.table.rows).toHaveLength(4);
+    const [table] = probed.events.flatMap((event) => (event.type === "table" ? [event.table] : []));
+    expect(table!.columns).toEqual(["features", "10-shot %", "all labels %"]);
+    expect(table!.rows).toHaveLength(4);
+    const found = table!.rows.map((row) => row.at(-1));
+    expect(found).toContain((100 * probed.result.metrics!.ridge!).toFixed(1));
+  });
+
+  it("train tells the terms of the loss, also of pictures that were held out, as curves", async () => {
+    const { events } = await perform("train", {
+      ...{ preset: "smoke", limit: 64, batch: 8, steps: 3, out: join(folder, "curves") },
+    });
+    const curves = events.flatMap((event) => (event.type === "metrics" ? Object.keys(event.values) : []));
+    expect([...new Set(curves)].sort()).toEqual(
+      ["loss", "gradient_norm", "mae", "eps", "x0", "held-out mae", "held-out eps", "held-out x0"].sort(),
+    );
+  });
+
+  it("train from a checkpoint takes its sizes, interpolates for others, and refuses what contradicts it", async () => {
+    const start = join(folder, "start");
+    const small = { limit: 32, batch: 4, steps: 1 };
+    await perform("train", { ...small, preset: "smoke", out: start });
+    const from = join(start, "model.safetensors");
+    await perform("train", { ...small, from, size: 24, out: join(folder, "larger") });
+    const { config } = (await umdFile.load(join(folder, "larger", "model.safetensors"))).model;
+    expect(config).toMatchObject({ size: 24, dim: 32, patch: 4 });
+    const refused = (more: Record<string, unknown>) =>
+      perform("train", { ...small, from, out: folder, ...more });
+    await expect(refused({ preset: "mini" })).rejects.toThrow(/has dim 32, the options say 96/);
+    await expect(refused({ patch: 2 })).rejects.toThrow(/has patch 4, the options say 2/);
+    await expect(refused({ colour: "gray" })).rejects.toThrow(/has channels 3, the options say 1/);
+    await expect(refused({ conditioning: "token" })).rejects.toThrow(/has conditioning adaLN/);
+    await expect(refused({ zeroClassTokens: true })).rejects.toThrow(/--zero-class-tokens is for a model/);
+    await expect(refused({ autoencoder: "vae" })).rejects.toThrow(/no use for the autoencoder vae/);
+  });
+
+  it("a published MAE begins an encoder, and is probed", async () => {
+    const sizes = { imageSize: 16, patchSize: 4, inChannels: 3, dim: 32, depth: 2, heads: 4, mlpRatio: 4 };
+    const decoder = { eps: 1e-6, decoderDim: 16, decoderDepth: 1, decoderHeads: 2, normPixLoss: false };
+    const file = join(folder, "mae.safetensors");
+    await writeWeights(file, initMaskedAutoencoder({ ...sizes, ...decoder }, createRng(4)), {});
+    const run = {
+      preset: "smoke",
+      initEncoder: file,
+      limit: 2,
+      batch: 1,
+      steps: 1,
+      out: join(folder, "begun"),
+    };
+    await perform("train", run);
+    const { config } = (await umdFile.load(join(folder, "begun", "model.safetensors"))).model;
+    expect(config).toMatchObject({ classTokens: 1, activation: "gelu", dim: 32 });
+    const probed = await perform("evaluate", { model: file, limit: 20 });
+    expect(probed.events.find((event) => event.type === "table")).toMatchObject({
+      table: { columns: ["features", "all labels %"], rows: [["class token", expect.any(String)]] },
+    });
+    await expect(perform("evaluate", { model: file, linear: true })).rejects.toThrow(
+      /not for a published MAE/,
+    );
   });
 
   it("shows what is in the making to who watches, and does the same work", async () => {
@@ -81,100 +130,6 @@ describe("the actions of UMD", () => {
     expect(previews(b).length).toBeGreaterThan(2);
     const last = (events: readonly ActionEvent[]) => events.filter((e) => e.type === "picture").at(-1);
     expect(last(b.events)).toEqual(last(a.events));
-  });
-
-  it("reproduce writes tables of every method", async () => {
-    const [out, work] = [join(folder, "results"), join(folder, "work")];
-    const options = {
-      train: 1500,
-      test: 100,
-      size: 16,
-      preset: "smoke",
-      seeds: 1,
-      steps: 2,
-      tuneSteps: 2,
-      batch: 8,
-      samples: 20,
-      sampleSteps: 2,
-      guidances: "1.5",
-      classifierSteps: 2,
-      equal: "images",
-      out,
-      work,
-    };
-    const { result } = await perform("reproduce", options);
-    expect(result.metrics!.criteria).toBe(8);
-    await expect(perform("reproduce", { ...options, variants: "umd,vae" })).rejects.toThrow(
-      /unknown variant "vae"; known are UMD, DiT/,
-    );
-    await expect(perform("reproduce", { ...options, guidances: "1;2" })).rejects.toThrow(/such as 1,2/);
-    const text = await readFile(join(out, "equal-images.md"), "utf8");
-    expect(text).toContain("FID-like, w 1.5 |");
-    expect(text).not.toContain("w 2");
-    for (const { name } of VARIANTS) expect(text).toContain(`| ${name} |`);
-    expect(text).toContain("| raw pixels |");
-    expect(text).toContain("--variants UMD,DiT,MaskDiT,MAE,MAE-adaLN --seeds 1 --steps 2 --tune-steps 2");
-    const { runs } = JSON.parse(await readFile(join(out, "equal-images.json"), "utf8"));
-    expect(runs).toHaveLength(5);
-  });
-
-  it("an experiment does nothing twice", async () => {
-    const options = {
-      train: shapes10({ seed: 1, count: 1500, size: 16 }) as Labelled,
-      test: shapes10({ seed: 1, count: 50, size: 16, first: 5000 }) as Labelled,
-      base: PRESETS.smoke,
-      variants: VARIANTS.slice(0, 1),
-      seeds: [0],
-      steps: 2,
-      batch: 8,
-      learningRate: 1e-3,
-      tuneSteps: 0,
-      samples: 20,
-      sampleSteps: 2,
-      guidances: [1],
-      classifierSteps: 1,
-      equal: "images" as const,
-      work: join(folder, "twice"),
-      threads: 1,
-    };
-    const watched = async (): Promise<[ExperimentResult, string[]]> => {
-      const run = runExperiment(options);
-      const notes: string[] = [];
-      for (;;) {
-        const { done, value } = await run.next();
-        if (done) return [value, notes];
-        notes.push(value.note ?? "");
-      }
-    };
-    const [[first, trained], [second, loaded]] = [await watched(), await watched()];
-    expect(trained.some((note) => note.startsWith("loss"))).toBe(true);
-    expect(loaded.some((note) => note.startsWith("loss"))).toBe(false);
-    expect(second.runs[0]!.best).toEqual(first.runs[0]!.best);
-  });
-
-  it("reproduce says beforehand what is too little", async () => {
-    const little = { train: 1000, test: 100, size: 16, preset: "smoke", out: folder, work: folder };
-    await expect(perform("reproduce", little)).rejects.toThrow(
-      /100 shots of each class are needed, "\w+" has \d+/,
-    );
-    await expect(perform("reproduce", { ...little, train: 1500 })).rejects.toThrow(
-      /2000 samples .* there are 100/,
-    );
-  });
-
-  it("at equal arithmetic the cheaper methods take more steps", () => {
-    const pictures = shapes10({ seed: 0, count: 1 });
-    const options = { steps: 1000, equal: "flops", train: pictures, base: PRESETS.mini } as never;
-    const [umdSteps, dit, maskdit, mae] = VARIANTS.map((variant) => stepsFor(options, variant)) as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    expect(dit).toBe(1000);
-    expect(maskdit).toBeGreaterThan(1100);
-    expect(umdSteps).toBeGreaterThan(1400);
-    expect(mae).toBeGreaterThan(umdSteps);
   });
 
   it("latents: pictures through an autoencoder and back, scaled as it says", async () => {

@@ -1,16 +1,23 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError, ShapeError } from "../../../src/errors.ts";
 import { parameterCount, parameters, withFields } from "../../../src/nn/index.ts";
-import { configSchema, keptTokens, PRESETS, type UMDConfig } from "../../../src/systems/umd/config.ts";
-import { forwardFlops } from "../../../src/systems/umd/flops.ts";
-import { blankUMD, initUMD, type UMD } from "../../../src/systems/umd/model.ts";
 import {
+  type Batch,
   cleanCount,
+  keptTokens,
+  lossTerms,
   MIXTURES,
-  type UMDBatch,
-  umdLoss,
-  umdLossParts,
-} from "../../../src/systems/umd/objective.ts";
+  mixedLoss,
+} from "../../../src/systems/umd/method.ts";
+import {
+  blankUMD,
+  configSchema,
+  forwardFlops,
+  initUMD,
+  PRESETS,
+  type UMD,
+  type UMDConfig,
+} from "../../../src/systems/umd/model.ts";
 import { createNoise, evaluate, fromHost, grad, type Tensor, treeMap } from "../../../src/tensor/index.ts";
 
 const TINY: UMDConfig = {
@@ -29,8 +36,11 @@ const normal = (shape: number[], purpose: string): Tensor =>
 const uniform = (shape: number[], purpose: string): Tensor =>
   fromHost("f32", shape, noise.uniform(shape, { sample: 0, purpose, step: 0 }));
 const vector = (...values: number[]): Tensor => fromHost("f32", [values.length], Float32Array.from(values));
-const column = (...values: number[]): Tensor =>
-  fromHost("f32", [values.length, 1, 1, 1], Float32Array.from(values));
+/** The loss of a mixture as a number to differentiate. */
+const scalar =
+  (mixture: keyof typeof MIXTURES) =>
+  (model: UMD, batch: Batch): Tensor =>
+    mixedLoss(MIXTURES[mixture])(model, batch).loss;
 
 /** A model whose gates are open, as after training. */
 const shaken = (model: UMD): UMD => {
@@ -38,7 +48,7 @@ const shaken = (model: UMD): UMD => {
   return treeMap((t) => t.add(normal([...t.shape], `shake ${k++}`).mul(0.2)), model);
 };
 
-const batchOf = (config: UMDConfig, noised: number, clean: number): UMDBatch => {
+const batchOf = (config: UMDConfig, noised: number, clean: number): Batch => {
   const { channels, size, patch } = config;
   const tokens = (size / patch) ** 2;
   const shape = (n: number): number[] => [n, channels, size, size];
@@ -47,16 +57,14 @@ const batchOf = (config: UMDConfig, noised: number, clean: number): UMDBatch => 
       noised: {
         x0: normal(shape(noised), "x"),
         noise: normal(shape(noised), "eps"),
-        signal: column(...Array(noised).fill(0.8)),
-        sigma: column(...Array(noised).fill(0.6)),
-        t: vector(...Array(noised).fill(300)),
+        level: { alpha: vector(...Array(noised).fill(0.8)), sigma: vector(...Array(noised).fill(0.6)) },
+        index: vector(...Array(noised).fill(299)),
         maskNoise: uniform([noised, tokens], "mask"),
       },
     }),
     ...(clean && {
       clean: {
         x0: normal(shape(clean), "clean"),
-        t: vector(...Array(clean).fill(0)),
         maskNoise: uniform([clean, tokens], "mask 2"),
       },
     }),
@@ -143,7 +151,7 @@ describe("UMD's model", () => {
       const even = zeroClassTokens
         ? withFields<UMD>(model, { cls: initUMD(TINY, 1, { zeroClassTokens }).cls })
         : model;
-      const { cls } = grad(umdLoss(MIXTURES.mae))(even, batch);
+      const { cls } = grad(scalar("mae"))(even, batch);
       const [first, second] = cls.split(2, 1) as [Tensor, Tensor];
       const gap = await first.sub(second).abs().max().item();
       if (zeroClassTokens) expect(gap).toBeLessThan(1e-7);
@@ -174,6 +182,9 @@ describe("UMD's model", () => {
     expect(() => keptTokens(36, -0.1)).toThrow(ArgumentError);
     expect(() => keptTokens(16, 0.99)).toThrow(/keeps none of 16/);
     expect(() => cleanCount(8, { cleanShare: 1.2 })).toThrow(/\[0, 1\], got 1.2/);
+    expect(keptTokens(100, 0.9)).toBe(10);
+    const x = normal([1, 1, 8, 8], "x");
+    expect(() => initUMD(TINY, 1).call({ x, t: vector(0), labels: vector(0) })).toThrow(/no table of labels/);
     expect(() => initUMD(TINY, 1).call({ x: normal([1, 1, 12, 12], "x"), t: vector(0) })).toThrow(ShapeError);
     expect(configSchema.safeParse({ ...TINY, conditioning: "film" }).success).toBe(false);
   });
@@ -181,13 +192,14 @@ describe("UMD's model", () => {
 
 describe("UMD's objective", () => {
   const model = shaken(initUMD(TINY, 1));
-  const value = (mixture: keyof typeof MIXTURES, batch: UMDBatch): Promise<number> =>
-    umdLoss(MIXTURES[mixture])(model, batch).item();
+  const value = (mixture: keyof typeof MIXTURES, batch: Batch): Promise<number> =>
+    scalar(mixture)(model, batch).item();
   const mean = async (a: Tensor, b: Tensor): Promise<number> => a.sub(b).square().mean().item();
 
   it("is DiT's without clean pictures and masks: both errors everywhere", async () => {
     const batch = batchOf(TINY, 3, 0);
-    const { x0, noise: eps, t } = batch.noised!;
+    const { x0, noise: eps } = batch.noised!;
+    const t = vector(300, 300, 300); // index 299
     const out = model.call({ x: x0.mul(0.8).add(eps.mul(0.6)), t });
     const expected = ((await mean(out.eps, eps)) + (await mean(out.x0, x0))) / 2;
     expect(await value("dit", batch)).toBeCloseTo(expected, 5);
@@ -195,8 +207,8 @@ describe("UMD's objective", () => {
 
   it("is MAE's without noised pictures: squared errors of hidden pixels alone", async () => {
     const batch = batchOf(TINY, 0, 3);
-    const { x0, t, maskNoise } = batch.clean!;
-    const out = model.call({ x: x0, t }, { noise: maskNoise, ratio: 0.75 });
+    const { x0, maskNoise } = batch.clean!;
+    const out = model.call({ x: x0, t: vector(0, 0, 0) }, { noise: maskNoise, ratio: 0.75 });
     const [guess, target, mask] = [
       await out.x0.toArray(),
       await x0.toArray(),
@@ -216,8 +228,8 @@ describe("UMD's objective", () => {
 
   it("takes the noise where it is visible and the picture where it is not", async () => {
     const batch = batchOf(TINY, 2, 0);
-    const loss = (m: UMD): Tensor => umdLoss(MIXTURES.maskdit)(m, batch);
-    const out = (m: UMD) => umdLossParts(m, batch, MIXTURES.maskdit);
+    const loss = (m: UMD): Tensor => scalar("maskdit")(m, batch);
+    const out = (m: UMD) => lossTerms(m, batch, MIXTURES.maskdit);
     // A head shifted only in its noise channel moves the noise term alone.
     const bias = model.finalProjection.bias!;
     const shift = fromHost(
@@ -236,12 +248,12 @@ describe("UMD's objective", () => {
 
   it("weighs its parts by their numbers, and does without a part", async () => {
     const batch = batchOf(TINY, 3, 1);
-    const { eps, x0, mae } = umdLossParts(model, batch, MIXTURES.umd);
+    const { eps, x0, mae } = lossTerms(model, batch, MIXTURES.umd);
     const expected = 0.375 * ((await eps!.item()) + (await x0!.item())) + 0.25 * (await mae!.item());
     expect(await value("umd", batch)).toBeCloseTo(expected, 5);
     expect(cleanCount(1, MIXTURES.umd)).toBe(0);
     expect(Number.isFinite(await value("umd", batchOf(TINY, 1, 0)))).toBe(true);
-    expect(() => umdLoss(MIXTURES.umd)(model, {})).toThrow(/neither noised nor clean/);
+    expect(() => scalar("umd")(model, {})).toThrow(/neither noised nor clean/);
   });
 
   it.each(["adaLN", "token"] as const)(
@@ -249,7 +261,7 @@ describe("UMD's objective", () => {
     async (conditioning) => {
       const tiny = shaken(initUMD({ ...TINY, conditioning }, 2));
       const batch = batchOf(TINY, 2, 2);
-      const loss = (m: UMD): Tensor => umdLoss(MIXTURES.umd)(m, batch);
+      const loss = (m: UMD): Tensor => scalar("umd")(m, batch);
       const gradients = grad(loss)(tiny);
       const directions = new Map(
         [...parameters(tiny)].map(([key, p]) => [key, normal([...p.shape], `direction ${key}`)]),

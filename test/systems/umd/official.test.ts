@@ -1,24 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../../src/errors.ts";
 import { linearProbeAccuracy } from "../../../src/metrics/linear-probe.ts";
-import {
-  type DiTTransformer2DModel,
-  ditPreset,
-  initDiT,
-  initMaskedAutoencoder,
-  metaFromDiffusers,
-  VisionTransformer,
-} from "../../../src/networks/index.ts";
+import { initMaskedAutoencoder, VisionTransformer } from "../../../src/networks/index.ts";
 import { blankRng, createRng, parameters } from "../../../src/nn/index.ts";
-import { PRESETS } from "../../../src/systems/umd/config.ts";
-import { initUMD } from "../../../src/systems/umd/model.ts";
+import { initUMD, PRESETS } from "../../../src/systems/umd/model.ts";
 import {
-  metaDiTConfig,
+  maeFeatures,
   metaMAEConfig,
-  publishedModel,
+  publishedMAE,
   withMAEEncoder,
 } from "../../../src/systems/umd/official.ts";
-import { createNoise, fromHost, type Tensor, zeros } from "../../../src/tensor/index.ts";
+import { createNoise, fromHost, type Tensor, tensor, zeros } from "../../../src/tensor/index.ts";
 
 const noise = createNoise("philox", 3);
 const normal = (shape: number[], purpose: string): Tensor =>
@@ -45,8 +37,7 @@ const mae = initMaskedAutoencoder(
 describe("published weights", () => {
   it("MAE: the encoder of a whole checkpoint loads, sizes by its shapes", async () => {
     const weights = parameters(mae);
-    const published = publishedModel(weights, { heads: 4 });
-    expect(published.kind).toBe("mae");
+    const published = publishedMAE(weights, { heads: 4 });
     const x = normal([2, 3, 16, 16], "x");
     const all = fromHost(
       "i64",
@@ -54,7 +45,7 @@ describe("published weights", () => {
       BigInt64Array.from({ length: 32 }, (_, i) => BigInt(i % 16)),
     );
     const expected = mae.encode(x, { keep: all });
-    const got = (published.model as VisionTransformer).tokens(x);
+    const got = published.tokens(x);
     expect(await got.sub(expected).abs().max().item()).toBeLessThan(1e-5);
   });
 
@@ -67,10 +58,26 @@ describe("published weights", () => {
       [2, 16],
       BigInt64Array.from({ length: 32 }, (_, i) => BigInt(i % 16)),
     );
-    const theirs = mae.encode(x, { keep: all });
+    const colours = (values: number[]) => tensor(values, { shape: [1, 3, 1, 1] });
+    const standardised = x
+      .add(1)
+      .mul(0.5)
+      .sub(colours([0.485, 0.456, 0.406]))
+      .div(colours([0.229, 0.224, 0.225]));
+    const theirs = mae.encode(standardised, { keep: all });
     const { tokens, representation } = model.encode({ x, t: zeros([2]) });
     expect(await tokens.sub(theirs.sliceAxis(1, 1)).abs().max().item()).toBeLessThan(1e-4);
     expect(await representation.sub(theirs.select(1, 0)).abs().max().item()).toBeLessThan(1e-4);
+    const values = (await x.data()) as Float32Array;
+    const pictures = { count: 2, size: 16, channels: 3, values, labels: undefined, classes: [] };
+    const encoder = publishedMAE(parameters(mae), { heads: 4 });
+    const published = await maeFeatures(encoder, pictures, 1);
+    const ours = (await representation.toArray()) as number[];
+    ours.forEach((value, i) => {
+      expect(published[i]).toBeCloseTo(value, 3);
+    });
+    const gray = { ...config, channels: 1 } as const;
+    expect(() => withMAEEncoder(initUMD(gray, 0), parameters(mae))).toThrow(/inChannels 3, this model has 1/);
     expect(() => withMAEEncoder(initUMD(PRESETS.mini, 0), parameters(mae))).toThrow(
       /imageSize 16, this model has 24/,
     );
@@ -78,47 +85,9 @@ describe("published weights", () => {
     expect(() => withMAEEncoder(initUMD(token, 0), parameters(mae))).toThrow(/use adaLN/);
   });
 
-  it("DiT: loads from the authors' names, sizes by its shapes", async () => {
-    const config = {
-      ...ditPreset("S/2"),
-      sampleSize: 8,
-      layers: 2,
-      heads: 2,
-      headDim: 8,
-      classes: 5,
-    };
-    const model = initDiT(config, createRng(1));
-    const weights = await metaFromDiffusers(parameters(model), 4);
-    expect(metaDiTConfig(weights, 2)).toEqual(config);
-    const published = publishedModel(weights, { heads: 2 });
-    expect(published.kind).toBe("dit");
-    const [x, t, y] = [
-      normal([1, 4, 8, 8], "z"),
-      fromHost("f32", [1], Float32Array.of(9)),
-      fromHost("i32", [1], Int32Array.of(3)),
-    ];
-    const got = (published.model as DiTTransformer2DModel).call(x, t, y);
-    expect(await got.toArray()).toEqual(await model.call(x, t, y).toArray());
-  });
-
   it("the released sizes are known by their shapes", () => {
     const shapes = (entries: Record<string, number[]>): Map<string, Tensor> =>
       new Map(Object.entries(entries).map(([key, shape]) => [key, zeros(shape)]));
-    const xl = shapes({
-      "x_embedder.proj.weight": [1152, 4, 2, 2],
-      "final_layer.linear.weight": [32, 1152],
-      "y_embedder.embedding_table.weight": [1001, 1152],
-      pos_embed: [1, 256, 1152],
-      "blocks.27.attn.qkv.weight": [3456, 1152],
-    });
-    expect(metaDiTConfig(xl)).toMatchObject({
-      sampleSize: 32,
-      layers: 28,
-      heads: 16,
-      headDim: 72,
-      outChannels: 8,
-      classes: 1000,
-    });
     const base = shapes({
       "patch_embed.proj.weight": [768, 3, 16, 16],
       pos_embed: [1, 197, 768],
@@ -129,13 +98,13 @@ describe("published weights", () => {
   });
 
   it("names what is missing and what is something else", () => {
-    expect(() => publishedModel(new Map([["unet.conv.weight", zeros([1])]]))).toThrow(
-      /neither a DiT nor an MAE.*unet\.conv/,
-    );
+    expect(() => publishedMAE(new Map([["unet.conv.weight", zeros([1])]]))).toThrow(/no MAE.*unet\.conv/);
+    const dit = ["x_embedder.proj.weight", "y_embedder.embedding_table.weight", "blocks.0.attn.qkv.weight"];
+    expect(() => publishedMAE(new Map(dit.map((key) => [key, zeros([1])])))).toThrow(/tweedie generate/);
     const short = new Map(parameters(new VisionTransformer(metaMAEConfig(parameters(mae), 4), blankRng)));
     short.delete("blocks.1.mlp.fc2.bias");
-    expect(() => publishedModel(short, { heads: 4 })).toThrow(FormatError);
-    expect(() => publishedModel(short, { heads: 4 })).toThrow(/missing "blocks\.1\.mlp\.fc2\.bias"/);
+    expect(() => publishedMAE(short, { heads: 4 })).toThrow(FormatError);
+    expect(() => publishedMAE(short, { heads: 4 })).toThrow(/missing "blocks\.1\.mlp\.fc2\.bias"/);
   });
 });
 

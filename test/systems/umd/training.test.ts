@@ -5,24 +5,28 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { checkPictures, gather, slicePictures, tensorOf } from "../../../src/data/picture-set.ts";
 import { shapes10 } from "../../../src/data/world/shapes10.ts";
 import { finalSample } from "../../../src/diffusion/index.ts";
+import { AbortError } from "../../../src/errors.ts";
 import { parameterCount, parameters } from "../../../src/nn/index.ts";
-import { umdBatches } from "../../../src/systems/umd/batches.ts";
-import { loadUMD, saveUMD, withSize } from "../../../src/systems/umd/checkpoint.ts";
-import { PRESETS } from "../../../src/systems/umd/config.ts";
-import { reconstruct, umdFeatures } from "../../../src/systems/umd/features.ts";
-import { initUMD, type UMD } from "../../../src/systems/umd/model.ts";
-import { type MethodName, MIXTURES } from "../../../src/systems/umd/objective.ts";
-import { sampleIndices, sampleUMD, umdScheduler } from "../../../src/systems/umd/sample.ts";
-import { alphaBarsOf } from "../../../src/systems/umd/schedule.ts";
+import { umdBatches } from "../../../src/systems/umd/data.ts";
+import {
+  alphaBarsOf,
+  lossTerms,
+  MIXTURES,
+  type Network,
+  sampleIndices,
+  samplingScheduler,
+} from "../../../src/systems/umd/method.ts";
+import { initUMD, PRESETS, type UMD, umdFile, withSize } from "../../../src/systems/umd/model.ts";
 import {
   finetuning,
   pretraining,
   type TrainInputs,
-  trainedModel,
   trainUMD,
   withLabels,
 } from "../../../src/systems/umd/train.ts";
+import { reconstruct, sampleUMD, umdFeatures } from "../../../src/systems/umd/use.ts";
 import { createNoise, fromHost, type Tensor } from "../../../src/tensor/index.ts";
+import { drained } from "../../../src/work.ts";
 
 const CONFIG = PRESETS.smoke;
 const pictures = shapes10({ seed: 1, count: 512, size: 16 });
@@ -33,24 +37,20 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function runs(inputs: TrainInputs): Promise<{ model: UMD; losses: number[] }> {
-  const run = trainUMD({ threads, ...inputs });
+/** Trains; the losses are those that the progress shows. */
+async function runs(inputs: Omit<TrainInputs, "stage">) {
   const losses: number[] = [];
-  for (;;) {
-    const { done, value } = await run.next();
-    if (done) return { model: trainedModel(value), losses };
-    if (value.type === "step") losses.push(value.loss);
-  }
+  const curves: Record<string, number>[] = [];
+  const { final: model } = await drained(trainUMD({ stage: "test", threads, ...inputs }), (event) => {
+    if (event.type === "progress") losses.push(Number(/loss (\S+)/.exec(event.note!)![1]));
+    if (event.type === "metrics") curves.push(event.values);
+  });
+  return { model, losses, curves };
 }
-const draw = async (model: UMD, options: Parameters<typeof sampleUMD>[1]) => {
-  const run = sampleUMD(model, { threads, ...options });
-  for (;;) {
-    const { done, value } = await run.next();
-    if (done) return value;
-  }
-};
+const draw = (model: UMD, options: Parameters<typeof sampleUMD>[1]) =>
+  drained(sampleUMD(model, { threads, ...options }));
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
-const settings = (method: MethodName, steps: number) =>
+const settings = (method: keyof typeof MIXTURES, steps: number) =>
   pretraining(MIXTURES[method], {
     steps,
     batch: 32,
@@ -86,10 +86,14 @@ describe("training UMD", () => {
 
   it("resuming is the same as never having stopped, to the bit", async () => {
     const inputs = { model: initUMD(CONFIG, 0), pictures, settings: settings("umd", 6), saveEvery: 3 };
-    const whole = await runs({ ...inputs, directory: join(folder, "whole") });
-    const stopped = trainUMD({ ...inputs, threads, directory: join(folder, "parts") });
-    for await (const event of stopped) if (event.type === "saved" && event.step === 3) break;
-    const resumed = await runs({ ...inputs, directory: join(folder, "parts") });
+    const whole = await runs({ ...inputs, folder: join(folder, "whole") });
+    const controller = new AbortController();
+    const parts = { ...inputs, folder: join(folder, "parts"), signal: controller.signal };
+    const stopped = drained(trainUMD({ stage: "test", threads, ...parts }), (event) => {
+      if (event.type === "progress" && event.done === 3) controller.abort();
+    });
+    await expect(stopped).rejects.toThrow(AbortError);
+    const resumed = await runs({ ...inputs, folder: join(folder, "parts") });
     expect(resumed.losses).toEqual(whole.losses.slice(3));
     expect(await values(resumed.model)).toEqual(await values(whole.model));
   });
@@ -120,16 +124,23 @@ describe("training UMD", () => {
       settings: { ...settings("umd", 2), batch: 1 },
     });
     expect(run.losses).toHaveLength(2);
-    expect(umdBatches(CONFIG, one, { ...settings("umd", 2), batch: 1 })(0).clean).toBeUndefined();
+    expect((await umdBatches(CONFIG, one, { ...settings("umd", 2), batch: 1 })(0)).clean).toBeUndefined();
   });
 
   it("tells the network index i as i + 1, and noises by index i", async () => {
-    const { noised, clean } = umdBatches(CONFIG, pictures, settings("umd", 1))(0);
-    const [t, sigma, signal] = await Promise.all([
-      noised!.t.toArray(),
-      noised!.sigma.toArray(),
-      noised!.signal.toArray(),
-    ]);
+    const { noised, clean } = await umdBatches(CONFIG, pictures, settings("umd", 1))(0);
+    const asked: Tensor[] = [];
+    const network: Network = {
+      config: CONFIG,
+      call: ({ x, t }) => {
+        asked.push(t);
+        return { x0: x, eps: x, mask: undefined };
+      },
+    };
+    lossTerms(network, { noised: noised!, clean: clean! }, MIXTURES.umd);
+    const [t, sigma, signal] = await Promise.all(
+      [asked[0]!, noised!.level.sigma, noised!.level.alpha].map((x) => x.toArray()),
+    );
     const bar = (i: number): number =>
       Math.cos((((i + 1) / 1000 + 0.008) / 1.008) * (Math.PI / 2)) ** 2 /
       Math.cos((0.008 / 1.008) * (Math.PI / 2)) ** 2;
@@ -138,7 +149,7 @@ describe("training UMD", () => {
       if (time < 990) expect((signal as number[])[i]! ** 2).toBeCloseTo(bar(time - 1), 4);
       expect((signal as number[])[i]! ** 2 + (sigma as number[])[i]! ** 2).toBeCloseTo(1, 5);
     });
-    expect(await clean!.t.toArray()).toEqual(Array(16).fill(0));
+    expect(await asked[1]!.toArray()).toEqual(Array(16).fill(0));
   });
 });
 
@@ -148,8 +159,13 @@ describe("using UMD", () => {
   it("samples from index 999 down to 0, which is one call more than strides", async () => {
     expect(sampleIndices(125)).toHaveLength(126);
     expect(sampleIndices(125).slice(-2)).toEqual([7, 0]);
+    for (let steps = 1; steps <= 500; steps++) {
+      const indices = sampleIndices(steps);
+      expect([indices.length, indices[0], indices.at(-1)]).toEqual([steps + 1, 999, 0]);
+      expect(indices.every((index, k) => k === 0 || index < indices[k - 1]!)).toBe(true);
+    }
     expect(() => sampleIndices(0)).toThrow(/1 to 500/);
-    expect(umdScheduler({ domain: "latents" }, { steps: 5, eta: 1 }).clip).toBeUndefined();
+    expect(samplingScheduler({ domain: "latents" }, { steps: 5, eta: 1 }).clip).toBeUndefined();
   });
 
   it.each([
@@ -159,7 +175,7 @@ describe("using UMD", () => {
   ] as const)("a network that knows the answer leads to it (%s, eta %d)", async (domain, eta) => {
     const bars = alphaBarsOf({ domain });
     const answer = slicePictures(pictures, 0, 2);
-    const scheduler = umdScheduler({ domain }, { steps: 25, eta });
+    const scheduler = samplingScheduler({ domain }, { steps: 25, eta });
     const noise = createNoise("philox", 1);
     const told: number[] = [];
     const network = async (x: Tensor, index: number): Promise<Tensor> => {
@@ -189,11 +205,11 @@ describe("using UMD", () => {
 
   it("saves and loads: the same in single precision, and other sizes by interpolated positions", async () => {
     const path = join(folder, "model.safetensors");
-    await saveUMD(path, model, { method: "umd" }, "f32");
-    const loaded = await loadUMD(path);
+    await umdFile.save(path, model, { method: "umd" }, "f32");
+    const loaded = await umdFile.load(path);
     expect(loaded.notes).toEqual({ method: "umd" });
     expect(await values(loaded.model)).toEqual(await values(model));
-    const larger = (await loadUMD(path, { size: 24 })).model;
+    const larger = withSize(loaded.model, 24);
     expect(larger.posEmbedding.shape).toEqual([1, 36, 32]);
     expect(parameterCount(larger)).toBe(parameterCount(model) + 2 * 20 * 32);
     expect(() => withSize(model, 18)).toThrow(/divisible by the patch of 4, got 18/);
@@ -208,6 +224,11 @@ describe("using UMD", () => {
     expect(whole.pooled).toHaveLength(6 * 32);
     const noisy = await umdFeatures(model, some, { index: 50 });
     expect(noisy.pooled).not.toEqual(whole.pooled);
+    const others = await umdFeatures(model, some, { index: 50, first: 6 });
+    expect(others.pooled).not.toEqual(noisy.pooled);
+    expect(whole.warning).toBeUndefined();
+    const bright = { ...some, values: some.values.map((v) => 3 * v) };
+    expect((await umdFeatures(model, bright)).warning).toMatch(/lie outside/);
     await expect(umdFeatures(model, some, { index: 1000 })).rejects.toThrow(/0 \.\.\. 999, got 1000/);
   });
 
