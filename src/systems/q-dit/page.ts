@@ -92,7 +92,7 @@ function picturesTable(found: Found, drawn: readonly (readonly [Form, View])[]):
     },
     "PSNR to fp32, dB": ([one, view]) => {
       const scores = scoresOf(found, one, view);
-      return one.method === "fp32" ? "itself" : scores && fixed(mean(scores.ratio), 1);
+      return scores && (one.method === "fp32" ? "itself" : fixed(mean(scores.ratio), 1));
     },
   });
 }

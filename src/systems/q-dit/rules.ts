@@ -156,7 +156,7 @@ const REAL_RULES: readonly Rule<Found>[] = [
   }),
   {
     name: "integers",
-    says: "predictions of packed models agree with their simulation to 60 dB",
+    says: "predictions of packed models, as read from their files, agree with their simulation to 60 dB",
     judge: (f) => all(...PACKED.map((one) => atLeast(f.packed[packedName(one)]?.agreement, 60))),
   },
   {

@@ -102,6 +102,17 @@ async function* notMade(): Work<never> {
   throw NOT_MADE;
 }
 
+/** Stands for a size where there are no groups, or where a search gives them. */
+const NO_GROUPS = 0;
+
+/** The group sizes of a form. @throws ArgumentError where a search is to give them, and none is given */
+function sizesOf({ groups }: Form, search?: Made<GroupsFound>): Groups {
+  if (typeof groups === "number") return groups;
+  if (groups === "none") return NO_GROUPS;
+  if (!search) throw new ArgumentError(`group sizes ${groupsText({ groups })}: the search comes before them`);
+  return search.value[groups.take];
+}
+
 /** Shows a bar while a promise is pending. */
 const pending = <T>(stage: string, promise: Promise<T>): Work<T> =>
   during(promise, () => ({ type: "progress", stage, done: 0, total: 1 }), 1000);
@@ -163,11 +174,10 @@ class Cells {
   /** What decides the codes of a form; sizes that were searched for come by `from`. */
   private roundingOf({ condition, method, bits, groups }: Form): object {
     if (method === "fp32") return this.conditionOf(condition);
-    const size = typeof groups === "number" ? groups : 0;
     return {
       ...this.conditionOf(condition),
       ...{ method, bits, groups },
-      scheme: METHODS[method].scheme(bits, size),
+      scheme: METHODS[method].scheme(bits, typeof groups === "number" ? groups : NO_GROUPS),
       ...(METHODS[method].needs !== "nothing" && { calibration: this.asked.settings.calibration }),
     };
   }
@@ -176,7 +186,7 @@ class Cells {
     const { trajectory } = this.asked.settings;
     return this.measure(`predictions: ${formName(form)}`, {
       given: { ...this.roundingOf(form), trajectory },
-      measure: () => this.asked.lab.predictions({ ...form, groups: form.groups as number }),
+      measure: () => this.asked.lab.predictions({ ...form, groups: sizesOf(form) }),
     });
   }
 
@@ -190,9 +200,7 @@ class Cells {
     const { judge, real } = this.asked.subject;
     const isView = Object.keys(view).length > 0;
     const drawing: DrawingSettings = { ...usual, ...(isView && { pictures: viewPictures }), ...view };
-    const { groups } = form;
-    const sizes: Groups =
-      typeof groups === "object" ? search!.value[groups.take] : typeof groups === "number" ? groups : 0;
+    const sizes = sizesOf(form, search);
     return this.measure(`pictures: ${pictureName(form, view)}`, {
       given: { ...this.roundingOf(form), drawing, judge, real },
       from: search ? [second, search] : [second],

@@ -48,9 +48,9 @@ function writeClothes(): string {
   return path;
 }
 
-/** A DiT of one block and four tokens, random everywhere. */
+/** A DiT of two blocks and four tokens, random everywhere. */
 async function writeModel(name: string, seed: number): Promise<string> {
-  const config = { ...MINIATURE, patchSize: 14, layers: 1, heads: 2, headDim: 64 };
+  const config = { ...MINIATURE, patchSize: 14, layers: 2, heads: 2, headDim: 64 };
   const model = mapParameters(initDiT(config, createRng(seed)), (t, key) =>
     /norm1\.linear|proj_out/.test(key) ? createRng(key.length + t.size).normal(t.shape, 0.05) : t,
   );
