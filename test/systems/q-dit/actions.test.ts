@@ -3,14 +3,13 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { decodePicture } from "../../../src/io/index.ts";
-import { initDiT } from "../../../src/networks/index.ts";
-import { createRng, mapParameters } from "../../../src/nn/index.ts";
-import { loadDiT, MINIATURE, saveDiT } from "../../../src/systems/q-dit/model.ts";
+import { loadDiT, saveDiT } from "../../../src/systems/q-dit/model.ts";
 import { RULES } from "../../../src/systems/q-dit/rules.ts";
 import { qDiT } from "../../../src/systems/q-dit/system.ts";
 import type { ActionContext, ActionName } from "../../../src/systems/system.ts";
 import { drained, type WorkEvent } from "../../../src/work.ts";
 import { useTemporaryFolder } from "../../io/temporary-folder.ts";
+import { randomDiT } from "./random-dit.ts";
 
 const folder = useTemporaryFolder();
 
@@ -50,10 +49,7 @@ function writeClothes(): string {
 
 /** A DiT of two blocks and four tokens, random everywhere. */
 async function writeModel(name: string, seed: number): Promise<string> {
-  const config = { ...MINIATURE, patchSize: 14, layers: 2, heads: 2, headDim: 64 };
-  const model = mapParameters(initDiT(config, createRng(seed)), (t, key) =>
-    /norm1\.linear|proj_out/.test(key) ? createRng(key.length + t.size).normal(t.shape, 0.05) : t,
-  );
+  const model = randomDiT({ patchSize: 14, layers: 2, heads: 2, headDim: 64 }, seed);
   await saveDiT(folder(name), model, {});
   return folder(name);
 }

@@ -3,14 +3,8 @@ import { statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { ArgumentError, CalibrationError, FormatError, NonFiniteError } from "../../../src/errors.ts";
 import { writeSafetensors } from "../../../src/io/index.ts";
-import { type DiTTransformer2DModel, initDiT } from "../../../src/networks/index.ts";
-import {
-  createRng,
-  mapParameters,
-  parameters,
-  signalToNoiseDecibels,
-  withQuantized,
-} from "../../../src/nn/index.ts";
+import type { DiTTransformer2DModel } from "../../../src/networks/index.ts";
+import { mapParameters, parameters, signalToNoiseDecibels, withQuantized } from "../../../src/nn/index.ts";
 import { METHODS, type MethodName, quantizeDiT } from "../../../src/systems/q-dit/baselines.ts";
 import { packDiT, weigh } from "../../../src/systems/q-dit/deploy.ts";
 import {
@@ -20,7 +14,7 @@ import {
   placeOf,
   statisticsOn,
 } from "../../../src/systems/q-dit/method.ts";
-import { loadDiT, MINIATURE, saveDiT } from "../../../src/systems/q-dit/model.ts";
+import { loadDiT, saveDiT } from "../../../src/systems/q-dit/model.ts";
 import { bySlices, pictureRatio, predictionErrors } from "../../../src/systems/q-dit/scores.ts";
 import { type SearchOptions, searchGroups } from "../../../src/systems/q-dit/search.ts";
 import { stressed } from "../../../src/systems/q-dit/stress.ts";
@@ -30,14 +24,11 @@ import { draw } from "../../../src/systems/q-dit/use.ts";
 import { fromHost, jit, type Tensor } from "../../../src/tensor/index.ts";
 import { drained, type WorkEvent } from "../../../src/work.ts";
 import { useTemporaryFolder } from "../../io/temporary-folder.ts";
+import { randomDiT, SMALL } from "./random-dit.ts";
 
 const folder = useTemporaryFolder();
 
-const CONFIG = { ...MINIATURE, sampleSize: 8, patchSize: 2, layers: 2, heads: 2, headDim: 32, classes: 4 };
-/** Random everywhere: a fresh DiT is zero behind its gates. */
-const model = mapParameters(initDiT(CONFIG, createRng(1)), (t, key) =>
-  /norm1\.linear|proj_out/.test(key) ? createRng(key.length + t.size).normal(t.shape, 0.05) : t,
-);
+const model = randomDiT(SMALL);
 const batches = (): Promise<CalibrationBatch[]> =>
   calibrationBatches(model, { samples: 32, batch: 16, steps: 8, seed: 1, guidance: 1.5 });
 
