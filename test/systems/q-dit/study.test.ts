@@ -14,9 +14,9 @@ import { type AskedCell, recordingStudy } from "../../study/recording-study.ts";
 import { undecidingOptions } from "../deciding-options.ts";
 
 const optionsOf = (more: object = {}): ReproduceActionOptions =>
-  reproduceOptions.parse({ data: "clothes", further: true, threads: 2, ...more });
+  reproduceOptions.parse({ data: "clothes", further: true, threads: 3, ...more });
 
-const subjectOf = ({ model, data, threads = 2 }: ReproduceActionOptions): Subject => ({
+const subjectOf = ({ model, data, threads = 3 }: ReproduceActionOptions): Subject => ({
   model: `content of ${model}`,
   judge: "network 0",
   real: `test half of ${data}`,
@@ -112,7 +112,7 @@ describe("what decides a number", () => {
   test("every option of reproduce changes a fingerprint, but for those that decide nothing", async () => {
     const same = await undecidingOptions(
       qDiT.actions.reproduce!,
-      { data: "clothes", threads: 2, further: true },
+      { data: "clothes", threads: 3, further: true },
       async (o) => {
         const options = o as ReproduceActionOptions;
         const study = recordingStudy(({ name }) => contentOf(name));
@@ -240,10 +240,10 @@ describe("what decides a number", () => {
       const { inFeatures, outFeatures, tokens } = shape;
       expect(given(cells, `linear layer, ${inFeatures} to ${outFeatures}, ${tokens} tokens`)).toEqual({
         ...shape,
-        ...{ rounds: 100, threads: 2, kernels },
+        ...{ rounds: 100, threads: 3, kernels },
       });
     }
-    expect(given(cells, "time of a step")).toMatchObject({ rounds: 100, threads: 2, batch: 50, kernels });
+    expect(given(cells, "time of a step")).toMatchObject({ rounds: 100, threads: 3, batch: 50, kernels });
     const timed = cells.find(({ name }) => name === "time of a step")!;
     expect(timed.from).toEqual(PACKED.map(({ weights }) => `packed W${weights}A8 groups 64`));
   });
