@@ -1,5 +1,5 @@
 /** The study of Q-DiT: how each number is asked for, with all that decides it, and the page that says what came of it. */
-import { stat } from "node:fs/promises";
+import { rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ArgumentError } from "../../errors.ts";
 import { type FeatureNetwork, openFeatureNetwork, saveFeatureNetwork } from "../../metrics/index.ts";
@@ -97,8 +97,9 @@ interface InFile {
 /** Says that a cell is not there, where nothing is to be made. */
 const NOT_MADE = new ArgumentError("this was not measured");
 
-// biome-ignore lint/correctness/useYield: it never comes to that
-async function* notMade(): Work<never> {
+/** Makes no model, and leaves no empty folder for it. */
+async function* notMade(folder: string): Work<never> {
+  await rmdir(folder).catch(() => undefined); // a training that was stopped may have left something
   throw NOT_MADE;
 }
 
