@@ -226,7 +226,7 @@ class Cells {
     const { lab } = this.asked;
     return this.model<FeatureNetwork>("second judge", {
       given: { ...judge, training },
-      make: () => pending("second judge", lab.trainJudge(judge)),
+      make: () => pending("training the second judge", lab.trainJudge(judge)),
       save: (path, network) => saveFeatureNetwork(path, network),
       load: async (path) => (await openFeatureNetwork(path, "second judge")).network,
     });
