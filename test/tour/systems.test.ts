@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { AbortError } from "../../src/errors.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
-import { tourQDiT } from "../../src/systems/q-dit/actions/tour.ts";
+import { tourQDiT } from "../../src/systems/q-dit/actions.ts";
 import { tourSDSeg } from "../../src/systems/sdseg/tour.ts";
 import type { TourEvent, TourFigure, TourResult } from "../../src/systems/tour.ts";
 import { tourUMD } from "../../src/systems/umd/tour.ts";

@@ -13,7 +13,7 @@ import {
   withQuantized,
 } from "../../nn/index.ts";
 import { loadModel, saveModel } from "../../pipelines/index.ts";
-import { loadDiT, saveDiT } from "../../systems/q-dit/checkpoint.ts";
+import { loadDiT, saveDiT } from "../../systems/q-dit/model.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, readOptions } from "../options.ts";
 import { QUANTIZE_OPTIONS } from "./options.ts";

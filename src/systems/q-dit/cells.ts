@@ -1,157 +1,155 @@
-/** What is measured: every cell is a condition, a method, bits and group sizes. */
-import type { MethodName } from "./schemes.ts";
-
-export type Condition = "natural" | "stress";
-
-export interface Cell {
-  readonly condition: Condition;
-  readonly method: MethodName | "fp32";
-  readonly weights: number;
-  readonly activations: number;
-  /** One size, those that a search found (see `searchOf`), or none. */
-  readonly groups: number | "searched" | "searched-gptq" | "random" | "none";
-  /** Whether pictures are drawn; else only single predictions are compared. */
-  readonly pictures: boolean;
-  /** DDIM steps of the pictures. Default: those of the study. */
-  readonly steps?: number;
-}
-
-export const cellName = ({ condition, method, weights, activations, groups, steps }: Cell): string =>
-  [
-    condition,
-    method,
-    ...(method === "fp32" ? [] : [`w${weights}a${activations}`, `g${groups}`]),
-    ...(steps === undefined ? [] : [`s${steps}`]),
-  ].join("-");
-
-const cells = (
-  condition: Condition,
-  pictures: boolean,
-  [weights, activations]: readonly [number, number],
-  entries: readonly (readonly [MethodName, Cell["groups"]])[],
-): Cell[] =>
-  entries.map(([method, groups]) => ({ condition, method, weights, activations, groups, pictures }));
-
-const fp32 = (condition: Condition): Cell => ({
-  condition,
-  method: "fp32",
-  weights: 32,
-  activations: 32,
-  groups: "none",
-  pictures: true,
-});
-
-const BASELINES = [
-  ["tensor-static", "none"],
-  ["channel-static", "none"],
-  ["channel-token", "none"],
-  ["repq", "none"],
-  ["smooth", "none"],
-  ["gptq-static", "none"],
-] as const;
-const GROUPED = [
-  ["group-static", 64],
-  ["group-dynamic", 64],
-  ["q-dit", 64],
-] as const;
-
-/** What decides the claim, the most important first. */
-export const CORE_CELLS: readonly Cell[] = [
-  fp32("natural"),
-  ...cells("natural", true, [4, 8], [["tensor-static", "none"], ...GROUPED]),
-  fp32("stress"),
-  ...cells(
-    "stress",
-    true,
-    [4, 8],
-    [
-      ["tensor-static", "none"],
-      ["q-dit", 64],
-    ],
-  ),
-  ...cells("natural", true, [8, 8], [["q-dit", 64]]),
-  ...cells("natural", true, [6, 8], [["q-dit", 64]]),
-  ...(["natural", "stress"] as const).flatMap((condition) =>
-    cells(
-      condition,
-      false,
-      [4, 8],
-      [
-        ...BASELINES,
-        ...GROUPED,
-        ["q-dit", 32],
-        ["gptq-static-in-order", "none"],
-        ["q-dit-in-order", 64],
-        ["q-dit-in-order", 32],
-      ],
-    ),
-  ),
-];
-
-/** The rest: other bits, more baselines with pictures. */
-export const FURTHER_CELLS: readonly Cell[] = [
-  ...cells("natural", true, [4, 8], [["gptq-static", "none"]]),
-  ...cells("stress", true, [4, 8], [["gptq-static", "none"]]),
-  ...cells("natural", true, [8, 8], [["tensor-static", "none"]]),
-  ...cells("natural", true, [6, 8], [["tensor-static", "none"]]),
-  ...(["natural", "stress"] as const).flatMap((condition) =>
-    ([8, 6, 3] as const).flatMap((bits) =>
-      cells(condition, false, [bits, 8], [...BASELINES, ...GROUPED, ["q-dit", 32]]),
-    ),
-  ),
-  ...(["natural", "stress"] as const).flatMap((condition) =>
-    cells(condition, false, [4, 4], [["tensor-static", "none"], ["channel-static", "none"], ...GROUPED]),
-  ),
-];
-
-/** Whether more steps help or hurt: errors add up, but each is smaller. */
-export const STEP_CELLS: readonly Cell[] = [10, 20, 50, 100].flatMap((steps) =>
-  [
-    fp32("natural"),
-    ...cells(
-      "natural",
-      true,
-      [4, 8],
-      [
-        ["tensor-static", "none"],
-        ["q-dit", 64],
-      ],
-    ),
-    ...cells("natural", true, [8, 8], [["q-dit", 64]]),
-  ].map((cell) => ({ ...cell, steps })),
-);
+/** What the study compares: a model (as it is, or with planted outliers), a way to round it, bits, group sizes. */
+import { METHODS, type MethodName } from "./baselines.ts";
+import type { Condition } from "./lab.ts";
+import type { Bits } from "./method.ts";
 
 /** A search for group sizes: on which model, and how weights are rounded while candidates are judged. */
-export interface SearchSetup {
+export interface Search {
   readonly condition: Condition;
   readonly method: "group-dynamic" | "q-dit";
 }
 
+/** Group sizes by the search of this kind on the same model: the best, or the best of its random first generation. */
+export interface Searched {
+  readonly by: Search["method"];
+  readonly take: "best" | "random";
+}
+
+/** A model in few bits. */
+export interface Form {
+  readonly condition: Condition;
+  readonly method: MethodName | "fp32";
+  readonly bits: Bits;
+  readonly groups: number | "none" | Searched;
+}
+
+/** How pictures are drawn, where it is not as usual. */
+export interface View {
+  readonly steps?: number;
+  readonly guidance?: number;
+}
+
+const W = (weights: number, activations = 8): Bits => ({ weights, activations });
+
+export const bitsText = ({ weights, activations }: Bits): string => `W${weights}A${activations}`;
+
+export const groupsText = ({ groups }: Pick<Form, "groups">): string =>
+  typeof groups === "object"
+    ? `${groups.take === "best" ? "searched" : "random"} ${groups.by === "q-dit" ? "by GPTQ" : "to nearest"}`
+    : groups === "none"
+      ? ""
+      : `groups ${groups}`;
+
+/** Such as "natural q-dit W4A8 groups 64". */
+export const formName = (form: Form): string =>
+  form.method === "fp32"
+    ? `${form.condition} fp32`
+    : [form.condition, form.method, bitsText(form.bits), groupsText(form)].filter(Boolean).join(" ");
+
+/** Such as "20 steps"; empty for the usual pictures. */
+export const viewText = ({ steps, guidance }: View): string =>
+  [steps && `${steps} steps`, guidance && `guidance ${guidance}`].filter(Boolean).join(", ");
+
+export const pictureName = (form: Form, view: View = {}): string =>
+  [formName(form), viewText(view)].filter(Boolean).join(", ");
+
+export const searchName = ({ condition, method }: Search): string => `search ${condition} ${method}`;
+
+/** Methods that round in groups, which takes a size. */
+const grouped = (method: MethodName): boolean =>
+  typeof METHODS[method].scheme({ weights: 4, activations: 8 }, 64).weight.granularity === "number";
+
+export const form = (
+  condition: Condition,
+  method: Form["method"],
+  bits: Bits = W(4),
+  groups?: Form["groups"],
+): Form => ({
+  condition,
+  method,
+  bits: method === "fp32" ? W(32, 32) : bits,
+  groups: groups ?? (method !== "fp32" && grouped(method) ? 64 : "none"),
+});
+
+const both = (make: (condition: Condition) => readonly Form[]): Form[] =>
+  (["natural", "stress"] as const).flatMap(make);
+
+const INGREDIENTS = ["tensor-static", "group-static", "group-dynamic", "q-dit"] as const;
+const ALL = [
+  ...(["channel-static", "channel-token", "repq", "smooth", "gptq-static"] as const),
+  ...INGREDIENTS,
+] as const;
+
+/** Forms whose single predictions are compared, and those that are drawn with; `further` are the less important ones. */
+export interface Wanted {
+  readonly predicted: readonly Form[];
+  readonly drawn: readonly (readonly [Form, View])[];
+}
+
+const usual = (forms: readonly Form[]): [Form, View][] => forms.map((one) => [one, {}]);
+
+export const CORE: Wanted = {
+  predicted: both((condition) => [
+    ...ALL.map((method) => form(condition, method)),
+    form(condition, "q-dit", W(4), 32),
+    form(condition, "gptq-static-in-order"),
+    ...[64, 32].map((group) => form(condition, "q-dit-in-order", W(4), group)),
+  ]),
+  drawn: usual([
+    ...both((condition) => [
+      form(condition, "fp32"),
+      ...[...INGREDIENTS, "gptq-static" as const].map((method) => form(condition, method)),
+    ]),
+    ...[8, 6].map((bits) => form("natural", "q-dit", W(bits))),
+  ]),
+};
+
+const FEW = (bits = W(4)): Form[] => [
+  form("natural", "fp32"),
+  form("natural", "tensor-static", bits),
+  form("natural", "q-dit", bits),
+];
+
+/** Other bits, guidance, and whether more steps help or hurt: errors add up, but each is smaller. */
+export const FURTHER: Wanted = {
+  predicted: both((condition) => [
+    ...[8, 6, 3].flatMap((bits) => [
+      ...ALL.map((method) => form(condition, method, W(bits))),
+      form(condition, "q-dit", W(bits), 32),
+    ]),
+    ...["channel-static" as const, ...INGREDIENTS].map((method) => form(condition, method, W(4, 4))),
+  ]),
+  drawn: [
+    ...usual([8, 6].map((bits) => form("natural", "tensor-static", W(bits)))),
+    ...FEW().map((one): [Form, View] => [one, { guidance: 1.5 }]),
+    ...[10, 20, 50, 100].flatMap((steps) =>
+      [...FEW(), form("natural", "q-dit", W(8))].map((one): [Form, View] => [one, { steps }]),
+    ),
+  ],
+};
+
 /** Rounding to nearest as in the released code; then as in the end, where little and where much is lost. */
-export const SEARCHES: readonly SearchSetup[] = [
+export const SEARCHES: readonly Search[] = [
   { condition: "natural", method: "group-dynamic" },
   { condition: "natural", method: "q-dit" },
   { condition: "stress", method: "q-dit" },
 ];
 
-export const searchName = ({ condition, method }: SearchSetup): string => `search-${condition}-${method}`;
-
-/** The search that found the group sizes of a cell: "searched-gptq" is that of its own condition. */
-export const searchOf = ({ condition, groups }: Cell): SearchSetup =>
-  groups === "searched-gptq" ? { condition, method: "q-dit" } : SEARCHES[0]!;
-
-/** What is measured with the sizes that the searches found. */
-export const SEARCHED_CELLS: readonly Cell[] = [
-  ...cells(
-    "natural",
-    true,
-    [4, 8],
-    [
-      ["q-dit", "searched"],
-      ["group-dynamic", "searched"],
-    ],
+/** What is drawn with the sizes of the searches: each with its own rounding, beside its control. */
+export const SEARCHED: readonly Form[] = [
+  ...SEARCHES.flatMap(({ condition, method }) =>
+    (["best", "random"] as const).map((take) => form(condition, method, W(4), { by: method, take })),
   ),
-  ...cells("natural", false, [4, 8], [["q-dit", "random"]]),
-  ...cells("natural", true, [4, 8], [["q-dit", "searched-gptq"]]),
-  ...cells("stress", true, [4, 8], [["q-dit", "searched-gptq"]]),
+  form("natural", "q-dit", W(4), { by: "group-dynamic", take: "best" }),
+];
+
+/** Packed models: bits of the weights, in groups of 64. */
+export const PACKED = [8, 6, 4].map((weights) => ({ weights, group: 64 }));
+export const packedName = ({ weights, group }: (typeof PACKED)[number]): string =>
+  `${bitsText(W(weights))} groups ${group}`;
+
+/** DiT-XL's perceptron, forwards and back, for one picture of 256 tokens. */
+export const SHAPES = [
+  { tokens: 256, inFeatures: 1152, outFeatures: 4608 },
+  { tokens: 256, inFeatures: 4608, outFeatures: 1152 },
 ];

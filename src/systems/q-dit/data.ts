@@ -1,49 +1,54 @@
-/** Fashion-MNIST in memory, as batches that are a pure function of the step. */
-import { openIdxPictures, picturesToTensor, readAll } from "../../data/index.ts";
-import { ArgumentError } from "../../errors.ts";
+/** Fashion-MNIST (or pictures in its format) in memory, and batches of it. */
+import {
+  checkLabels,
+  gather,
+  type Half,
+  type Labelled,
+  type LabelledPictures,
+  readFashion,
+} from "../../data/index.ts";
 import { fromHost, type Tensor } from "../../tensor/index.ts";
+import { MINIATURE } from "./model.ts";
 
-/** Labelled grey pictures of one size, values in [-1, 1]. */
-export interface LabelledPictures {
-  readonly count: number;
-  readonly size: number;
-  /** [count, 1, size, size] */
-  readonly values: Float32Array;
-  readonly labels: Int32Array;
+/** One half of a data set in the layout of MNIST from a folder: 28x28, grey, ten classes. Throws as `readFashion` does. */
+export async function readPictures(folder: string, half: Half): Promise<Labelled> {
+  const { sampleSize: size, inChannels: channels, classes } = MINIATURE;
+  const pictures = await readFashion(folder, half, { size, channels });
+  const labels = pictures.labels ?? new Int32Array(0); // this format always has labels
+  checkLabels(labels, classes);
+  return { ...pictures, labels };
 }
 
-/** Reads one half of a data set in the layout of MNIST from a folder. Throws as `openIdxPictures` does. */
-export async function readPictures(folder: string, half: "train" | "t10k"): Promise<LabelledPictures> {
-  const set = await openIdxPictures(
-    `${folder}/${half}-images-idx3-ubyte.gz`,
-    `${folder}/${half}-labels-idx1-ubyte.gz`,
-  );
-  if (set.length === 0) throw new ArgumentError(`${folder}: there are no pictures`);
-  const samples = await readAll(set);
-  const values = (await picturesToTensor(samples.map((s) => s.image)).data()) as Float32Array;
+/** Pictures and labels by index: x [N, C, S, S], labels [N] (i32). */
+export function batchOf(pictures: Labelled, indices: ArrayLike<number>): { x: Tensor; labels: Tensor } {
+  const { channels, size, labels } = pictures;
+  const count = indices.length;
   return {
-    count: samples.length,
-    size: samples[0]!.image.width,
-    values,
-    labels: Int32Array.from(samples, (s) => s.label),
+    x: fromHost("f32", [count, channels, size, size], gather(pictures, indices)),
+    labels: fromHost(
+      "i32",
+      [count],
+      Int32Array.from(indices, (i) => labels[i]!),
+    ),
   };
 }
 
-/** Pictures and labels by index: x [N, 1, H, W], labels [N] (i32). */
-export function gather(
-  pictures: LabelledPictures,
-  indices: ArrayLike<number>,
-): { x: Tensor; labels: Tensor } {
-  const { size, values, labels } = pictures;
-  const plane = size * size;
-  const x = new Float32Array(indices.length * plane);
-  const picked = new Int32Array(indices.length);
-  for (let i = 0; i < indices.length; i++) {
-    x.set(values.subarray(indices[i]! * plane, (indices[i]! + 1) * plane), i * plane);
-    picked[i] = labels[indices[i]!]!;
-  }
-  return {
-    x: fromHost("f32", [indices.length, 1, size, size], x),
-    labels: fromHost("i32", [indices.length], picked),
-  };
+/** The mean picture of every class, `count` times in turn: what a generator without any variety would draw. */
+export function classMeans(pictures: Labelled, count: number): LabelledPictures {
+  const { values, labels, size, channels } = pictures;
+  const plane = channels * size * size;
+  const classes = [...new Set(labels)].sort((a, b) => a - b);
+  const means = classes.map((label) => {
+    const mean = new Float32Array(plane);
+    const own = labels.reduce((n, other) => n + Number(other === label), 0);
+    for (let i = 0; i < labels.length; i++) {
+      if (labels[i] !== label) continue;
+      for (let k = 0; k < plane; k++) mean[k]! += values[i * plane + k]! / own;
+    }
+    return mean;
+  });
+  const drawn = new Float32Array(count * plane);
+  for (let i = 0; i < count; i++) drawn.set(means[i % means.length]!, i * plane);
+  const asked = Int32Array.from({ length: count }, (_, i) => classes[i % classes.length]!);
+  return { ...pictures, count, values: drawn, labels: asked };
 }

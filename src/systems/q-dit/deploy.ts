@@ -1,18 +1,50 @@
-/** The real face: packed models, their bytes, memory and time, and how well they agree with their simulation. */
+/** The real face: packed models and layers, their bytes, memory and time, and how well they agree with their simulation. */
 import { stat } from "node:fs/promises";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
-import { parameters, signalToNoiseDecibels, withQuantized } from "../../nn/index.ts";
-import { exportOnnx, fromHost, jit, type Tensor, tensor } from "../../tensor/index.ts";
+import {
+  createRng,
+  IntegerLinear,
+  Linear,
+  type Module,
+  PackedLinear,
+  packMatrix,
+  parameters,
+  quantizeMatrix,
+  signalToNoiseDecibels,
+  transposedCodes,
+  withQuantized,
+} from "../../nn/index.ts";
+import { inTurns, type Times } from "../../study/index.ts";
+import { exportOnnx, fromHost, jit, type Tensor } from "../../tensor/index.ts";
 import { CPU_CAPABILITIES } from "../../tensor/onnx/builder.ts";
-import { saveDiT } from "./checkpoint.ts";
+import { type CalibrationBatch, type Groups, packedScheme, quantizeBlocks } from "./method.ts";
+import { loadDiT } from "./model.ts";
 import { peakMemory } from "./peak-memory.ts";
-import { quantizeStaged } from "./quantize.ts";
-import type { NoisyBatch } from "./sample.ts";
-import { type Groups, packedScheme } from "./schemes.ts";
 
+export interface PackedDiT {
+  readonly packed: DiTTransformer2DModel;
+  /** The same codes in floats. */
+  readonly simulated: DiTTransformer2DModel;
+}
+
+/** Packs a DiT with GPTQ block by block, and simulates the same codes. */
+export async function packDiT(
+  model: DiTTransformer2DModel,
+  weights: number,
+  groups: Groups,
+  batches: readonly CalibrationBatch[],
+): Promise<PackedDiT> {
+  const scheme = packedScheme(weights, groups, model.transformerBlocks.length);
+  const layers = await quantizeBlocks(model, scheme, batches);
+  return {
+    packed: withQuantized(model, layers, "packed"),
+    simulated: withQuantized(model, layers, "simulated"),
+  };
+}
+
+/** What a model weighs, as it is read from its file. */
 export interface Deployed {
-  readonly name: string;
-  /** Bytes of the checkpoint, and as a share of the same in f32. */
+  /** Bytes of the file, and as a share of the floats in 32 bits. */
   readonly fileBytes: number;
   readonly share: number;
   /** Bytes of all tensors in memory. */
@@ -21,116 +53,173 @@ export interface Deployed {
   readonly peakBytes: number;
   /** Bytes of the exported ONNX file with the runtime's integer operators. */
   readonly onnxBytes: number;
-  /** Milliseconds for a step of `batch` pictures: median of interleaved runs. */
-  readonly milliseconds: number;
-  /** Agreement of real and simulated predictions, in decibels; null for floats. */
-  readonly agreement: number | null;
-  /** Agreement with the float model, in decibels; null for itself. */
-  readonly ratio: number | null;
+  /** Agreement of predictions with those of its simulation, and of the floats, in decibels. */
+  readonly agreement: number | undefined;
+  readonly ratio: number;
 }
 
-const tensorBytes = (model: object): number =>
-  [...parameters(model).values()].reduce((n, t) => n + t.bytes, 0);
-
-const finite = (x: number): number | null => (Number.isFinite(x) ? x : null);
-
-/** Packs a DiT with GPTQ in stages, and the simulation of the same codes. */
-export async function packDiT(
-  model: DiTTransformer2DModel,
-  weights: number,
-  groups: Groups | number,
-  batches: readonly NoisyBatch[],
-): Promise<{ packed: DiTTransformer2DModel; simulated: DiTTransformer2DModel }> {
-  const scheme = packedScheme(weights, groups, model.transformerBlocks.length, "gptq");
-  const layers = await quantizeStaged(model, scheme, batches);
-  return {
-    packed: withQuantized(model, layers, "packed"),
-    simulated: withQuantized(model, layers, "simulated"),
-  };
-}
-
-/** Measures models on one noisy batch; the first is the float model. `files` are where they were saved. */
-export async function measureDeployed(
-  models: readonly {
-    readonly name: string;
-    readonly model: DiTTransformer2DModel;
-    readonly simulated?: DiTTransformer2DModel;
-    readonly file: string;
-  }[],
-  { x, timestep, labels }: NoisyBatch,
-  { runs = 20, threads }: { runs?: number; threads?: number } = {},
-): Promise<Deployed[]> {
-  const compile = (model: DiTTransformer2DModel) =>
-    jit((a: Tensor, t: Tensor, y: Tensor) => model.call(a, t, y), threads ? { threads } : {});
-  const compiled = models.map(({ model }) => compile(model));
-  const times = models.map((): number[] => []);
-  const outputs: Float32Array[] = [];
-  for (let run = -1; run < runs; run++) {
-    for (const [i, f] of compiled.entries()) {
-      const from = performance.now();
-      const y = (await (await f(x, timestep, labels)).data()) as Float32Array;
-      if (run < 0) outputs.push(y.slice());
-      else times[i]!.push(performance.now() - from);
-    }
-  }
-  await Promise.all(compiled.map((f) => f.close()));
-  const whole = tensorBytes(models[0]!.model);
-  const results: Deployed[] = [];
-  for (const [i, { name, model, simulated, file }] of models.entries()) {
-    const onnx = await exportOnnx(
-      (a: Tensor, t: Tensor, y: Tensor) => model.call(a, t, y),
-      [x, timestep, labels],
-      {
-        capabilities: CPU_CAPABILITIES,
-      },
-    );
-    let agreement: number | null = null;
-    if (simulated) {
-      const f = compile(simulated);
-      agreement = finite(
-        signalToNoiseDecibels((await (await f(x, timestep, labels)).data()) as Float32Array, outputs[i]!),
-      );
-      await f.close();
-    }
-    const fileBytes = (await stat(file)).size;
-    const sorted = times[i]!.sort((a, b) => a - b);
-    results.push({
-      name,
-      fileBytes,
-      share: fileBytes / whole,
-      memoryBytes: tensorBytes(model),
-      peakBytes: await peakMemory(file, labels.size),
-      onnxBytes: onnx.length,
-      milliseconds: sorted[Math.floor(sorted.length / 2)]!,
-      agreement,
-      ratio: i === 0 ? null : finite(signalToNoiseDecibels(outputs[0]!, outputs[i]!)),
-    });
-  }
-  return results;
-}
-
-/** Saves a packed model with a note on how it was made. */
-export const savePacked = (
-  path: string,
-  model: DiTTransformer2DModel,
-  notes: Readonly<Record<string, string>>,
-  quantized: string,
-): Promise<void> => saveDiT(path, model, { ...notes, quantized });
-
-/** A pure-noise batch for timing a step. */
-export function timingBatch(model: DiTTransformer2DModel, count: number): NoisyBatch {
+/** Noisy pictures of every class at the middle of the schedule. */
+function middleBatch(model: DiTTransformer2DModel, count: number): CalibrationBatch {
   const { sampleSize: size, inChannels: channels, classes } = model.config;
-  const x = Float32Array.from(
-    { length: count * channels * size * size },
-    (_, i) => Math.sin(12.9898 * i) * 1.4,
-  );
   return {
-    x: fromHost("f32", [count, channels, size, size], x),
-    timestep: tensor(new Float32Array(count).fill(500)),
+    x: createRng(0).normal([count, channels, size, size]),
+    timestep: fromHost("f32", [count], new Float32Array(count).fill(500)),
     labels: fromHost(
       "i32",
       [count],
       Int32Array.from({ length: count }, (_, i) => i % classes),
     ),
   };
+}
+
+const compiled = (model: DiTTransformer2DModel, threads: number | undefined) =>
+  jit((x: Tensor, t: Tensor, y: Tensor) => model.call(x, t, y), threads ? { threads } : {});
+
+async function predicted(
+  model: DiTTransformer2DModel,
+  { x, timestep, labels }: CalibrationBatch,
+  threads: number | undefined,
+): Promise<Float32Array> {
+  const predict = compiled(model, threads);
+  try {
+    return ((await (await predict(x, timestep, labels)).data()) as Float32Array).slice();
+  } finally {
+    await predict.close();
+  }
+}
+
+const tensorBytes = (model: object): number =>
+  [...parameters(model).values()].reduce((n, t) => n + t.bytes, 0);
+
+export interface WeighOptions {
+  /** Pictures at once. */
+  readonly batch: number;
+  readonly simulated?: DiTTransformer2DModel | undefined;
+  readonly threads?: number | undefined;
+}
+
+/** Weighs the model of a file against the full-precision one, and against the simulation of its codes. */
+export async function weigh(
+  file: string,
+  original: DiTTransformer2DModel,
+  { batch: count, simulated, threads }: WeighOptions,
+): Promise<Deployed> {
+  const { model } = await loadDiT(file);
+  const batch = middleBatch(model, count);
+  const own = await predicted(model, batch, threads);
+  const against = async (other: DiTTransformer2DModel): Promise<number> =>
+    signalToNoiseDecibels(await predicted(other, batch, threads), own);
+  const onnx = await exportOnnx(
+    (x: Tensor, t: Tensor, y: Tensor) => model.call(x, t, y),
+    [batch.x, batch.timestep, batch.labels],
+    { capabilities: CPU_CAPABILITIES },
+  );
+  const fileBytes = (await stat(file)).size;
+  return {
+    fileBytes,
+    share: fileBytes / tensorBytes(original),
+    memoryBytes: tensorBytes(model),
+    peakBytes: await peakMemory(file, count),
+    onnxBytes: onnx.length,
+    agreement: simulated && (await against(simulated)),
+    ratio: await against(original),
+  };
+}
+
+/** Plain data: what a time depends on beside the code and the machine. */
+export interface TimingSettings {
+  readonly rounds: number;
+  readonly threads: number;
+}
+
+export interface StepSettings extends TimingSettings {
+  /** Pictures at once. */
+  readonly batch: number;
+}
+
+/** Times by name, and what they are of: plain data. */
+export type TimesOf = Readonly<Record<string, Times>>;
+
+/** Times of a step of the models of several files, in turns. */
+export async function stepTimes(
+  files: Readonly<Record<string, string>>,
+  { rounds, threads, batch: count }: StepSettings,
+): Promise<TimesOf> {
+  const closing: (() => Promise<void>)[] = [];
+  const cases: Record<string, () => Promise<unknown>> = {};
+  for (const [name, file] of Object.entries(files)) {
+    const { model } = await loadDiT(file);
+    const { x, timestep, labels } = middleBatch(model, count);
+    const step = compiled(model, threads);
+    closing.push(() => step.close());
+    cases[name] = async () => (await step(x, timestep, labels)).data();
+  }
+  const times = await inTurns(cases, rounds, { warmups: 2 });
+  for (const close of closing) await close();
+  return times;
+}
+
+/** Inputs and outputs of a linear layer, for so many tokens: plain data. */
+export interface LayerShape {
+  readonly tokens: number;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+}
+
+export interface LayerTime {
+  readonly name: string;
+  readonly times: Times;
+  /** Bytes of the layer as an ONNX file. */
+  readonly bytes: number;
+}
+
+type Callable = Module & { call(x: Tensor): Tensor };
+
+/** The forms of a layer that are compared, the float one first. */
+async function formsOf({ inFeatures, outFeatures }: LayerShape): Promise<Readonly<Record<string, Callable>>> {
+  const float = new Linear(inFeatures, outFeatures, createRng(0));
+  const weight = (await float.weight.data()) as Float32Array;
+  const { bias } = float;
+  const packed = (bits: number, group: number, activations: 8 | 16 = 8): PackedLinear => {
+    const grid = { bits, granularity: group, symmetric: false };
+    return new PackedLinear(
+      packMatrix(quantizeMatrix(weight, outFeatures, inFeatures, grid, "benchmark")),
+      bias,
+      activations,
+    );
+  };
+  const bytes = transposedCodes(weight, outFeatures);
+  return {
+    fp32: float,
+    "W4A8 groups of 32": packed(4, 32),
+    "W4A8 groups of 64": packed(4, 64),
+    "W4A8 groups of 128": packed(4, 128),
+    "W4A16 groups of 64": packed(4, 64, 16),
+    "W8A8 groups of 64": packed(8, 64),
+    "W8A8 groups of 128": packed(8, 128),
+    "W8A8 per channel, one activation scale": new IntegerLinear(bytes, bias, "tensor"),
+    "W8A8 per channel, per token": new IntegerLinear(bytes, bias, "token"),
+  };
+}
+
+/** Times every form of a layer, in turns. */
+export async function timeLayers(
+  shape: LayerShape,
+  { rounds, threads }: TimingSettings,
+): Promise<LayerTime[]> {
+  const x = createRng(1).normal([shape.tokens, shape.inFeatures]);
+  await x.eval();
+  const forms = Object.entries(await formsOf(shape));
+  const runs = forms.map(([, layer]) => jit((input: Tensor) => layer.call(input), { threads }));
+  const cases = forms.map(([name], i) => [name, () => runs[i]!(x)] as const);
+  const times = await inTurns(Object.fromEntries(cases), rounds, { warmups: 2 });
+  for (const run of runs) await run.close();
+  const found: LayerTime[] = [];
+  for (const [name, layer] of forms) {
+    const file = await exportOnnx((input: Tensor) => layer.call(input), [x], {
+      capabilities: CPU_CAPABILITIES,
+    });
+    found.push({ name, times: times[name]!, bytes: file.length });
+  }
+  return found;
 }

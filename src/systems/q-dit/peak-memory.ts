@@ -3,15 +3,16 @@ import { fork } from "node:child_process";
 import { createRequire } from "node:module";
 import { extname } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { loadDiT } from "./checkpoint.ts";
-import { draw } from "./sample.ts";
+import { drained } from "../../work.ts";
+import { loadDiT } from "./model.ts";
+import { draw } from "./use.ts";
 
 const KIBIBYTE = 1024;
 
 /** Draws a few pictures in two steps. */
 async function drawOnce(file: string, count: number): Promise<void> {
   const { model } = await loadDiT(file);
-  await draw(model, { count, batch: count, steps: 2, seed: 0, threads: 1 });
+  await drained(draw(model, { count, batch: count, steps: 2, seed: 0, threads: 1 }));
 }
 
 /** Bytes that a process holds at most while it reads a model and draws with it; Node and the runtime included. */

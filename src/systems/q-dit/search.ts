@@ -1,6 +1,8 @@
-/** Evolutionary search over group sizes under a budget (Q-DiT, algorithm 1), for any objective. */
-import { AbortError, ArgumentError } from "../../errors.ts";
+/** Evolutionary search over group sizes under a budget (Q-DiT, algorithm 1): for any objective, then for a model. */
+import { AbortError, ArgumentError, NonFiniteError } from "../../errors.ts";
 import { fillUniform } from "../../tensor/index.ts";
+import { told, type Work, type WorkEvent } from "../../work.ts";
+import { type Bits, bitBudget, type DiffusionTransformer, KINDS } from "./method.ts";
 
 export interface SearchOptions {
   /** Number of genes. */
@@ -42,7 +44,8 @@ const ATTEMPTS = 2000;
  * Searches. Every generation keeps the best ever seen; half of the next are mutants, half uniform crossovers of two of
  * the best, all within the budget. Yields each generation, returns all individuals from best to worst.
  *
- * Throws `ArgumentError` when no individual keeps the budget, or for sizes that cannot be; `AbortError` when stopped.
+ * Throws `ArgumentError` when no individual keeps the budget, or for sizes that cannot be; `NonFiniteError` for a fitness
+ * that is NaN, which nothing can be ranked by; `AbortError` when stopped.
  */
 export async function* searchGroups(options: SearchOptions): AsyncGenerator<Generation, Individual[]> {
   const {
@@ -92,7 +95,10 @@ export async function* searchGroups(options: SearchOptions): AsyncGenerator<Gene
   const evaluate = async (individual: readonly number[]): Promise<void> => {
     if (options.signal?.aborted) throw new AbortError();
     const key = individual.join();
-    if (!known.has(key)) known.set(key, { genes: individual, fitness: await fitness(individual) });
+    if (known.has(key)) return;
+    const value = await fitness(individual);
+    if (Number.isNaN(value)) throw new NonFiniteError(`searchGroups: the fitness of ${key} is NaN`);
+    known.set(key, { genes: individual, fitness: value });
   };
   const ranked = (): Individual[] => [...known.values()].sort((a, b) => a.fitness - b.fitness);
 
@@ -119,4 +125,65 @@ export async function* searchGroups(options: SearchOptions): AsyncGenerator<Gene
     current = children;
   }
   return ranked();
+}
+
+/** Plain data: all that decides a search beside the model and its judge. */
+export interface GroupSearchSettings {
+  readonly population: number;
+  readonly generations: number;
+  readonly top: number;
+  readonly mutation: number;
+  readonly space: readonly number[];
+  /** The uniform size whose bit operations are the budget. */
+  readonly budget: number;
+  readonly seed: number;
+}
+
+/** What a search found: sizes in the order qkv, out, fc1, fc2 of every block. */
+export interface GroupsFound {
+  readonly best: readonly number[];
+  /** The best of the first, random generation, as a control. */
+  readonly random: readonly number[];
+  readonly fitness: { readonly best: number; readonly uniform: number; readonly random: number };
+  readonly history: readonly {
+    readonly generation: number;
+    readonly best: number;
+    readonly evaluated: number;
+  }[];
+}
+
+/** Searches the group sizes of a model within the bit operations of uniform ones. Throws as `searchGroups`. */
+export async function* searchOn(
+  model: DiffusionTransformer,
+  bits: Bits,
+  settings: GroupSearchSettings,
+  { stage, fitness, signal }: { stage: string } & Pick<SearchOptions, "fitness" | "signal">,
+): Work<GroupsFound> {
+  const { budget, ...search } = settings;
+  const genes = KINDS.length * model.transformerBlocks.length;
+  const uniform = Array.from({ length: genes }, () => budget);
+  const allowed = bitBudget(model, budget, bits) * (1 + 1e-9);
+  const legal = (groups: readonly number[]): boolean => bitBudget(model, groups, bits) <= allowed;
+  const history: Generation[] = [];
+  const running = searchGroups({
+    ...{ genes, legal, fitness, first: [uniform], ...search },
+    ...(signal && { signal }),
+  });
+  const ranked = yield* told(running, (event: Generation): WorkEvent => {
+    history.push(event);
+    const { generation, best, evaluated } = event;
+    const note = `distance ${best.fitness.toFixed(2)} after ${evaluated} candidates`;
+    return { type: "progress", stage, done: generation + 1, total: settings.generations, note };
+  });
+  const [best, first] = [ranked[0]!, history[0]!.best];
+  return {
+    best: best.genes,
+    random: first.genes,
+    fitness: {
+      best: best.fitness,
+      uniform: ranked.find((i) => i.genes.join() === uniform.join())!.fitness,
+      random: first.fitness,
+    },
+    history: history.map((g) => ({ ...g, best: g.best.fitness })),
+  };
 }

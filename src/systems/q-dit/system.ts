@@ -25,7 +25,7 @@ export const qDiT: System = {
       "tweedie quantize my-model --weights 4 --activations 8 --group 64 --out my-model-w4a8",
     ],
     async *run(context) {
-      return yield* (await import("./actions/tour.ts")).tourQDiT(context);
+      return yield* (await import("./actions.ts")).tourQDiT(context);
     },
   },
   actions: {
@@ -33,25 +33,25 @@ export const qDiT: System = {
       about: "trains a class-conditional DiT in full precision; resumable",
       options: trainOptions,
       examples: ["tweedie train q-dit --data fashion-mnist --out out/q-dit"],
-      load: async () => (await import("./actions/models.ts")).trainAction,
+      load: async () => (await import("./actions.ts")).trainAction,
     }),
     run: deferredAction({
       about: "draws pictures with a model, in floats or packed",
       options: runOptions,
       examples: ["tweedie run q-dit --model fashion-w4a8 --label 7"],
-      load: async () => (await import("./actions/models.ts")).runAction,
+      load: async () => (await import("./actions.ts")).runAction,
     }),
     evaluate: deferredAction({
       about: "distance of drawn pictures to real ones, and whether they are of their class",
       options: evaluateOptions,
       examples: ["tweedie evaluate q-dit --data fashion-mnist --model fashion-w4a8"],
-      load: async () => (await import("./actions/models.ts")).evaluateAction,
+      load: async () => (await import("./actions.ts")).evaluateAction,
     }),
     reproduce: deferredAction({
       about: "quantises a model by every method, searches group sizes, writes the tables; resumable",
       options: reproduceOptions,
       examples: ["tweedie reproduce q-dit --data fashion-mnist"],
-      load: async () => (await import("./actions/reproduce.ts")).reproduceAction,
+      load: async () => (await import("./study.ts")).reproduceAction,
     }),
   },
 };

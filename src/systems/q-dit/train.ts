@@ -1,4 +1,5 @@
 /** Training of the full-precision miniature: noise prediction on 1000 linear steps, labels dropped for guidance. */
+import type { Labelled } from "../../data/index.ts";
 import {
   alphasCumprod,
   betas,
@@ -19,13 +20,12 @@ import {
   runPhase,
 } from "../../training/index.ts";
 import type { Work } from "../../work.ts";
-import { gather, type LabelledPictures } from "./data.ts";
+import { batchOf } from "./data.ts";
 import { newMiniature } from "./model.ts";
-
-export const TIMESTEPS = 1000;
+import { TIMESTEPS } from "./use.ts";
 
 export interface TrainOptions {
-  readonly pictures: LabelledPictures;
+  readonly pictures: Labelled;
   /** Where to begin. Default: a fresh miniature. */
   readonly model?: DiTTransformer2DModel | undefined;
   readonly steps: number;
@@ -59,7 +59,7 @@ export function trainMiniature(options: TrainOptions): Work<PhaseResult<DiTTrans
   const none = full([1], model.nullClass, "i32");
 
   const batch = (step: number): DiffusionBatch<Tensor> => {
-    const { x, labels } = gather(pictures, indices(step));
+    const { x, labels } = batchOf(pictures, indices(step));
     const { dropped, ...draws } = diffusionBatch(x.shape, { source, step, levels, dropRate: dropLabels });
     return { x0: x, condition: dropCondition(labels, none, dropped!), ...draws };
   };

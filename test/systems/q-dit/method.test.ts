@@ -1,51 +1,40 @@
 /** Q-DiT on tiny transformers: search, stress, methods, checkpoints, sampling, bad input. */
+import { statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { ArgumentError, CalibrationError, FormatError, NonFiniteError } from "../../src/errors.ts";
-import { writeSafetensors } from "../../src/io/index.ts";
-import { type DiTTransformer2DModel, initDiT } from "../../src/networks/index.ts";
+import { ArgumentError, CalibrationError, FormatError, NonFiniteError } from "../../../src/errors.ts";
+import { writeSafetensors } from "../../../src/io/index.ts";
+import type { DiTTransformer2DModel } from "../../../src/networks/index.ts";
+import { mapParameters, parameters, signalToNoiseDecibels, withQuantized } from "../../../src/nn/index.ts";
+import { METHODS, type MethodName, quantizeDiT } from "../../../src/systems/q-dit/baselines.ts";
+import { packDiT, weigh } from "../../../src/systems/q-dit/deploy.ts";
 import {
-  createRng,
-  mapParameters,
-  parameters,
-  signalToNoiseDecibels,
-  withQuantized,
-} from "../../src/nn/index.ts";
-import { type Cell, SEARCHED_CELLS, SEARCHES, searchName, searchOf } from "../../src/systems/q-dit/cells.ts";
-import { loadDiT, saveDiT } from "../../src/systems/q-dit/checkpoint.ts";
-import { gather } from "../../src/systems/q-dit/data.ts";
-import { measureDeployed, packDiT, timingBatch } from "../../src/systems/q-dit/deploy.ts";
-import { Study, type StudySettings } from "../../src/systems/q-dit/experiment.ts";
-import { MINIATURE } from "../../src/systems/q-dit/model.ts";
-import { bitBudget, quantizeDiT, statisticsOn } from "../../src/systems/q-dit/quantize.ts";
-import { calibrationBatches, draw, type NoisyBatch } from "../../src/systems/q-dit/sample.ts";
-import { groupOf, METHODS, type MethodName, placeOf } from "../../src/systems/q-dit/schemes.ts";
-import { type SearchOptions, searchGroups } from "../../src/systems/q-dit/search.ts";
-import { stressed } from "../../src/systems/q-dit/stress.ts";
-import {
-  bySlices,
-  pictureRatio,
-  predictionErrors,
-  type RealSide,
-  recordTrajectory,
-} from "../../src/systems/q-dit/study.ts";
-import { trainMiniature } from "../../src/systems/q-dit/train.ts";
-import { fromHost, jit, type Tensor } from "../../src/tensor/index.ts";
-import { drained, type WorkEvent } from "../../src/work.ts";
-import { useTemporaryFolder } from "../io/temporary-folder.ts";
+  bitBudget,
+  type CalibrationBatch,
+  groupOf,
+  placeOf,
+  statisticsOn,
+} from "../../../src/systems/q-dit/method.ts";
+import { loadDiT, saveDiT } from "../../../src/systems/q-dit/model.ts";
+import { bySlices, pictureRatio, predictionErrors } from "../../../src/systems/q-dit/scores.ts";
+import { type SearchOptions, searchGroups } from "../../../src/systems/q-dit/search.ts";
+import { stressed } from "../../../src/systems/q-dit/stress.ts";
+import { trainMiniature } from "../../../src/systems/q-dit/train.ts";
+import { calibrationBatches, recordTrajectory } from "../../../src/systems/q-dit/trajectories.ts";
+import { draw } from "../../../src/systems/q-dit/use.ts";
+import { fromHost, jit, type Tensor } from "../../../src/tensor/index.ts";
+import { drained, type WorkEvent } from "../../../src/work.ts";
+import { useTemporaryFolder } from "../../io/temporary-folder.ts";
+import { randomDiT, SMALL } from "./random-dit.ts";
 
 const folder = useTemporaryFolder();
 
-const CONFIG = { ...MINIATURE, sampleSize: 8, patchSize: 2, layers: 2, heads: 2, headDim: 32, classes: 4 };
-/** Random everywhere: a fresh DiT is zero behind its gates. */
-const model = mapParameters(initDiT(CONFIG, createRng(1)), (t, key) =>
-  /norm1\.linear|proj_out/.test(key) ? createRng(key.length + t.size).normal(t.shape, 0.05) : t,
-);
-const batches = (): Promise<NoisyBatch[]> =>
+const model = randomDiT(SMALL);
+const batches = (): Promise<CalibrationBatch[]> =>
   calibrationBatches(model, { samples: 32, batch: 16, steps: 8, seed: 1, guidance: 1.5 });
 
 const predictions = async (
   m: DiTTransformer2DModel,
-  { x, timestep, labels }: NoisyBatch,
+  { x, timestep, labels }: CalibrationBatch,
 ): Promise<Float32Array> => {
   const f = jit((a: Tensor, t: Tensor, y: Tensor) => m.call(a, t, y));
   const values = (await (await f(x, timestep, labels)).data()) as Float32Array;
@@ -100,6 +89,9 @@ describe("the search over group sizes", () => {
   test("a budget that nothing keeps, and sizes that cannot be, are errors", async () => {
     await expect(run({ ...toy, legal: () => false })).rejects.toThrow(/no uniform choice keeps the budget/);
     await expect(run({ ...toy, population: 0 })).rejects.toThrow(ArgumentError);
+    await expect(run({ ...toy, fitness: async () => Number.NaN })).rejects.toThrow(
+      /the fitness of .* is NaN/,
+    );
     await expect(run({ ...toy, space: [] })).rejects.toThrow(/space is empty/);
     await expect(run({ ...toy, signal: AbortSignal.abort() })).rejects.toThrow(/stopped/);
   });
@@ -140,7 +132,13 @@ describe("methods", () => {
 
   test("under stress, groups with dynamic ranges and GPTQ beat one scale for a tensor by far", async () => {
     const hard = await stressed(model, { seed: 1 });
-    const calibration = await calibrationBatches(hard, { samples: 64, batch: 32, steps: 8, seed: 1 });
+    const calibration = await calibrationBatches(hard, {
+      samples: 64,
+      batch: 32,
+      steps: 8,
+      seed: 1,
+      guidance: 1,
+    });
     const trajectory = await recordTrajectory(hard, { count: 8, steps: 6, seed: 9 });
     const ratio = async (method: MethodName): Promise<number> => {
       const layers = await quantizeDiT(hard, method, { weights: 4, activations: 8 }, 16, calibration);
@@ -181,9 +179,9 @@ describe("methods", () => {
       labels: labels.sliceAxis(0, 0, 4),
     }));
     await expect(quantizeDiT(model, "q-dit", bits, 16, few)).rejects.toThrow(CalibrationError);
-    await expect(calibrationBatches(model, { samples: 10, batch: 16, steps: 4, seed: 0 })).rejects.toThrow(
-      ArgumentError,
-    );
+    await expect(
+      calibrationBatches(model, { samples: 10, batch: 16, steps: 4, seed: 0, guidance: 1 }),
+    ).rejects.toThrow(ArgumentError);
     const broken = mapParameters(model, (t, key) =>
       key === "transformer_blocks.0.attn1.to_v.bias"
         ? fromHost("f32", t.shape, new Float32Array(t.size).fill(Number.NaN))
@@ -192,19 +190,19 @@ describe("methods", () => {
     await expect(quantizeDiT(broken, "tensor-static", bits, 16, calibration)).rejects.toThrow(
       /input channel 0 of "transformer_blocks.0.attn1.to_out.0" is NaN/,
     );
-    await expect(draw(broken, { count: 2, steps: 2, seed: 0 })).rejects.toThrow(NonFiniteError);
+    await expect(drained(draw(broken, { count: 2, steps: 2, seed: 0 }))).rejects.toThrow(NonFiniteError);
   });
 });
 
 describe("sampling", () => {
   test("a sample does not depend on its batch; none is an empty result", async () => {
-    const whole = await draw(model, { count: 5, steps: 3, seed: 4 });
-    const parts = await draw(model, { count: 5, steps: 3, seed: 4, batch: 2 });
+    const whole = await drained(draw(model, { count: 5, steps: 3, seed: 4 }));
+    const parts = await drained(draw(model, { count: 5, steps: 3, seed: 4, batch: 2 }));
     const most = Math.max(...whole.values.map(Math.abs));
     for (let i = 0; i < whole.values.length; i++)
       expect(Math.abs(whole.values[i]! - parts.values[i]!)).toBeLessThan(1e-4 * most);
     expect(whole.labels).toEqual(Int32Array.of(0, 1, 2, 3, 0));
-    expect((await draw(model, { count: 0, steps: 3, seed: 4 })).values.length).toBe(0);
+    expect((await drained(draw(model, { count: 0, steps: 3, seed: 4 }))).values.length).toBe(0);
   });
 
   test("calibration samples come from all noise levels", async () => {
@@ -213,69 +211,39 @@ describe("sampling", () => {
     expect(levels.size).toBe(8);
   });
 
-  test("slices and picture ratios", () => {
+  test("calibration visits every step, whatever their number has as divisors", async () => {
+    const settings = { samples: 16, batch: 16, steps: 14, seed: 1, guidance: 1 };
+    const [only] = await calibrationBatches(model, settings);
+    expect(new Set(await only!.timestep.toArray()).size).toBe(14);
+  });
+
+  test("labels that the model does not have are refused; pictures are clipped and keep their labels", async () => {
+    const asked = { count: 2, steps: 2, seed: 0, label: () => 99 };
+    await expect(drained(draw(model, asked))).rejects.toThrow(/expected labels in 0 ... 3, got 99/);
+    const drawn = await drained(draw(model, { ...asked, label: () => 3 }));
+    expect(drawn.labels).toEqual(Int32Array.of(3, 3));
+    expect(drawn.values.every((v) => Math.abs(v) <= 1)).toBe(true);
+    expect(drawn.values.some((v) => Math.abs(v) === 1)).toBe(true);
+  });
+
+  test("guidance leads away from the class that stands for none", async () => {
+    const asked = { count: 4, steps: 2, seed: 0 };
+    const [plain, none, guided] = [
+      await drained(draw(model, asked)),
+      await drained(draw(model, { ...asked, guidance: 0 })),
+      await drained(draw(model, { ...asked, guidance: 2 })),
+    ];
+    expect(guided.values).not.toEqual(plain.values);
+    expect(none.values).not.toEqual(plain.values);
+    const same = await drained(draw(model, { ...asked, guidance: 0, label: () => 2 }));
+    const ratio = signalToNoiseDecibels(none.values, same.values);
+    expect(ratio).toBeGreaterThan(80); // without any weight the labels do not count
+  });
+
+  test("slices and picture ratios", async () => {
     expect(bySlices([1, 2, 3, 4, 5, 6], 3)).toEqual([1.5, 3.5, 5.5]);
     expect(() => bySlices([1], 2)).toThrow(ArgumentError);
-    expect(pictureRatio(Float32Array.of(1, -1), Float32Array.of(0.8, -0.8))).toBeCloseTo(20, 4);
-  });
-});
-
-describe("the study", () => {
-  const cell: Cell = {
-    condition: "natural",
-    method: "channel-static",
-    weights: 4,
-    activations: 8,
-    groups: "none",
-    pictures: false,
-  };
-  const settings: StudySettings = {
-    model: "one",
-    pictures: 4,
-    steps: 2,
-    stepPictures: 2,
-    seeds: [1],
-    calibrationSamples: 32,
-    trajectory: 4,
-    search: {
-      population: 2,
-      generations: 1,
-      top: 1,
-      pictures: 4,
-      steps: 2,
-      space: [32],
-      budget: 32,
-      seed: 1,
-    },
-  };
-  const noPictures = undefined as unknown as RealSide;
-  const open = (more: Partial<StudySettings> = {}): Study =>
-    new Study(folder(), model, noPictures, { ...settings, ...more });
-
-  test("a cell is measured once, and again for another model or other settings", async () => {
-    const first = await open().cell(cell);
-    expect(first.predictionRatio).toBeGreaterThan(5);
-    expect(await open().cell(cell)).toEqual(first); // its date too
-    expect(await open({ model: "two" }).known(cell)).toBeUndefined();
-    expect(await open({ trajectory: 8 }).known(cell)).toBeUndefined();
-    expect(await open().known({ ...cell, pictures: true })).toBeUndefined();
-    expect(await open().known({ ...cell, steps: 5 })).toBeUndefined();
-  });
-
-  test("sizes that were searched on one model are not used on another", async () => {
-    const searched = { ...cell, method: "q-dit", groups: "searched" } as const;
-    await expect(open().cell(searched)).rejects.toThrow(/search comes before/);
-  });
-
-  test("every search has its own model and rounding, and each cell takes the sizes of its own", () => {
-    expect(new Set(SEARCHES.map(searchName)).size).toBe(SEARCHES.length);
-    for (const searched of SEARCHED_CELLS) expect(SEARCHES).toContainEqual(searchOf(searched));
-    const stressed = { ...cell, condition: "stress", groups: "searched-gptq" } as const;
-    expect(searchOf(stressed)).toEqual({ condition: "stress", method: "q-dit" });
-    expect(searchOf({ ...cell, groups: "random" })).toEqual({
-      condition: "natural",
-      method: "group-dynamic",
-    });
+    expect(await pictureRatio(Float32Array.of(1, -1), Float32Array.of(0.8, -0.8))).toBeCloseTo(20, 4);
   });
 });
 
@@ -287,18 +255,15 @@ describe("packed models", () => {
     const { packed, simulated } = await packDiT(model, 4, 32, calibration);
     const file = folder("packed.safetensors");
     await saveDiT(file, packed, { quantized: "W4A8" });
-    const [whole, small] = await measureDeployed(
-      [
-        { name: "f32", model, file: float },
-        { name: "W4A8", model: packed, simulated, file },
-      ],
-      timingBatch(model, 4),
-      { runs: 2 },
-    );
-    expect(small!.agreement).toBeGreaterThan(40);
-    expect(small!.ratio).toBeGreaterThan(15);
-    expect(small!.memoryBytes).toBeLessThan(0.35 * whole!.memoryBytes);
-    for (const { peakBytes, memoryBytes } of [whole!, small!]) {
+    const whole = await weigh(float, model, { batch: 4 });
+    const small = await weigh(file, model, { batch: 4, simulated });
+    expect(whole.agreement).toBeUndefined();
+    expect(small.agreement).toBeGreaterThan(40);
+    expect(small.ratio).toBeGreaterThan(15);
+    expect(small.memoryBytes).toBeLessThan(0.35 * whole.memoryBytes);
+    expect(small.fileBytes).toBe(statSync(file).size);
+    expect(small.share).toBeCloseTo(small.fileBytes / whole.memoryBytes, 6);
+    for (const { peakBytes, memoryBytes } of [whole, small]) {
       expect(peakBytes).toBeGreaterThan(memoryBytes + 2 ** 24); // Node alone takes more than 16 MiB
       expect(peakBytes).toBeLessThan(2 ** 31);
     }
@@ -309,9 +274,9 @@ describe("packed models", () => {
       await predictions(loaded.model, calibration[1]!),
     ];
     expect(signalToNoiseDecibels(a, b)).toBeGreaterThan(40); // scales are kept in half precision
-    expect((await draw(loaded.model, { count: 2, steps: 2, seed: 0 })).values.every(Number.isFinite)).toBe(
-      true,
-    );
+    expect(
+      (await drained(draw(loaded.model, { count: 2, steps: 2, seed: 0 }))).values.every(Number.isFinite),
+    ).toBe(true);
     await expect(
       quantizeDiT(loaded.model, "group-dynamic", { weights: 4, activations: 8 }, 32, []),
     ).rejects.toThrow(/is quantised already/);
@@ -328,6 +293,8 @@ describe("training", () => {
   const pictures = {
     count: 32,
     size: 28,
+    channels: 1,
+    classes: [],
     values: createRngValues(32 * 28 * 28),
     labels: Int32Array.from({ length: 32 }, (_, i) => i % 10),
   };
@@ -350,7 +317,6 @@ describe("training", () => {
       expect((await run(other)).model).not.toEqual(first.model);
     const last = first.events.findLast((event) => event.type === "metrics")!;
     expect(last).toMatchObject({ step: 3, values: { loss: expect.any(Number) } });
-    expect(gather(pictures, [3, 5]).x.shape).toEqual([2, 1, 28, 28]);
   });
 });
 
