@@ -3,7 +3,7 @@
  * tried read palettes wrongly.) After the BITMAPINFOHEADER of the Windows API.
  */
 import { FormatError } from "../errors.ts";
-import type { Picture } from "./picture-file.ts";
+import type { Picture } from "./picture.ts";
 
 const FILE_HEADER = 14;
 /** Values of biCompression: none, and masks that say where the colours' bits are. */

@@ -1,9 +1,11 @@
 /** Pictures from files and to PNG: any bit depth and number of channels, with limits against bombs. */
 import sharp from "sharp";
 import { ArgumentError, FormatError } from "../errors.ts";
-import { openPictureFile, type Picture, type PictureFile } from "./picture-file.ts";
+import type { Picture } from "./picture.ts";
+import { openPictureFile, type PictureFile } from "./picture-file.ts";
 
-export { type Picture, pictureMetadata } from "./picture-file.ts";
+export type { Picture } from "./picture.ts";
+export { pictureMetadata } from "./picture-file.ts";
 
 /**
  * What becomes of colours: `rgb`, `gray` (ITU-R 601) and `rgba` convert; `as-is` keeps the file's channels, for depth;

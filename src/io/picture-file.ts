@@ -8,14 +8,7 @@ import sharp, { type Metadata } from "sharp";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { bmpHeader, decodeBmp } from "./bmp.ts";
 import { disguiseHint, MAGIC_BYTES } from "./disguise.ts";
-
-/** Pixels row by row, channels interleaved. The array's type is the depth: bytes, 16-bit or floats. // [H, W, C] */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
-  readonly channels: number;
-  readonly data: Uint8Array | Uint16Array | Float32Array;
-}
+import type { Picture } from "./picture.ts";
 
 /** What is known of a file before its pixels are decoded. */
 export interface PictureFile {

@@ -133,6 +133,7 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
     case "file": {
       const inside = relative(folder, event.path);
       if (inside.startsWith("..")) return { type: "message", text: `${event.about}: ${event.path}` };
+      if (/\.png$/i.test(inside)) return undefined; // it was told as a picture too
       return { type: "file", name: slug(inside.split(sep).at(-1)!), label: event.about, path: event.path };
     }
   }

@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { decodePicture, encodePicture, readPngText } from "../../src/io/index.ts";
+import { decodePicture, readPngText } from "../../src/io/index.ts";
 import { formOf } from "../../src/studio/server/tool-info.ts";
 import { systemTool } from "../../src/studio/system-tool.ts";
 import type { TaskEvent } from "../../src/studio/tool.ts";

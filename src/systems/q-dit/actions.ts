@@ -97,6 +97,10 @@ export async function* runAction(
   }
   await mkdir(dirname(out), { recursive: true });
   await writeGrid(out, tensorOf(drawn), { columns, scale: 2 });
+  if (previews) {
+    const picture = grid(await tensorToPictures(tensorOf(drawn)), { columns, scale: 2 });
+    yield { type: "picture", name: "pictures", picture };
+  }
   yield { type: "file", path: out, about: `${count} pictures` };
   const { stepMilliseconds } = drawn;
   return {

@@ -256,7 +256,8 @@ function picturesOf(
 }
 
 /** Segments a picture or a folder. */
-export async function* runAction(options: RunActionOptions, { signal }: ActionContext): Work<ActionResult> {
+export async function* runAction(options: RunActionOptions, context: ActionContext): Work<ActionResult> {
+  const { signal } = context;
   const { maxPixels, out, mode, steps, spacing, eta, ensemble, seed, tile, overlap } = options;
   yield* modeWarnings(options);
   const { model, notes } = await openModel(options.model);
@@ -286,11 +287,7 @@ export async function* runAction(options: RunActionOptions, { signal }: ActionCo
       tile,
       overlap,
     };
-    const result = yield* runBatch(
-      { ...options, settings, kinds: KINDS },
-      { ...(signal && { signal }) },
-      segment,
-    );
+    const result = yield* runBatch({ ...options, settings, kinds: KINDS }, context, segment);
     const seconds = (performance.now() - startedAt) / 1000;
     const { done, kept, failed } = result;
     return {
