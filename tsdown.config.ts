@@ -18,6 +18,7 @@ const entry = Object.fromEntries(
     .filter((path) => path.startsWith("./dist/"))
     .map((path) => path.slice("./dist/".length, -".js".length))
     .concat("tensor/runtime/node", "tensor/runtime/web") // what #runtime stands for
+    .concat("cli/main") // what bin/tweedie.mjs starts
     .concat("cli/start") // the tour, for whoever has only the package
     .concat("data/sample-worker", "studio/catalog", "studio/server/worker", "systems/q-dit/peak-memory") // started by address, imported by nobody
     .map((name) => [name, `src/${name}.ts`]),

@@ -16,7 +16,7 @@ export interface Check {
   readonly emulated?: boolean;
 }
 
-const CLI = "dist/cli/main.js";
+const CLI = "bin/tweedie.mjs";
 
 /** Inputs lie in one folder for all: see `writeInputs`. */
 export const checksFor = (inputs: string): readonly Check[] => [

@@ -93,7 +93,7 @@ async function* findings(): AsyncGenerator<Line> {
       row("node", versions.node),
       row("onnxruntime", versions.onnxruntime),
       row("system", versions.system),
-      row("processor", `${processor}, ${processors} of them usable here`),
+      row("processor", `${processor}; ${processors} usable here`),
       row("memory", `${formatBytes(memoryBytes)}, ${formatBytes(freeBytes)} of it free`),
     ].join("\n"),
     json: { type: "machine", versions, ...rest },
