@@ -5,6 +5,7 @@ import { ArgumentError, FormatError } from "../errors.ts";
 import { type DecodeOptions, decodePicture, type Picture, probePicture } from "../io/picture-codec.ts";
 import { type Dataset, dataset } from "./dataset.ts";
 import { naturalOrder, readBytes } from "./files.ts";
+import { inUnits } from "./units.ts";
 
 const PICTURES = /\.(png|jpe?g|webp|tiff?|gif|bmp|avif)$/i;
 
@@ -207,7 +208,7 @@ async function readMaskFile(path: string, meaning: MaskMeaning): Promise<Picture
 }
 
 /**
- * Pictures with their masks from two folders, at the depth of the files and both upright. @throws {FormatError} for a mask of
+ * Pictures with their masks from two folders, at the depth of the files and both upright; floats of other units as `inUnits`. @throws {FormatError} for a mask of
  * another size or with odd values
  */
 export async function openMasked(
@@ -224,6 +225,7 @@ export async function openMasked(
       readMaskFile(maskPath, meaning),
     ]);
     checkSameSize(maskPath, image, mask);
-    return { name, image, labels: maskLabels(mask, meaning, maskPath) };
+    const [seen] = inUnits([image], imagePath) as [Picture];
+    return { name, image: seen, labels: maskLabels(mask, meaning, maskPath) };
   });
 }

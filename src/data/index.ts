@@ -18,5 +18,6 @@ export * from "./random-draws.ts";
 export * from "./segmented-folder.ts";
 export * from "./tensors.ts";
 export * from "./thresholds.ts";
+export * from "./units.ts";
 export * from "./workers.ts";
 export * from "./world/index.ts";

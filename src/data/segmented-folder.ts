@@ -6,8 +6,9 @@ import type { Picture } from "../io/index.ts";
 import { type Dataset, dataset } from "./dataset.ts";
 import { naturalOrder } from "./files.ts";
 import { binaryLabels, isPictureName, openMasked } from "./folders.ts";
-import { readNifti, readTiffStack } from "./formats/volumes.ts";
+import { alignedTo, readNifti, readTiffStack } from "./formats/volumes.ts";
 import type { SegmentedPicture } from "./picture-set.ts";
+import { inUnits } from "./units.ts";
 
 /** Whether there is a folder at a path. */
 export const isFolder = async (path: string): Promise<boolean> =>
@@ -57,7 +58,7 @@ export async function openSegmented(
 /** Names of the volumes in a folder; empty when it holds pictures. @throws ArgumentError when it holds both */
 async function volumesIn(images: string): Promise<string[]> {
   const names = (await readdir(images))
-    .filter((name) => isPictureName(name) || NIFTI.test(name))
+    .filter((name) => isPictureName(name) || (NIFTI.test(name) && !name.startsWith(".")))
     .sort(naturalOrder);
   const volumes: string[] = [];
   for (const name of names.filter((one) => VOLUME.test(one)))
@@ -68,19 +69,6 @@ async function volumesIn(images: string): Promise<string[]> {
       `${images}: ${volumes[0]} is a volume and ${other} is not; expected volumes alone, or pictures alone`,
     );
   return volumes;
-}
-
-/** Voxels of any unit, such as Hounsfield's, as brightness in [0, 1] over the whole volume; whole numbers stay. */
-function asBrightness(slices: readonly Picture[]): readonly Picture[] {
-  if (!slices.every(({ data }) => data instanceof Float32Array)) return slices;
-  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const { data } of slices)
-    for (const v of data) {
-      low = Math.min(low, v);
-      high = Math.max(high, v);
-    }
-  const scale = high > low ? 1 / (high - low) : 0;
-  return slices.map((slice) => ({ ...slice, data: Float32Array.from(slice.data, (v) => (v - low) * scale) }));
 }
 
 /** Labels of the slices of a mask. @throws FormatError for values that are no labels, or other than declared */
@@ -102,14 +90,15 @@ async function openVolumes(
   const slices: SegmentedPicture[] = [];
   for (const name of names) {
     const read = NIFTI.test(name) ? readNifti : readTiffStack;
-    const [image, mask] = [await read(join(images, name)), await read(join(masks, name))];
+    const image = await read(join(images, name));
+    const mask = alignedTo(await read(join(masks, name)), image, join(masks, name));
     const sizes = [image, mask].map(
       (volume) => `${volume.slices[0]!.width}x${volume.slices[0]!.height}x${volume.slices.length}`,
     );
     if (sizes[0] !== sizes[1])
       throw new FormatError(`${join(masks, name)}: is ${sizes[1]}, its picture is ${sizes[0]}`);
     const labels = volumeLabels(mask.slices, classes, join(masks, name));
-    asBrightness(image.slices).forEach((slice, z) => {
+    inUnits(image.slices, join(images, name)).forEach((slice, z) => {
       slices.push({ name: `${name} slice ${z}`, image: slice, labels: labels[z]!, volume: name });
     });
   }

@@ -1,7 +1,16 @@
 /** Masks and volumes as people's programs write them: the right pixels, or a refusal that says why. */
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, test } from "vitest";
-import { alignedTo, maskLabels, openMasked, readNifti, type Volume } from "../../src/data/index.ts";
+import {
+  alignedTo,
+  inUnits,
+  maskLabels,
+  openMasked,
+  openSegmented,
+  readAll,
+  readNifti,
+  type Volume,
+} from "../../src/data/index.ts";
 import { FormatError } from "../../src/errors.ts";
 import type { Picture } from "../../src/io/index.ts";
 
@@ -175,5 +184,62 @@ describe("NIfTI volumes", () => {
     const { slices } = await readNifti(files("10-nifti-folder/int64-labels/masks/c.nii.gz"));
     const found = new Set(slices.flatMap(({ data }) => [...data]));
     expect([...found].sort()).toEqual([0, 1]);
+  });
+});
+
+describe("folders of volumes", () => {
+  const first = (name: string, options: { classes?: number } = {}) =>
+    openSegmented(files(name), options).then((set) => readAll(set));
+
+  it("bring mirrored masks onto their pictures", async () => {
+    const slices = await first("08-nifti-geometry/mask-stored-mirrored");
+    const flat = { data: slices.flatMap(({ image }) => [...image.data]) };
+    const [inside, outside] = means(
+      flat,
+      slices.flatMap(({ labels }) => [...labels]),
+    );
+    expect(inside).toBeGreaterThan(0.8); // of the range of the volume
+    expect(outside).toBeLessThan(0.3);
+  });
+
+  it("pass over the hidden files of macOS, and read 64-bit labels", async () => {
+    expect(await first("10-nifti-folder/mac-hidden-files")).not.toHaveLength(0);
+    const labels = (await first("10-nifti-folder/int64-labels")).flatMap((slice) => [...slice.labels]);
+    expect([...new Set(labels)].sort()).toEqual([0, 1]);
+  });
+
+  it.each([
+    ["10-nifti-folder/mixed-with-pictures", /is a volume and .* is not/],
+    ["09-nifti-nonfinite/nan-outside-the-body", /c\.nii(\.gz)?: the value NaN at \(\d+, \d+\) of slice 2/],
+    ["04-mask-two-values/nifti-1-and-2", /the values 1, 2, none of which is 0/],
+  ])("are refused with the place: %s", async (name, words) => {
+    await expect(first(name)).rejects.toThrow(words);
+  });
+});
+
+describe("numbers of any unit", () => {
+  const picture = (...values: number[]): Picture => ({
+    width: values.length,
+    height: 1,
+    channels: 1,
+    data: Float32Array.from(values),
+  });
+
+  it("are scaled over all slices of a volume; shares of white, bytes and 16 bits stay", () => {
+    const scaled = inUnits([picture(-1000, 0), picture(1000, 500)], "v");
+    expect(scaled.map(({ data }) => [...data])).toEqual([
+      [0, 0.5],
+      [1, 0.75],
+    ]);
+    const kept = [picture(0.25, 0.5)];
+    expect(inUnits(kept, "v")).toBe(kept);
+    const bytes = [{ ...picture(0, 0), data: Uint8Array.of(0, 200) }];
+    expect(inUnits(bytes, "v")).toBe(bytes);
+  });
+
+  it("that are not finite are refused with their place", () => {
+    expect(() => inUnits([picture(0, Number.POSITIVE_INFINITY)], "x.tif")).toThrow(
+      /x\.tif: the value Infinity at \(1, 0\)/,
+    );
   });
 });

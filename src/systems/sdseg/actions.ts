@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import {
   type Dataset,
   type FloatPicture,
+  inUnits,
   readPictureFile,
   resizeLabels,
   resizePicture,
@@ -266,7 +267,8 @@ export async function* runAction(options: RunActionOptions, context: ActionConte
   const segmenter = openSegmenter(model);
   const startedAt = performance.now();
   async function* segment({ path, source }: BatchItem): Work<Record<string, Picture>> {
-    const seen = await readPictureFile(path, { colour, depth: "file", maxPixels });
+    const file = await readPictureFile(path, { colour, depth: "file", maxPixels });
+    const [seen] = inUnits([file], source) as [Picture];
     const run = segmentPicture(segmenter, seen, notes.scale ?? 1, { ...options, ...(signal && { signal }) });
     const result = yield* told(run, ({ done, total }) =>
       total > 1 ? ({ type: "progress", stage: `tiles of ${source}`, done, total } as const) : undefined,
