@@ -1,11 +1,12 @@
 /**
- * Values of picture files, whatever program wrote them: sharp decodes what people look at, geotiff the TIFFs of instruments
- * (signed, 32 and 64 bits, floats of any width), fast-png the indices of palettes. All are turned upright.
+ * Values of picture files, whatever program wrote them: sharp decodes nearly all, `tiff` floats and signed numbers in TIFF and
+ * the indices of its palettes, fast-png those of PNG's. All are turned upright.
  */
 import { decode as decodePng } from "fast-png";
-import { fromArrayBuffer, type GeoTIFFImage } from "geotiff";
-import sharp, { type Metadata } from "sharp";
+import sharp, { type Metadata, type Sharp } from "sharp";
+import { decode as decodeTiff, pageCount, type TiffIfd } from "tiff";
 import { ArgumentError, FormatError } from "../errors.ts";
+import { f16ToNumber } from "../tensor/dtype.ts";
 import { bmpHeader, decodeBmp } from "./bmp.ts";
 import { disguiseHint, MAGIC_BYTES } from "./disguise.ts";
 import type { Picture } from "./picture.ts";
@@ -26,8 +27,7 @@ export interface PictureFile {
 const starts = (bytes: Uint8Array, text: string): boolean =>
   [...text].every((letter, i) => bytes[i] === letter.charCodeAt(0));
 
-const isTiff = (bytes: Uint8Array): boolean =>
-  ["II*\0", "MM\0*", "II+\0", "MM\0+"].some((magic) => starts(bytes, magic));
+const isTiff = (bytes: Uint8Array): boolean => ["II*\0", "MM\0*"].some((magic) => starts(bytes, magic));
 
 /** What a picture's header says. @throws FormatError when it is none */
 export async function pictureMetadata(bytes: Uint8Array, name: string): Promise<Metadata> {
@@ -44,8 +44,8 @@ export async function pictureMetadata(bytes: Uint8Array, name: string): Promise<
 /** Reads a file's header. @throws FormatError when it is no picture */
 export async function openPictureFile(bytes: Uint8Array, name: string): Promise<PictureFile> {
   if (starts(bytes, "BM")) return bmpFile(bytes, name);
-  const deep = isTiff(bytes) ? await deepTiff(bytes) : undefined;
-  return deep ?? sharpFile(bytes, name);
+  const special = isTiff(bytes) ? specialTiff(bytes) : undefined;
+  return special ?? sharpFile(bytes, name);
 }
 
 const bytesOf = (buffer: Buffer): Uint8Array =>
@@ -65,11 +65,15 @@ async function sharpFile(bytes: Uint8Array, name: string): Promise<PictureFile> 
   };
 }
 
-/** The file's own channels in 8 or 16 bits; colours of palettes; CMYK and the like as RGB. */
+/** Depths of 32 bits, which become floats, exact up to 24 bits. */
+const DEEP = { int: Int32Array, uint: Uint32Array } as const;
+
+/** The file's own channels and depth; colours of palettes; CMYK and the like as RGB. */
 async function sharpPixels(bytes: Uint8Array, page: number): Promise<Picture> {
   const file = sharp(bytes, { limitInputPixels: false, failOn: "truncated", page });
   const { depth, space, channels: fileChannels } = await file.metadata();
   const image = file.autoOrient();
+  if (depth in DEEP) return deepPixels(image, depth as keyof typeof DEEP, fileChannels);
   const wide = depth === "ushort" || space === "grey16" || space === "rgb16";
   const gray = fileChannels < 3;
   const kept = wide
@@ -91,6 +95,17 @@ async function sharpPixels(bytes: Uint8Array, page: number): Promise<Picture> {
     channels: grayAlpha ? 2 : info.channels,
     data: wide ? new Uint16Array(own) : new Uint8Array(own),
   };
+}
+
+async function deepPixels(image: Sharp, depth: keyof typeof DEEP, channels: number): Promise<Picture> {
+  const { data, info } = await image.raw({ depth }).toBuffer({ resolveWithObject: true });
+  const values = new DEEP[depth](bytesOf(data).slice().buffer);
+  const { width, height, channels: given } = info; // sharp may give gray as colours
+  const own = Float32Array.from(
+    { length: width * height * channels },
+    (_, i) => values[Math.floor(i / channels) * given + (i % channels)]!,
+  );
+  return { width, height, channels, data: own };
 }
 
 /** Indices of a PNG with a palette, of 1 to 8 bits each. // [H, W, 1] */
@@ -115,50 +130,67 @@ function bmpFile(bytes: Uint8Array, name: string): PictureFile {
 }
 
 /** Values of TIFF's SampleFormat and PhotometricInterpretation. */
-const UNSIGNED = 1;
+const SIGNED = 2;
+const FLOATS = 3;
 const PALETTE = 3;
 
-/** A TIFF file with samples that sharp cannot give as they are; undefined for others, and for what geotiff cannot read. */
-async function deepTiff(bytes: Uint8Array): Promise<PictureFile | undefined> {
+/** A TIFF file of floats or signed numbers, which sharp cuts off, or with a palette; undefined for others, and damaged ones. */
+function specialTiff(bytes: Uint8Array): PictureFile | undefined {
+  let pages: TiffIfd[];
   try {
-    const { buffer, byteOffset, byteLength } = bytes;
-    const tiff = await fromArrayBuffer(buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer);
-    const image = await tiff.getImage(0);
-    const indexed = (await tag(image, "PhotometricInterpretation")) === PALETTE;
-    const isUsual = image.getSampleFormat() === UNSIGNED && image.getBitsPerSample() <= 16;
-    const pages = await tiff.getImageCount();
-    const [width, height] = [image.getWidth(), image.getHeight()];
-    const decode = async (page: number): Promise<Picture> => tiffPixels(await tiff.getImage(page));
-    if (!isUsual) return { width, height, pages, format: "tiff", indexed: false, decode };
-    if (!indexed) return undefined;
-    const colours = (page: number): Promise<Picture> => sharpPixels(bytes, page);
-    return {
-      width,
-      height,
-      pages,
-      format: "tiff",
-      indexed,
-      decode: (page, indices) => (indices ? decode(page) : colours(page)),
-    };
+    pages = decodeTiff(bytes, { ignoreImageData: true });
   } catch {
     return undefined; // sharp says what is wrong with it
   }
+  const [first] = pages as [TiffIfd];
+  const indexed = first.type === PALETTE;
+  const { sampleFormat, bitsPerSample } = first;
+  const deep = sampleFormat === FLOATS || (sampleFormat === SIGNED && bitsPerSample <= 16);
+  if (!indexed && !deep) return undefined;
+  const plain = withoutOrientation(bytes); // the package refuses any other than 1
+  const pixels = (page: number): Picture =>
+    tiffPixels(decodeTiff(plain, { pages: [page] })[0]!, pages[page]!.orientation || 1); // 0: no tag
+  return {
+    width: first.width,
+    height: first.height,
+    pages: pageCount(bytes),
+    format: "tiff",
+    indexed,
+    decode: async (page, indices) => (deep || indices ? pixels(page) : sharpPixels(bytes, page)),
+  };
 }
 
-const tag = (image: GeoTIFFImage, name: "PhotometricInterpretation" | "Orientation"): Promise<unknown> =>
-  image.fileDirectory.loadValue(name);
+const ORIENTATION = 274;
 
-async function tiffPixels(image: GeoTIFFImage): Promise<Picture> {
-  const values = (await image.readRasters({ interleave: true })) as ArrayLike<number>;
-  const data =
-    values instanceof Uint8Array || values instanceof Uint16Array ? values : Float32Array.from(values);
-  const stored = {
-    width: image.getWidth(),
-    height: image.getHeight(),
-    channels: image.getSamplesPerPixel(),
-    data,
-  };
-  return upright(stored, Number((await tag(image, "Orientation")) ?? 1));
+/** A copy whose directories say that the picture is upright. The file was parsed before, so its structure is sound. */
+function withoutOrientation(bytes: Uint8Array): Uint8Array {
+  const copy = bytes.slice();
+  const view = new DataView(copy.buffer);
+  const little = copy[0] === 0x49;
+  const seen = new Set<number>();
+  for (let at = view.getUint32(4, little); at > 0 && !seen.has(at); ) {
+    seen.add(at);
+    const entries = view.getUint16(at, little);
+    for (let entry = at + 2; entry < at + 2 + 12 * entries; entry += 12)
+      if (view.getUint16(entry, little) === ORIENTATION) view.setUint16(entry + 8, 1, little);
+    at = view.getUint32(at + 2 + 12 * entries, little);
+  }
+  return copy;
+}
+
+function tiffPixels(page: TiffIfd, orientation: number): Picture {
+  const { width, height, samplesPerPixel } = page;
+  return upright({ width, height, channels: samplesPerPixel, data: tiffValues(page) }, orientation);
+}
+
+/** Samples as what they are: the package gives the bits of signed numbers and of half precision. */
+function tiffValues({ sampleFormat, bitsPerSample, data }: TiffIfd): Picture["data"] {
+  if (sampleFormat === FLOATS && bitsPerSample === 16) return Float32Array.from(data, f16ToNumber);
+  if (sampleFormat === SIGNED) {
+    const Signed = bitsPerSample === 8 ? Int8Array : Int16Array;
+    return Float32Array.from(new Signed(data.buffer as ArrayBuffer, data.byteOffset, data.length));
+  }
+  return data instanceof Uint8Array || data instanceof Uint16Array ? data : Float32Array.from(data);
 }
 
 /** A picture turned and mirrored as EXIF's and TIFF's orientation 1 to 8 says. @throws ArgumentError for other numbers */
