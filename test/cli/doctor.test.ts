@@ -1,8 +1,10 @@
 import { describe, expect, it, vi } from "vitest";
 import { tweedie } from "../../src/cli/commands/index.ts";
+import { runtimeOf, TESTED } from "../../src/cli/doctor/machine.ts";
 import { CHECKS, type CheckResult, PROCESSOR_CHECKS, runChecks } from "../../src/cli/doctor/self-test.ts";
 import { runCli } from "../../src/cli/run.ts";
 import { sessionThreads } from "../../src/tensor/index.ts";
+import { RUNTIMES } from "../../tools/runtimes/runtimes.ts";
 
 async function resultsOf(checks: Parameters<typeof runChecks>[0]): Promise<CheckResult[]> {
   const results: CheckResult[] = [];
@@ -60,6 +62,22 @@ describe("the self-test", () => {
       { name: "wrong", passed: false, detail: "not so" },
       { name: "right", passed: true, detail: "so" },
     ]);
+  });
+});
+
+describe("the runtime", () => {
+  it("is what it is, not the Node that it is compatible with, and tested or not", () => {
+    expect(runtimeOf({ node: "24.21.0" })).toEqual({ name: "node", version: "24.21.0", tested: true });
+    expect(runtimeOf({ node: "23.1.0" })).toMatchObject({ tested: false });
+    expect(runtimeOf({ node: "22.0.0", bun: "1.4.5" })).toMatchObject({ name: "bun", tested: true });
+    expect(runtimeOf({ node: "22.0.0", deno: "3.0.0" })).toMatchObject({ name: "deno", tested: false });
+  });
+
+  it("is tested as the matrix of runtimes says", () => {
+    const tried = RUNTIMES.filter(({ emulated }) => !emulated).map(({ package: spec }) => spec);
+    const majors = (name: RegExp): number[] =>
+      tried.filter((spec) => name.test(spec)).map((spec) => Number(/@(\d+)\.[\d.]+$/.exec(spec)![1]));
+    expect({ node: majors(/^node/), bun: majors(/bun/), deno: majors(/deno/) }).toEqual(TESTED);
   });
 });
 

@@ -16,7 +16,7 @@ import { EXIT, Unsuccessful } from "../errors.ts";
 import { parseArguments } from "../positionals.ts";
 import { styled } from "../terminal.ts";
 import { deviceReports } from "./devices.ts";
-import { machine, peers, shippedCheckpoints, shortName } from "./machine.ts";
+import { machine, peers, shippedCheckpoints, shortName, TESTED } from "./machine.ts";
 import { DOCTOR_OPTIONS } from "./options.ts";
 import { CHECKS, type Check, PROCESSOR_CHECKS, runChecks } from "./self-test.ts";
 
@@ -59,6 +59,10 @@ const row = (label: string, text: string): string => `${label.padEnd(WIDTH)}${te
 const mark = (good: boolean, word = good ? "pass" : "FAIL"): string =>
   styled(word.padEnd(WIDTH), good ? "green" : "red");
 
+const testedText = Object.entries(TESTED)
+  .map(([name, majors]) => `${name} ${majors.join(", ")}`)
+  .join("; ");
+
 /** How many threads sessions get, and what was tried. */
 async function threadsFound(): Promise<Line> {
   const { threads, usable, milliseconds } = await sessionThreads();
@@ -86,11 +90,14 @@ async function kernelsFound(): Promise<Line> {
 
 async function* findings(): AsyncGenerator<Line> {
   const { versions, ...rest } = machine();
-  const { processor, processors, memoryBytes, freeBytes } = rest;
+  const { runtime, processor, processors, memoryBytes, freeBytes } = rest;
   yield {
     text: [
       row("tweedie", versions.tweedie),
-      row("node", versions.node),
+      row(
+        runtime.name,
+        `${runtime.version}, ${runtime.tested ? "tested" : `not tested; tested are ${testedText}`}`,
+      ),
       row("onnxruntime", versions.onnxruntime),
       row("system", versions.system),
       row("processor", `${processor}; ${processors} usable here`),

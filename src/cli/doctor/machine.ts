@@ -25,8 +25,23 @@ function installedVersion(name: string): string | undefined {
   }
 }
 
+/** Major versions of the runtimes that the package is tested on (tools/runtimes/runtimes.ts). */
+export const TESTED: Readonly<Record<string, readonly number[]>> = {
+  node: [20, 22, 24, 26],
+  bun: [1],
+  deno: [2],
+};
+
+/** The runtime that this is, whatever version of Node it says it is compatible with. */
+export function runtimeOf(versions: Readonly<Record<string, string | undefined>> = process.versions) {
+  const name = versions.bun ? "bun" : versions.deno ? "deno" : "node";
+  const version = versions[name] ?? "unknown";
+  return { name, version, tested: TESTED[name]!.includes(Number.parseInt(version, 10)) };
+}
+
 export interface Machine {
   readonly versions: Readonly<Record<"tweedie" | "node" | "onnxruntime" | "system", string>>;
+  readonly runtime: ReturnType<typeof runtimeOf>;
   readonly processor: string;
   /** Processors of the machine that this process may run on. */
   readonly processors: number;
@@ -48,6 +63,7 @@ export const machine = (): Machine => ({
     onnxruntime: installedVersion("onnxruntime-node") ?? "not installed",
     system: `${process.platform} ${release()} ${arch()}`,
   },
+  runtime: runtimeOf(),
   processor: cpus()[0]?.model.trim() ?? "unknown",
   processors: availableParallelism(),
   memoryBytes: memory(),
