@@ -125,6 +125,10 @@ describe("long prompts", () => {
     expect(lengths(chunkPrompt(tokenizer, `${letters(40)}, ${letters(50)}`))).toEqual([75, 16]);
     expect(chunkPrompt(tokenizer, near).ids[0]!.at(66)).toBe(comma);
     expect(lengths(chunkPrompt(tokenizer, "a b BREAK c BREAKING"))).toEqual([2, 9]);
+    // As in the web UI an empty window at the end is not added; one between two breaks is.
+    expect(lengths(chunkPrompt(tokenizer, "a b BREAK"))).toEqual([2]);
+    expect(lengths(chunkPrompt(tokenizer, "a BREAK BREAK b"))).toEqual([1, 0, 1]);
+    expect(lengths(chunkPrompt(tokenizer, "BREAK"))).toEqual([0]);
   });
 
   it("carry the weight of every token, 1 elsewhere", () => {
