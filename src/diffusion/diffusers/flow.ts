@@ -1,15 +1,14 @@
 /** Schedulers of flow matching: Euler and Heun over flow times. */
 
 import { COUNT, FLAG } from "../../io/fields.ts";
-import { flowPrediction, flowPredictionAtRatio } from "../parameterization.ts";
+import { flowPrediction } from "../parameterization.ts";
 import type { Sampler } from "../sample.ts";
 import { consistency } from "../samplers/consistency.ts";
 import { euler } from "../samplers/euler.ts";
 import { heun } from "../samplers/heun.ts";
 import { timestepLookup } from "../scheduler.ts";
-import { flowOfRatio, ratioOfFlow } from "../sigmas.ts";
 import { flowMatchLevels } from "./levels.ts";
-import type { PartsOf } from "./options.ts";
+import { flowRatioParts, type PartsOf } from "./options.ts";
 
 const flowMatch =
   (sampler: Sampler): PartsOf =>
@@ -30,17 +29,7 @@ const flowMatch =
         initialScale: 1,
       };
     }
-    const ratios = flow.map(ratioOfFlow);
-    return {
-      name: c.name,
-      sampler: consistency,
-      space: "flow-ratio",
-      sigmas: ratios,
-      timesteps,
-      timestepAt: timestepLookup(ratios, timesteps, (ratio) => flowOfRatio(ratio) * trained),
-      parameterization: flowPredictionAtRatio,
-      initialScale: 1,
-    };
+    return { name: c.name, sampler: consistency, ...flowRatioParts(flow, timesteps, trained) };
   };
 
 /** Schedulers of flow matching, by class name. */

@@ -2,10 +2,11 @@
 
 import { COUNT, type Fields, FLAG, NUMBER, oneOf } from "../../io/fields.ts";
 import { clip, dynamicThreshold } from "../dynamic-threshold.ts";
-import { PARAMETERIZATIONS, type Parameterization } from "../parameterization.ts";
+import { flowPredictionAtRatio, PARAMETERIZATIONS, type Parameterization } from "../parameterization.ts";
 import type { SampleOptions, Sampler } from "../sample.ts";
 import type { DPMAlgorithm } from "../samplers/dpm-solver.ts";
 import { type SchedulerParts, timestepLookup } from "../scheduler.ts";
+import { flowOfRatio, ratioOfFlow } from "../sigmas.ts";
 import type { LevelTable } from "../spacing.ts";
 import type { Levels, SchedulerOptions } from "./levels.ts";
 
@@ -82,3 +83,16 @@ export const multistepOptions = (c: Fields, steps: number) => ({
   eulerAtFinal: c.value("euler_at_final", FLAG, false),
   halfCurvature: true,
 });
+
+/** Parts of a scheduler that solves over ratios of noise to signal, from its flow times in [0, 1]. */
+export function flowRatioParts(flow: readonly number[], timesteps: number[], trained: number) {
+  const ratios = flow.map(ratioOfFlow);
+  return {
+    space: "flow-ratio" as const,
+    sigmas: ratios,
+    timesteps,
+    timestepAt: timestepLookup(ratios, timesteps, (ratio) => flowOfRatio(ratio) * trained),
+    parameterization: flowPredictionAtRatio,
+    initialScale: 1,
+  };
+}

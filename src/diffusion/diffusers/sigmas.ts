@@ -1,7 +1,6 @@
 /** Schedulers in the noise level (after k-diffusion) and in lambda = -log sigma. */
 
 import { ANY_NUMBER, COUNT, type Fields, FLAG, maybeEmptyListOf, NUMBER, oneOf } from "../../io/fields.ts";
-import { flowPredictionAtRatio } from "../parameterization.ts";
 import type { Sampler } from "../sample.ts";
 import { deis } from "../samplers/deis.ts";
 import {
@@ -16,8 +15,6 @@ import { heun } from "../samplers/heun.ts";
 import { lms } from "../samplers/lms.ts";
 import { saSolver } from "../samplers/sa-solver.ts";
 import { unipc } from "../samplers/unipc.ts";
-import { timestepLookup } from "../scheduler.ts";
-import { flowOfRatio, ratioOfFlow } from "../sigmas.ts";
 import type { LevelTable } from "../spacing.ts";
 import {
   clippedCount,
@@ -36,6 +33,7 @@ import {
   clipOf,
   discrete,
   dpmOptions,
+  flowRatioParts,
   LEAST_ALPHA_BAR,
   multistepOptions,
   type PartsOf,
@@ -96,18 +94,8 @@ function solver(
     if (c.raw("prediction_type") !== "flow_prediction") {
       throw c.error("prediction_type", "flow_prediction where use_flow_sigmas is true");
     }
-    const ratios = sigmas.map((s) => ratioOfFlow(Math.fround(s)));
-    const trained = table.sigmas.length;
-    return {
-      name: c.name,
-      space: "flow-ratio",
-      sigmas: ratios,
-      timesteps,
-      timestepAt: timestepLookup(ratios, timesteps, (ratio) => flowOfRatio(ratio) * trained),
-      parameterization: flowPredictionAtRatio,
-      initialScale: 1,
-      ...rest,
-    };
+    const flow = sigmas.map(Math.fround);
+    return { name: c.name, ...flowRatioParts(flow, timesteps, table.sigmas.length), ...rest };
   };
 }
 
