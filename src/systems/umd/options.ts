@@ -131,6 +131,7 @@ export const reproduceOptions = z.object({
   train: data(z.int().min(1000).default(12_000), "training pictures", "N"),
   test: data(z.int().min(100).default(2000), "test pictures", "N"),
   size: data(z.int().min(8).default(24), "side of the pictures", "PX"),
+  colour: data(z.enum(["gray", "rgb"]).default("rgb"), "what the models see of a folder's pictures"),
   preset: model(z.enum(["mini", "micro", "smoke"]).default("mini"), "size of the transformer"),
   variants: model(
     z.string().default("UMD,DiT,MaskDiT,MAE,MAE-adaLN"),
@@ -140,6 +141,7 @@ export const reproduceOptions = z.object({
   seeds: count(3, "seeds"),
   steps: count(10_000, "pre-training steps"),
   tuneSteps: how(z.int().min(0).default(1000), "fine-tuning steps; 0: no generation", "N"),
+  tuneRate: how(z.number().positive().default(5e-4), "peak learning rate of fine-tuning", "R"),
   batch: count(128, "pictures per step"),
   samples: count(2000, "samples for each guidance"),
   sampleSteps: how(z.int().min(1).max(500).default(50), "strides of the sampler", "N"),

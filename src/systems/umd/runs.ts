@@ -50,8 +50,8 @@ export type Equal = "images" | "flops";
 /** Number of training pictures that probes learn from. */
 const SUPPORT = 4000;
 export const SHOTS = [10, 100, "all"] as const;
-/** Peak learning rates: of pre-training, and of fine-tuning. */
-const RATES = { pretrain: 1e-3, finetune: 5e-4 };
+/** Peak learning rate of pre-training. */
+const RATE = 1e-3;
 /** Hidden share of pictures that are filled in. */
 const HIDDEN = 0.75;
 
@@ -218,14 +218,14 @@ export async function* runOf(
   { name: of, variant, seed, equal }: { name: string; variant: Variant; seed: number; equal: Equal },
 ): Work<Run> {
   const { study, options, train, test, signal } = context;
-  const { batch, tuneSteps, threads } = options;
+  const { batch, tuneSteps, tuneRate, threads } = options;
   const { mixture, zeroClassTokens = false } = variant;
   const config = configOf(context, variant);
   const steps = stepsFor(context, variant, equal);
   const name = `${of}, ${steps} steps, seed ${seed}`;
   const common = { batch, seed, augment: { flip: true } };
   const settings = pretraining(mixture, {
-    ...{ ...common, steps, learningRate: RATES.pretrain },
+    ...{ ...common, steps, learningRate: RATE },
     warmup: Math.min(200, Math.ceil(steps / 10)),
   });
   const model = yield* study.model<UMD>(name, {
@@ -247,7 +247,7 @@ export async function* runOf(
   const quality: Record<string, Judged> = {};
   if (tuneSteps > 0) {
     const tune = finetuning(mixture, {
-      ...{ ...common, steps: tuneSteps, learningRate: RATES.finetune },
+      ...{ ...common, steps: tuneSteps, learningRate: tuneRate },
       ema: shortEma(tuneSteps),
     });
     const { length: classes } = train.classes;

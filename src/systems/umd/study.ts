@@ -47,14 +47,15 @@ import { labelled } from "./use.ts";
 const VERSION = 1;
 
 /** Training and test pictures: a folder's, or shapes10 of any number. */
-async function halvesOf({ data: folder, train, test, size }: ReproduceActionOptions) {
+async function halvesOf({ data: folder, train, test, size, colour }: ReproduceActionOptions) {
   if (folder === undefined) {
+    if (colour === "gray") throw new ArgumentError("UMD: shapes10 are in colour; --colour gray needs --data");
     const of = (count: number, { first }: { first: number }): Labelled =>
       labelled(shapes10({ seed: 1, count, size, first }));
     return { title: "shapes10", train: of(train, SHAPES.train), test: of(test, SHAPES.test) };
   }
   const open = (half: "train" | "test", limit: number) =>
-    openPictures({ folder, half, size, channels: 3, limit });
+    openPictures({ folder, half, size, channels: colour === "gray" ? 1 : 3, limit });
   const [a, b] = [await open("train", train), await open("test", test)];
   return { title: basename(a.title), train: labelled(a.pictures), test: labelled(b.pictures) };
 }
