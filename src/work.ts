@@ -24,6 +24,31 @@ export interface Figure {
   readonly scale?: number;
 }
 
+/**
+ * How pictures that belong together are looked at: a mask over its picture, before and after, parts that add up, frames
+ * one after the other, or a thing that is turned.
+ */
+export type AlbumView = "mask" | "comparison" | "components" | "frames" | "scene";
+
+/** A picture of an album. */
+export interface AlbumPart {
+  readonly label: string;
+  readonly picture: Picture;
+  /** How much of it is in the sum of components. */
+  readonly weight?: number;
+}
+
+/** Pictures of one size that are one result. `report` makes each kind: `maskOver`, `comparison` and so on. */
+export interface Album {
+  /** Of the files, without their ending. */
+  readonly name: string;
+  readonly caption: string;
+  readonly view: AlbumView;
+  readonly parts: readonly AlbumPart[];
+  /** Frames per second. */
+  readonly rate?: number;
+}
+
 /** A chart as SVG text, as `lineChart` gives it. */
 export interface Chart {
   /** Of the file, without its ending. */
@@ -57,6 +82,7 @@ export type WorkEvent =
   /** The result in the making. */
   | { readonly type: "preview"; readonly picture: Picture }
   | ({ readonly type: "figure" } & Figure)
+  | ({ readonly type: "album" } & Album)
   | ({ readonly type: "chart" } & Chart)
   | { readonly type: "table"; readonly title: string; readonly table: Table }
   /** A file was written. */

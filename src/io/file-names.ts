@@ -1,4 +1,4 @@
-/** Checks file names that come from untrusted text, such as a shard index or a manifest. */
+/** Names of files: checked where they come from untrusted text, such as a shard index, and made of any text. */
 
 // A name with a colon can be a drive letter, a URL or an NTFS stream; the rest would leave the folder.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
@@ -8,3 +8,11 @@ const FORBIDDEN = /[/\\:\x00-\x1f\x7f]/;
 export function isPlainFileName(name: string): boolean {
   return name !== "" && name !== "." && name !== ".." && name.length <= 255 && !FORBIDDEN.test(name);
 }
+
+/** A text as a word for the name of a file: lower case letters of English, digits, `-` and `.`. */
+export const slug = (text: string): string =>
+  text
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9.]+/g, "-")
+    .replaceAll(/^[-.]+|[-.]+$/g, "")
+    .slice(0, 60) || "result";

@@ -1,4 +1,5 @@
 /** Files: safetensors, sharded checkpoints, crash-safe run directories, pictures. */
+export * from "./animation.ts";
 export * from "./atomic.ts";
 export * from "./generation-parameters.ts";
 export { hashFile, hashInto } from "./hashes.ts";

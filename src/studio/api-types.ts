@@ -1,10 +1,26 @@
 /** What server and page say to each other. Types only: the page imports nothing of the server. */
+import type { InputRole } from "../systems/system.ts";
+import type { AlbumView } from "../work.ts";
 
 export type JobState = "queued" | "running" | "paused" | "done" | "failed" | "cancelled" | "interrupted";
 
+/** One of the pictures of a result; `resultUrl` with its index is its address. */
+export interface PartInfo {
+  readonly label: string;
+  readonly weight?: number;
+}
+
 /** A result of a job. Which file it is, only the server knows. */
 export interface ArtifactInfo {
-  readonly kind: "picture" | "table" | "file";
+  readonly kind: "picture" | "album" | "chart" | "table" | "file";
+  /** How the parts of an album are looked at. */
+  readonly view?: AlbumView | "grid";
+  readonly parts?: readonly PartInfo[];
+  /** Frames per second. */
+  readonly rate?: number;
+  /** Of a grid: headings, or how many columns there are. */
+  readonly columns?: readonly string[] | number;
+  readonly rows?: readonly string[];
   /** How often it was replaced. */
   readonly version: number;
   readonly name: string;
@@ -22,6 +38,18 @@ export interface Progress {
   readonly note?: string;
 }
 
+/** A file that was brought to a job. */
+export interface GivenFile {
+  /** SHA-256 of the bytes, in hexadecimal. */
+  readonly hash: string;
+  /** As its owner calls it. */
+  readonly name?: string;
+  /** Of a control its type; of an answer `chosen` or `rejected`, in pairs. */
+  readonly type?: string;
+}
+
+export type GivenFiles = Readonly<Record<string, readonly GivenFile[]>>;
+
 export interface JobRecord {
   readonly id: string;
   readonly tool: string;
@@ -33,8 +61,8 @@ export interface JobRecord {
   readonly ended?: number;
   /** Seconds of running, over all its parts when it was paused in between. */
   readonly seconds: number;
-  /** Hashes of uploaded pictures by the names of the inputs. */
-  readonly inputs: Readonly<Record<string, string>>;
+  /** What was brought, by the names of the inputs. */
+  readonly inputs: GivenFiles;
   readonly options: Readonly<Record<string, unknown>>;
   readonly checkpoint?: string;
   readonly resumable: boolean;
@@ -56,8 +84,9 @@ export interface MetricsRow {
 export interface UploadInfo {
   /** SHA-256 of the bytes, in hexadecimal. */
   readonly hash: string;
-  readonly width: number;
-  readonly height: number;
+  /** Pixels, of a picture. */
+  readonly width?: number;
+  readonly height?: number;
   readonly format: string;
   readonly bytes: number;
 }
@@ -76,6 +105,7 @@ export interface FieldSchema {
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
   readonly maxLength?: number;
+  readonly role?: string;
 }
 
 export interface FormSchema {
@@ -84,11 +114,22 @@ export interface FormSchema {
   readonly required?: readonly string[];
 }
 
+/** What somebody brings to a task. */
+export interface InputInfo {
+  readonly name: string;
+  readonly kind: InputRole;
+  readonly label: string;
+  readonly help?: string;
+  readonly required: boolean;
+  /** Types that a control may have. */
+  readonly types?: readonly string[];
+}
+
 export interface TaskInfo {
   readonly name: string;
   readonly label: string;
   readonly help?: string;
-  readonly inputs: readonly { name: string; label: string; help?: string; required: boolean }[];
+  readonly inputs: readonly InputInfo[];
   readonly options: FormSchema;
   readonly resumable: boolean;
   readonly checkpoint: "none" | "optional" | "needed";
@@ -116,7 +157,8 @@ export interface ToolInfo {
 export interface JobRequest {
   readonly tool: string;
   readonly task: string;
-  readonly inputs?: Readonly<Record<string, string>>;
+  /** One hash for one picture, or files with names and types. */
+  readonly inputs?: Readonly<Record<string, string | readonly GivenFile[]>>;
   readonly options?: Readonly<Record<string, unknown>>;
   readonly checkpoint?: string;
 }

@@ -16,6 +16,7 @@ import {
   planPictures,
   withLoras,
 } from "../pipelines/index.ts";
+import { hinted } from "../systems/system.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { worldSamples } from "./samples.ts";
 import type { CatalogSettings, TaskContext, TaskEvent, Tool } from "./tool.ts";
@@ -25,6 +26,7 @@ const SEEDS = 2 ** 32;
 /** One of the names that the studio was started with. */
 const oneOf = (files: Readonly<Record<string, string>>) =>
   z.enum(Object.keys(files) as [string, ...string[]]);
+const words = (about: string) => hinted(z.string().max(4000).optional().describe(about), { role: "text" });
 const share = (about: string) => z.number().min(0).max(2).default(1).describe(about);
 
 /** Fields of what the studio was started with; without a LoRA or a ControlNet there is nothing to choose. */
@@ -51,8 +53,8 @@ const optionsOf = (settings: CatalogSettings) =>
     model: oneOf(settings.models)
       .default(Object.keys(settings.models)[0]!)
       .describe("one of the models that the studio was started with"),
-    prompt: z.string().max(4000).optional().describe("what the picture shows; (word:1.3) weighs a word"),
-    negative: z.string().max(4000).optional().describe("what it should not show"),
+    prompt: words("what the picture shows; (word:1.3) weighs a word"),
+    negative: words("what it should not show"),
     seed: z
       .int()
       .min(0)
@@ -104,13 +106,14 @@ async function controlsOf(
 }
 
 async function* run(settings: CatalogSettings, context: TaskContext): AsyncGenerator<TaskEvent, void> {
-  const { inputs, signal } = context;
+  const { signal } = context;
+  const [init, mask, control] = ["init", "mask", "control"].map((name) => context.inputs[name]?.[0]?.path);
   const options = context.options as unknown as Options;
   yield { type: "message", text: `Reading ${options.model}` };
   const loaded = await loadPipelineComponents(settings.models[options.model]!, { signal });
   const { lora, loraWeight: weight = 1 } = options;
   const components = await withLoras(loaded, lora ? [{ path: settings.loras[lora]!, weight }] : []);
-  const size = await sizeOf(options, inputs.init, components);
+  const size = await sizeOf(options, init, components);
   const seed = options.seed ?? randomInt(SEEDS);
   const { prompt, negative, label, steps, guidance, sampler, schedule, strength } = options;
   const plan = planPictures(components, {
@@ -124,9 +127,9 @@ async function* run(settings: CatalogSettings, context: TaskContext): AsyncGener
     sampler,
     schedule,
     strength,
-    init: inputs.init ? await readPicture(inputs.init, { size }) : undefined,
-    mask: inputs.mask ? await readMask(inputs.mask, { size }) : undefined,
-    controls: await controlsOf(options, settings, inputs.control, size),
+    init: init ? await readPicture(init, { size }) : undefined,
+    mask: mask ? await readMask(mask, { size }) : undefined,
+    controls: await controlsOf(options, settings, control, size),
   });
   const previewEvery = Math.max(1, Math.ceil(plan.totalSteps / options.count / 20));
   let done = 0;

@@ -139,7 +139,12 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   try {
     const tools = await ((await import(catalog)) as { catalog: Catalog }).catalog(settings);
     const [site, store] = await Promise.all([openSite(), openJobStore(data)]);
-    const needed = (): Set<string> => new Set(store.list().flatMap(({ inputs }) => Object.values(inputs)));
+    const needed = (): Set<string> =>
+      new Set(
+        store
+          .list()
+          .flatMap(({ inputs }) => Object.values(inputs).flatMap((files) => files.map((f) => f.hash))),
+      );
     const uploads = await openUploads(data, limits, {
       ...UPLOAD_RETENTION,
       ...options.retention,

@@ -5,13 +5,18 @@
 import { extname, join, relative, sep } from "node:path";
 import { z } from "zod";
 import { ArgumentError } from "../errors.ts";
+import { slug } from "../io/file-names.ts";
+import { writeFileAtomic } from "../io/index.ts";
 import { grid } from "../report/index.ts";
+import { CHOICE_COLUMNS } from "../systems/inputs.ts";
 import {
   ACTIONS,
   type Action,
   type ActionEvent,
   type ActionName,
   type ActionResult,
+  INPUT_ROLES,
+  type InputRole,
   type OptionRole,
   type OptionSchema,
   optionSchemas,
@@ -19,7 +24,7 @@ import {
 } from "../systems/system.ts";
 import { told } from "../work.ts";
 import { worldSamples } from "./samples.ts";
-import type { CatalogSettings, Task, TaskContext, TaskEvent, Tool } from "./tool.ts";
+import type { CatalogSettings, GivenPath, Task, TaskContext, TaskEvent, TaskInput, Tool } from "./tool.ts";
 
 const LABELS: Readonly<Record<ActionName, string>> = {
   run: "Run",
@@ -38,6 +43,8 @@ const OF_FOLDERS: ReadonlySet<string> = new Set(["pictures", "kept", "broken", "
 /** What becomes of an option in the page. */
 type Role = OptionRole | "field";
 
+const isInput = (role: Role): role is InputRole => (INPUT_ROLES as readonly string[]).includes(role);
+
 /** As declared; otherwise a field to fill in, but for paths, which the page never sends. */
 const roleOf = ({ role, path }: OptionSchema): Role =>
   role ?? (path === undefined ? "field" : "command-line");
@@ -49,13 +56,21 @@ function formSchema(action: Action, roles: Roles, { folders }: CatalogSettings):
   const names = Object.keys(folders);
   const shape: Record<string, z.ZodType> = {};
   for (const [name, { role, option }] of roles) {
-    if (role === "field") shape[name] = action.options.shape[name] as z.ZodType;
+    if (role === "field" || role === "text") shape[name] = action.options.shape[name] as z.ZodType;
+    if (role === "camera-path") shape[name] = pathChoice(option);
     if (role !== "data" || names.length === 0) continue;
     const choice = z.enum(names as [string, ...string[]]);
     const help = `${option.description}: one of the folders that the studio was started with`;
     shape[name] = (option.required ? choice : choice.optional()).describe(help);
   }
   return z.object(shape);
+}
+
+/** The paths that are drawn; files of cameras are for the command line. */
+function pathChoice({ names = [], description, required, default: standard }: OptionSchema): z.ZodType {
+  const choice = z.enum(names as [string, ...string[]]).describe(description.replace(/, or [^,]*$/, ""));
+  if (standard !== undefined) return choice.default(standard as string);
+  return required ? choice : choice.optional();
 }
 
 /** What is missing for options that must be given and cannot be in the page. */
@@ -73,17 +88,34 @@ function missing(roles: Roles, { folders }: CatalogSettings): string | undefined
 const namesOf = (roles: Roles, wanted: Role): OptionSchema[] =>
   [...roles.values()].filter(({ role }) => role === wanted).map(({ option }) => option);
 
+/** What was brought, in the form that it has on the command line. */
+async function broughtAs(role: InputRole, files: readonly GivenPath[], table: string): Promise<unknown> {
+  if (role === "pictures") return files.map(({ path }) => path);
+  if (role === "controls") return files.map(({ path, type }) => `${type}=${path}`);
+  if (role !== "choices") return files[0]!.path;
+  const pairs = Array.from({ length: files.length / 2 }, (_, i) => [
+    files[2 * i]!.path,
+    files[2 * i + 1]!.path,
+  ]);
+  const quoted = (cell: string): string => `"${cell.replaceAll('"', '""')}"`;
+  const lines = [CHOICE_COLUMNS, ...pairs].map((row) => `${row.map(quoted).join(",")}\n`);
+  await writeFileAtomic(table, Buffer.from(lines.join("")));
+  return table;
+}
+
 /** Options of the action: what the page filled in, and paths that we chose. */
-function actionOptions(
+async function actionOptions(
   roles: Roles,
   context: TaskContext,
   { folders }: CatalogSettings,
-): Record<string, unknown> {
+): Promise<Record<string, unknown>> {
   const { options, inputs, checkpoint, folder } = context;
   const given: Record<string, unknown> = { ...options };
   for (const [name, { role, option }] of roles) {
-    if (role === "output") given[name] = join(folder, name + extname(String(option.default ?? "")));
-    if (role === "picture" && inputs[name]) given[name] = inputs[name];
+    if (role === "output" || role === "results")
+      given[name] = join(folder, name + extname(String(option.default ?? "")));
+    const files = inputs[name];
+    if (isInput(role) && files) given[name] = await broughtAs(role, files, join(folder, `${name}.csv`));
     if (role === "model" && checkpoint) given[name] = checkpoint;
     if (role === "data" && options[name] !== undefined) given[name] = folders[options[name] as string];
   }
@@ -92,14 +124,6 @@ function actionOptions(
 
 /** Paths of this machine say nothing to who looks at the page. */
 const withoutPaths = (text: string, folder: string): string => text.replaceAll(folder, "the job's folder");
-
-/** A word for the name of a file. */
-const slug = (text: string): string =>
-  text
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9.]+/g, "-")
-    .replaceAll(/^[-.]+|[-.]+$/g, "")
-    .slice(0, 60) || "result";
 
 /** Names of the curves: the stage, which may be one of several, and the measure. */
 const curves = (stage: string, values: Readonly<Record<string, number>>): Record<string, number> =>
@@ -118,9 +142,15 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
     case "picture":
       return { type: "picture", name: slug(event.name), label: event.name, picture: event.picture };
     case "figure": {
-      const columns = typeof event.columns === "number" ? event.columns : event.columns.length;
-      const picture = grid(event.pictures, { columns, scale: event.scale ?? 1 });
-      return { type: "picture", name: slug(event.name), label: event.caption, picture };
+      const { name, caption: label, pictures, columns, rows } = event;
+      if (typeof columns !== "number" || rows)
+        return { type: "grid", name: slug(name), label, pictures, columns, ...(rows && { rows }) };
+      const picture = grid(pictures, { columns, scale: event.scale ?? 1 });
+      return { type: "picture", name: slug(name), label, picture };
+    }
+    case "album": {
+      const { caption: label, ...album } = event;
+      return { ...album, name: slug(album.name), label };
     }
     case "preview":
       return { type: "preview", picture: event.picture };
@@ -128,12 +158,12 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
       return { type: "table", name: slug(event.title), label: event.title, table: event.table };
     case "metrics":
       return { type: "metrics", step: event.step, values: curves(event.stage, event.values) };
-    case "chart": // its file is told as well
-      return undefined;
+    case "chart":
+      return { type: "chart", name: slug(event.name), label: event.caption, svg: event.svg };
     case "file": {
       const inside = relative(folder, event.path);
       if (inside.startsWith("..")) return { type: "message", text: `${event.about}: ${event.path}` };
-      if (/\.png$/i.test(inside)) return undefined; // it was told as a picture too
+      if (/\.(?:png|svg)$/i.test(inside)) return undefined; // it was told as a picture or chart too
       return { type: "file", name: slug(inside.split(sep).at(-1)!), label: event.about, path: event.path };
     }
   }
@@ -143,11 +173,12 @@ const rounded = (value: number): number => Number(value.toPrecision(6));
 
 async function* runAction(
   action: Action,
-  options: Record<string, unknown>,
+  roles: Roles,
   context: TaskContext,
+  settings: CatalogSettings,
 ): AsyncGenerator<TaskEvent, void> {
   const { folder, signal } = context;
-  const { data, error } = action.options.safeParse(options);
+  const { data, error } = action.options.safeParse(await actionOptions(roles, context, settings));
   if (error) throw new ArgumentError(z.prettifyError(error));
   const result = yield* told(action.run(data, { signal, previews: true }), (event) =>
     taskEvent(event, folder),
@@ -174,15 +205,11 @@ function taskOf(name: ActionName, action: Action, settings: CatalogSettings): Ta
   const roles: Roles = new Map(
     optionSchemas(action).map((option) => [option.name, { role: roleOf(option), option }]),
   );
-  const inputs = namesOf(roles, "picture").map((option) => [
-    option.name,
-    {
-      kind: "picture",
-      label: sentence(option.name),
-      help: option.description,
-      required: option.required,
-    } as const,
-  ]);
+  const inputs = [...roles.values()].flatMap(({ role, option }): [string, TaskInput][] => {
+    if (!isInput(role)) return [];
+    const { name: label, description: help, required, names } = option;
+    return [[label, { kind: role, label: sentence(label), help, required, ...(names && { types: names }) }]];
+  });
   const checkpoints = namesOf(roles, "model");
   return {
     label: LABELS[name],
@@ -198,7 +225,7 @@ function taskOf(name: ActionName, action: Action, settings: CatalogSettings): Ta
           ? "needed"
           : "optional",
     unavailable: missing(roles, settings),
-    run: (context) => runAction(action, actionOptions(roles, context, settings), context),
+    run: (context) => runAction(action, roles, context, settings),
   };
 }
 

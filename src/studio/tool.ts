@@ -2,20 +2,32 @@
 import type { z } from "zod";
 import type { Picture } from "../io/index.ts";
 import type { Table } from "../report/index.ts";
-import type { InPage, SamplePicture } from "../systems/system.ts";
+import type { InPage, InputRole, SamplePicture } from "../systems/system.ts";
+import type { Album } from "../work.ts";
 
-/** A picture that a task takes. */
-export interface PictureInput {
-  readonly kind: "picture";
+/** What somebody brings to a task. */
+export interface TaskInput {
+  readonly kind: InputRole;
   readonly label: string;
   readonly help?: string;
   readonly required: boolean;
+  /** Types that a control may have. */
+  readonly types?: readonly string[];
+}
+
+/** A file that was brought. */
+export interface GivenPath {
+  readonly path: string;
+  /** As its owner calls it. */
+  readonly name?: string;
+  /** Of a control its type; of an answer whether it was `chosen` or `rejected`, in pairs. */
+  readonly type?: string;
 }
 
 /** What a running task is told. */
 export interface TaskContext {
-  /** Files of the pictures by the names of the inputs. */
-  readonly inputs: Readonly<Record<string, string>>;
+  /** What was brought, by the names of the inputs. */
+  readonly inputs: Readonly<Record<string, readonly GivenPath[]>>;
   /** Checked by the task's own schema. */
   readonly options: Readonly<Record<string, unknown>>;
   /** File of the chosen checkpoint. */
@@ -34,6 +46,9 @@ export type TaskEvent =
   | { readonly type: "metrics"; readonly step: number; readonly values: Readonly<Record<string, number>> }
   | { readonly type: "message"; readonly text: string }
   | PictureEvent
+  | ({ readonly type: "album"; readonly label: string } & Omit<Album, "caption">)
+  | ({ readonly type: "grid" } & GridEvent)
+  | { readonly type: "chart"; readonly name: string; readonly label: string; readonly svg: string }
   | { readonly type: "table"; readonly name: string; readonly label: string; readonly table: Table }
   /** A file in the job's folder that is a result. */
   | { readonly type: "file"; readonly name: string; readonly label: string; readonly path: string };
@@ -46,10 +61,19 @@ export interface PictureEvent {
   readonly picture: Picture;
 }
 
+/** Pictures in rows, with headings. */
+export interface GridEvent {
+  readonly name: string;
+  readonly label: string;
+  readonly pictures: readonly Picture[];
+  readonly columns: readonly string[] | number;
+  readonly rows?: readonly string[];
+}
+
 export interface Task {
   readonly label: string;
   readonly help?: string;
-  readonly inputs: Readonly<Record<string, PictureInput>>;
+  readonly inputs: Readonly<Record<string, TaskInput>>;
   /** Options with ranges, defaults and, in `.describe()`, their help. */
   readonly options: z.ZodObject;
   /** May be stopped and go on later from what it left in its folder. */

@@ -1,6 +1,7 @@
 /** Options that several systems have, and short ways to declare the others under the headings that all share. */
 import { z } from "zod";
-import { type Checkpoint, hinted } from "./system.ts";
+import { CAMERA_PATHS } from "../data/index.ts";
+import { type Checkpoint, hinted, type OptionRole } from "./system.ts";
 
 const [DATA, MODEL, HOW, OUTPUT] = ["Data", "Model", "How", "Output"];
 
@@ -73,6 +74,42 @@ export const pictures = (about: string) =>
     path: "file-or-folder",
   });
 
+const brought = <T extends z.ZodType>(type: T, about: string, role: OptionRole, hint: string): T =>
+  hinted(type.describe(about), { group: DATA, hint, role, path: "file" });
+
+/** Several pictures: the option is given once for each. */
+export const severalPictures = (about: string) =>
+  brought(z.array(z.string()).min(1), about, "pictures", "FILE");
+
+/** A volume: NIfTI, or a TIFF of many pages. */
+export const volume = (about: string) => brought(z.string(), about, "volume", "FILE");
+
+/** Any other file that must be given. */
+export const givenFile = (about: string) => brought(z.string(), about, "file", "FILE");
+
+/** Answers to "which of two pictures?": a table of pairs, see `readChoices`. */
+export const choices = (about: string) => brought(z.string(), about, "choices", "CSV");
+
+/** Pictures that control another one, each of one of these types: `TYPE=FILE`, see `readControls`. */
+export const controlMaps = (types: readonly string[], about: string) =>
+  hinted(brought(z.array(z.string()).default([]), `${about}: ${types.join(", ")}`, "controls", "TYPE=FILE"), {
+    names: types,
+  });
+
+/** A text of several lines. */
+export const text = (about: string) =>
+  hinted(z.string().max(10_000).describe(about), { group: DATA, hint: "TEXT", role: "text" });
+
+/** The path of a camera: the name of one that is drawn, or a `transforms.json`, see `readCameraPath`. */
+export const cameraPath = (about: string) =>
+  hinted(
+    z
+      .string()
+      .default(CAMERA_PATHS[0])
+      .describe(`${about}: ${CAMERA_PATHS.join(", ")}, or a transforms.json`),
+    { group: DATA, hint: "NAME|FILE", role: "camera-path", names: CAMERA_PATHS },
+  );
+
 /** A model by the name of a checkpoint that ships, the first by default, or by its file. */
 export function modelNamed(checkpoints: readonly Checkpoint[], about?: string) {
   const names = checkpoints.map(({ name }) => name);
@@ -91,6 +128,14 @@ export const outFolder = (standard: string, about: string) =>
     group: OUTPUT,
     hint: "DIR",
     role: "output",
+    path: "output",
+  });
+/** The folder in which the command line keeps all results that an action tells. */
+export const results = (standard: string) =>
+  hinted(z.string().default(standard).describe("folder for results"), {
+    group: OUTPUT,
+    hint: "DIR",
+    role: "results",
     path: "output",
   });
 /** Where a training keeps its state. */

@@ -118,10 +118,26 @@ export const deferredAction = <Schema extends z.ZodObject>({
 export type PathKind = "file" | "folder" | "file-or-folder" | "output";
 
 /**
- * What an option stands for, where it is no value to fill in: a picture that somebody brings, a model chosen by name, a
- * folder of data, something that is written, or a matter of the command line alone.
+ * What somebody brings, as files: one picture, several, a volume, any file, answers to "which of two pictures?", or
+ * pictures that control another one, each of a type. `systems/inputs.ts` reads what they come to on the command line.
  */
-export type OptionRole = "picture" | "model" | "data" | "output" | "command-line";
+export const INPUT_ROLES = ["picture", "pictures", "volume", "file", "choices", "controls"] as const;
+export type InputRole = (typeof INPUT_ROLES)[number];
+
+/**
+ * What an option stands for, where it is no plain value: what somebody brings, a text of several lines, the path of a
+ * camera, a model chosen by name, a folder of data, something that is written, the folder in which results are kept by
+ * whoever shows them, or a matter of the command line alone.
+ */
+export type OptionRole =
+  | InputRole
+  | "text"
+  | "camera-path"
+  | "model"
+  | "data"
+  | "output"
+  | "results"
+  | "command-line";
 
 /** Extra facts about an option: its heading, its placeholder, its role, and whether it is a path. */
 export interface OptionHints {
@@ -129,7 +145,7 @@ export interface OptionHints {
   readonly group?: string;
   readonly hint?: string;
   readonly path?: PathKind;
-  /** Values that have a meaning of their own beside what is typed freely, such as the names of models. */
+  /** Values that have a meaning of their own beside what is typed freely: names of models, types of controls. */
   readonly names?: readonly string[];
 }
 

@@ -94,7 +94,7 @@ describe("jobs", () => {
     expect(settings).toMatchObject({
       tool: "demo",
       task: "run",
-      inputs: { image: hash },
+      inputs: { image: [{ hash }] },
       checkpoint: "plain",
     });
     const [before, after] = await Promise.all(
@@ -159,7 +159,7 @@ describe("jobs", () => {
     const next = await s.add({
       tool: "demo",
       task: "run",
-      inputs: { image: hash },
+      inputs: { image: [{ hash }] },
       checkpoint: `${job.id}.${file}`,
     });
     expect((await s.settled(next.id)).state).toBe("done");

@@ -10,6 +10,7 @@ import { systemTool } from "../../src/studio/system-tool.ts";
 import type { Catalog } from "../../src/studio/tool.ts";
 import { sdseg } from "../../src/systems/sdseg/system.ts";
 import { action, hinted, type System } from "../../src/systems/system.ts";
+import { everything } from "../systems/everything.ts";
 
 const runOptions = z.object({
   image: hinted(z.string().describe("picture to turn into its negative"), { role: "picture", path: "file" }),
@@ -124,7 +125,9 @@ const demo: System = {
 /** The tests' own system, and SDSeg with the checkpoint that a test has written. */
 export const catalog: Catalog = async (settings) => {
   const root = fileURLToPath(new URL("../../", import.meta.url));
-  const tools = [systemTool(demo, settings, { root, exists: existsSync })];
+  const tools = [demo, everything].map((system) =>
+    systemTool(system, settings, { root, exists: existsSync }),
+  );
   const file = process.env.TWEEDIE_TEST_CHECKPOINT;
   if (file === undefined) return tools;
   const checkpoints = [{ name: "smoke", file: basename(file), about: "fresh weights" }];

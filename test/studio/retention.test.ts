@@ -102,7 +102,7 @@ test("all of a job comes in one file: results, what was given, curves, settings"
     tool: "demo",
     task: "run",
     checkpoint: "plain",
-    inputs: { image: hash },
+    inputs: { image: [{ hash }] },
     options: { passes: 3 },
   });
   const training = await s.settled((await s.add({ tool: "demo", task: "train", options: { steps: 3 } })).id);

@@ -117,6 +117,7 @@ test("what a system tells while it works becomes curves, pictures, tables and fi
     { type: "metrics", step: 20, values: { "denoiser loss": 0.5, "denoiser dice": 0.25 } },
     { type: "picture", name: "samples-of-20", label: "Samples of 20", picture },
     { type: "picture", name: "f", label: "two", picture: expect.objectContaining({ channels: 3 }) },
+    { type: "chart", name: "c", label: "chart", svg: "<svg/>" },
     { type: "message", text: "Warning: the job's folder/x.png is broken" },
     { type: "file", name: "numbers.json", label: "numbers", path: inside },
     { type: "message", text: "a model: /elsewhere/model.safetensors" },

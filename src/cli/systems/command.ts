@@ -2,6 +2,7 @@
 import { AbortError } from "../../errors.ts";
 import { shellLine } from "../../io/shell-line.ts";
 import { type Action, type ActionName, SYSTEMS, type System } from "../../systems/index.ts";
+import { optionSchemas } from "../../systems/system.ts";
 import { EXIT, explain, Unsuccessful } from "../errors.ts";
 import type { HelpfulCommand } from "../help.ts";
 import { type Options, readOptions } from "../options.ts";
@@ -27,7 +28,9 @@ async function runAction(system: System, name: ActionName, args: readonly string
   const json = readOptions(args, argsOf(action)).values.get("json") === true;
   const stop = stopOnSignals(() => undefined);
   try {
-    const result = await show(action.run(options, { signal: stop.signal }), { ...CONSOLE, json });
+    const kept = optionSchemas(action).find(({ role }) => role === "results");
+    const results = kept && { results: String(options[kept.name]) };
+    const result = await show(action.run(options, { signal: stop.signal }), { ...CONSOLE, json, ...results });
     if (result.incomplete) throw new Unsuccessful(EXIT.incomplete);
   } catch (error) {
     if (!(error instanceof AbortError) || !goesOn(name, action)) throw error;
@@ -52,8 +55,12 @@ function systemCommand(system: System, name: ActionName): HelpfulCommand {
 }
 
 /** One action over all systems that have it. */
-export function actionCommand(name: ActionName, description: string): HelpfulCommand {
-  const able = SYSTEMS.filter((system) => system.actions[name]);
+export function actionCommand(
+  name: ActionName,
+  description: string,
+  systems: readonly System[] = SYSTEMS,
+): HelpfulCommand {
+  const able = systems.filter((system) => system.actions[name]);
   return {
     meta: { name, description },
     subCommands: Object.fromEntries(able.map((system) => [system.name, () => systemCommand(system, name)])),

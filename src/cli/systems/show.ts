@@ -1,11 +1,8 @@
 /** Shows on a terminal what an action reports: bars on standard error, tables and files on standard output. */
-import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { encodePicture, writeFileAtomic } from "../../io/index.ts";
-import { grid } from "../../report/index.ts";
 import type { ActionResult } from "../../systems/system.ts";
-import type { Table, Work, WorkEvent } from "../../work.ts";
+import { drained, type Table, type Work, type WorkEvent } from "../../work.ts";
 import { type ProgressBar, progressBar } from "../progress.ts";
+import { resultKeeper } from "./keep.ts";
 
 const cellText = (value: string | number | null): string =>
   value === null ? "–" : typeof value === "number" ? String(Number(value.toPrecision(4))) : value;
@@ -26,8 +23,8 @@ export function tableText({ columns, rows }: Table): string {
 export interface Output {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
-  /** Folder for pictures and charts; absent: they are not kept. */
-  readonly pictures?: string;
+  /** Folder for pictures, charts, tables and curves; absent: they are not kept. */
+  readonly results?: string;
   /** One line of JSON per event, for programs. */
   readonly json?: boolean;
 }
@@ -38,17 +35,11 @@ export const CONSOLE: Output = { out: (text) => console.log(text), error: (text)
 function eventLine(event: WorkEvent): string {
   if (event.type === "table") return JSON.stringify({ type: "table", title: event.title, ...event.table });
   if (event.type === "figure") return JSON.stringify({ ...event, pictures: event.pictures.length });
+  if (event.type === "album")
+    return JSON.stringify({ ...event, parts: event.parts.map(({ label, weight }) => ({ label, weight })) });
   if (event.type !== "picture") return JSON.stringify(event);
   const { width, height } = event.picture;
   return JSON.stringify({ type: "picture", name: event.name, width, height });
-}
-
-/** Writes a file that an event holds, where results are kept. */
-async function keep({ pictures: folder }: Output, file: string, content: Uint8Array | string): Promise<void> {
-  if (folder === undefined) return;
-  const path = join(folder, file);
-  await mkdir(dirname(path), { recursive: true });
-  await writeFileAtomic(path, Buffer.from(content));
 }
 
 /** Runs an action to its end and shows it. */
@@ -58,53 +49,40 @@ export async function show(run: Work<ActionResult>, output: Output = CONSOLE): P
     bar?.shown.finish();
     bar = undefined;
   };
+  const keeper = output.results === undefined ? undefined : resultKeeper(output.results);
+  const tellFiles = (files: readonly { path: string; about: string }[]): void => {
+    if (files.length === 0) return;
+    endBar();
+    for (const { path, about } of files)
+      output.out(output.json ? JSON.stringify({ type: "file", path, about }) : `${path}: ${about}`);
+  };
   try {
-    for (;;) {
-      const { done, value } = await run.next();
-      if (done) {
-        endBar();
-        output.out(output.json ? JSON.stringify({ type: "result", ...value }) : value.summary);
-        return value;
-      }
-      if (value.type === "preview") continue; // for those who look at pictures
-      if (output.json) {
-        output.out(eventLine(value));
-        if (!["picture", "figure", "chart"].includes(value.type)) continue;
-      }
-      if (value.type === "metrics") continue; // for those who draw curves
-      if (value.type === "progress") {
-        const { stage, total } = value;
+    const result = await drained(run, async (event) => {
+      if (event.type === "preview") return; // for those who look at pictures
+      if (output.json) output.out(eventLine(event));
+      else if (event.type === "progress") {
+        const { stage, total, done, note = "" } = event;
         if (bar && (bar.stage !== stage || bar.total !== total)) endBar();
         bar ??= { stage, total, shown: progressBar(stage, total) };
-        bar.shown.update(value.done, value.note ?? "");
-        continue;
+        bar.shown.update(done, note);
+      } else if (event.type !== "metrics") {
+        endBar(); // curves are for those who draw them
+        showOne(event, output);
       }
-      endBar();
-      await showOne(value, output);
-    }
+      tellFiles((await keeper?.keep(event)) ?? []);
+    });
+    endBar();
+    tellFiles((await keeper?.end()) ?? []);
+    output.out(output.json ? JSON.stringify({ type: "result", ...result }) : result.summary);
+    return result;
   } finally {
-    bar?.shown.finish();
+    endBar();
   }
 }
 
-async function showOne(event: Exclude<WorkEvent, { type: "progress" }>, output: Output): Promise<void> {
-  switch (event.type) {
-    case "message":
-      return output.out(event.text);
-    case "warning":
-      return output.error(`warning: ${event.text}`);
-    case "table":
-      return output.out(`\n${event.title}\n${tableText(event.table)}\n`);
-    case "file":
-      return output.out(`${event.path}: ${event.about}`);
-    case "picture":
-      return keep(output, `${event.name}.png`, await encodePicture(event.picture));
-    case "figure": {
-      const columns = typeof event.columns === "number" ? event.columns : event.columns.length;
-      const sheet = grid(event.pictures, { columns, scale: event.scale ?? 1 });
-      return keep(output, `${event.name}.png`, await encodePicture(sheet));
-    }
-    case "chart":
-      return keep(output, `${event.name}.svg`, event.svg);
-  }
+function showOne(event: WorkEvent, output: Output): void {
+  if (event.type === "message") output.out(event.text);
+  else if (event.type === "warning") output.error(`warning: ${event.text}`);
+  else if (event.type === "table") output.out(`\n${event.title}\n${tableText(event.table)}\n`);
+  else if (event.type === "file") output.out(`${event.path}: ${event.about}`);
 }

@@ -12,7 +12,7 @@ import { HttpError } from "./http-error.ts";
 import type { Queue } from "./queue.ts";
 import { archiveResponse, fileStream, KINDS } from "./results.ts";
 import { type Route, route } from "./route.ts";
-import { artifactFile, type JobStore } from "./store.ts";
+import { artifactFile, givenFile, type JobStore } from "./store.ts";
 import { type FindCheckpoint, jobRequestSchema, newJobOf, toolInfo } from "./tool-info.ts";
 import type { UploadLimits, Uploads } from "./uploads.ts";
 
@@ -52,7 +52,7 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
   const loose = z.object({
     tool: z.string().max(100),
     task: z.string().max(100),
-    inputs: z.record(z.string(), z.string()).optional(),
+    inputs: z.record(z.string(), z.union([z.string(), z.array(givenFile).max(1000)])).optional(),
     options: z.record(z.string(), z.unknown()).optional(),
     checkpoint: z.string().max(200).optional(),
   });
@@ -144,6 +144,7 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
       summary: "A result, with the settings that made it inside",
       params: jobId.extend({ index: number }),
       query: z.object({
+        part: number.optional().describe("which picture of a result of several"),
         download: z.string().optional().describe("1: as a file to keep"),
         v: z.string().optional().describe("version, so that caches do not keep an earlier one"),
       }),
@@ -153,8 +154,9 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
         if (!artifact) throw new HttpError(404, `the job has no result ${params.index}`);
         const { kind, name } = artifact;
         const [type, ending] = KINDS[kind];
-        const file = `${need(params.id).tool}-${params.id}-${name}${ending}`;
-        return fileStream(join(store.folder(params.id), artifactFile(params.index, kind)), {
+        const { part } = query;
+        const file = `${need(params.id).tool}-${params.id}-${name}${part === undefined ? "" : `-${part + 1}`}${ending}`;
+        return fileStream(join(store.folder(params.id), artifactFile(params.index, kind, part)), {
           "content-type": type,
           "cache-control": FOREVER,
           ...(query.download && { "content-disposition": `attachment; filename="${file}"` }),
@@ -184,15 +186,19 @@ function pictureRoutes({ tools, uploads, limits }: ApiParts): Route[] {
     route({
       method: "post",
       path: "/api/uploads",
-      summary: "Takes a picture; it is named by the hash of its bytes",
+      summary: "Takes a picture, a volume or any file; it is named by the hash of its bytes",
+      query: z.object({
+        kind: z.enum(["picture", "volume", "file"]).default("picture").describe("what it has to be"),
+      }),
       binary: true,
       problems: {
         408: `The body took longer than ${limits.seconds} s`,
         413: `The body is larger than ${limits.bytes} bytes`,
         503: "Too much is being uploaded at this moment",
-        422: `It is no picture, damaged, or has more than ${limits.pixels} pixels`,
+        422: `It is not what it has to be, damaged, or has more than ${limits.pixels} pixels`,
       },
-      handle: async (_, context) => uploads.add(await readBody(context.req.raw, limits)),
+      handle: async ({ query: { kind } }, context) =>
+        uploads.add(await readBody(context.req.raw, limits), kind),
     }),
     route({
       method: "get",

@@ -1,5 +1,5 @@
 /** What the server and a job's process say to each other. */
-import type { ArtifactInfo, MetricsRow, Progress } from "../api-types.ts";
+import type { ArtifactInfo, GivenFile, MetricsRow, Progress } from "../api-types.ts";
 import type { CatalogSettings } from "../tool.ts";
 
 /** A job, as its process needs it. */
@@ -8,8 +8,8 @@ export interface JobOrder {
   readonly tool: string;
   readonly task: string;
   readonly folder: string;
-  /** Hashes and files of the pictures by the names of the inputs. */
-  readonly inputs: Readonly<Record<string, { readonly hash: string; readonly path: string }>>;
+  /** What was brought and where it lies, by the names of the inputs. */
+  readonly inputs: Readonly<Record<string, readonly (GivenFile & { readonly path: string })[]>>;
   readonly options: Readonly<Record<string, unknown>>;
   readonly checkpoint: string | undefined;
   readonly checkpointFile: string | undefined;

@@ -1,6 +1,6 @@
 /** The queue: jobs one after the other, each in a process of its own, so that the server always answers. */
 import { mkdir } from "node:fs/promises";
-import type { JobRecord } from "../api-types.ts";
+import type { GivenFile, JobRecord } from "../api-types.ts";
 import type { CatalogSettings } from "../tool.ts";
 import { HttpError } from "./http-error.ts";
 import type { FromWorker, JobOrder } from "./messages.ts";
@@ -80,12 +80,14 @@ export function openQueue(options: QueueOptions): Queue {
 
   async function orderOf(record: JobRecord): Promise<JobOrder> {
     const { id, tool, task, options: given, checkpoint, artifacts } = record;
-    const inputs: Record<string, { hash: string; path: string }> = {};
-    for (const [name, hash] of Object.entries(record.inputs)) {
-      const path = await inputPath(hash);
-      if (!path) throw new HttpError(409, `the picture "${name}" is not there any more`);
-      inputs[name] = { hash, path };
-    }
+    const located = async (name: string, file: GivenFile) => {
+      const path = await inputPath(file.hash);
+      if (!path) throw new HttpError(409, `the file of "${name}" is not there any more`);
+      return { ...file, path };
+    };
+    const inputs: Record<string, JobOrder["inputs"][string]> = {};
+    for (const [name, files] of Object.entries(record.inputs))
+      inputs[name] = await Promise.all(files.map((file) => located(name, file)));
     const checkpointFile = checkpoint === undefined ? undefined : await checkpointPath(tool, checkpoint);
     if (checkpoint !== undefined && !checkpointFile)
       throw new HttpError(409, `the checkpoint "${checkpoint}" is not there any more`);

@@ -1,5 +1,6 @@
 /** Results on their way out: streamed, so that slow readers hold an open file and not its bytes. */
-import { open } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { Zip, ZipDeflate, ZipPassThrough } from "fflate";
@@ -11,9 +12,15 @@ import type { Uploads } from "./uploads.ts";
 const webStream = (source: AsyncIterable<Uint8Array>): ReadableStream =>
   Readable.toWeb(Readable.from(source, { objectMode: false })) as ReadableStream;
 
-/** A file as an answer. @throws ENOENT when it is not there */
+/** Opens a file of a job. Links are not followed: a folder that came from elsewhere may hold some that lead out of it. */
+const openOwn = (path: string): Promise<FileHandle> =>
+  open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0)).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === "ELOOP" ? Object.assign(new Error("a link"), { code: "ENOENT" }) : error;
+  });
+
+/** A file as an answer. @throws ENOENT when it is not there, or a link */
 export async function fileStream(path: string, headers: Readonly<Record<string, string>>): Promise<Response> {
-  const file = await open(path);
+  const file = await openOwn(path);
   const { size } = await file.stat();
   const body = Readable.toWeb(file.createReadStream()) as ReadableStream;
   return new Response(body, { headers: { ...headers, "content-length": String(size) } });
@@ -22,6 +29,8 @@ export async function fileStream(path: string, headers: Readonly<Record<string, 
 /** Media type of a result and the ending of its name; a file's name ends with its own already. */
 export const KINDS = {
   picture: ["image/png", ".png"],
+  album: ["image/png", ".png"],
+  chart: ["image/svg+xml", ".svg"],
   table: ["application/json", ".json"],
   file: ["application/octet-stream", ""],
 } as const;
@@ -42,15 +51,22 @@ interface Entry {
 }
 
 async function entriesOf(job: JobRecord, store: JobStore, uploads: Uploads): Promise<Entry[]> {
-  const results = job.artifacts.map(({ kind, name }, i): Entry => {
-    const number = String(i + 1).padStart(2, "0");
-    const path = join(store.folder(job.id), artifactFile(i, kind));
-    return { name: `${number}-${name}${KINDS[kind][1]}`, path, text: kind === "table" };
+  const results = job.artifacts.flatMap(({ kind, name, parts }, i): Entry[] => {
+    const start = `${String(i + 1).padStart(2, "0")}-${name}`;
+    const entry = (part: number, end: string): Entry => ({
+      name: `${start}${end}${KINDS[kind][1]}`,
+      path: join(store.folder(job.id), artifactFile(i, kind, part)),
+      text: kind === "table" || kind === "chart",
+    });
+    return parts ? parts.map((_, k) => entry(k, `/${String(k + 1).padStart(3, "0")}`)) : [entry(0, "")];
   });
+  const files = Object.entries(job.inputs).flatMap(([name, all]) =>
+    all.map((file, i) => ({ ...file, start: `given-${name}${all.length > 1 ? `-${i + 1}` : ""}` })),
+  );
   const given = await Promise.all(
-    Object.entries(job.inputs).map(async ([name, hash]): Promise<Entry[]> => {
+    files.map(async ({ hash, start }): Promise<Entry[]> => {
       const [path, info] = [await uploads.path(hash), await uploads.info(hash)];
-      return path && info ? [{ name: `given-${name}.${info.format}`, path }] : [];
+      return path && info ? [{ name: `${start}.${info.format}`, path }] : [];
     }),
   );
   const curves = { name: "curves.jsonl", path: join(store.folder(job.id), METRICS), text: true };
@@ -68,7 +84,7 @@ async function* zip(job: JobRecord, entries: readonly Entry[]): AsyncGenerator<U
   archive.add(settings);
   settings.push(new TextEncoder().encode(`${JSON.stringify(settingsOf(job), null, 2)}\n`), true);
   for (const { name, path, text } of entries) {
-    const file = await open(path).catch(() => undefined); // removed meanwhile
+    const file = await openOwn(path).catch(() => undefined); // removed meanwhile
     if (!file) continue;
     const entry = text ? new ZipDeflate(name) : new ZipPassThrough(name);
     archive.add(entry);

@@ -12,6 +12,13 @@ import type { JobRecord, MetricsRow } from "../api-types.ts";
 
 const ID = /^[0-9a-z]{9}-[0-9a-f]{8}$/;
 
+/** @see GivenFile */
+export const givenFile = z.object({
+  hash: z.string().regex(/^[0-9a-f]{64}$/),
+  name: z.string().max(300).optional(),
+  type: z.string().max(100).optional(),
+});
+
 const recordSchema = z.object({
   id: z.string().regex(ID),
   tool: z.string(),
@@ -21,7 +28,11 @@ const recordSchema = z.object({
   created: z.number(),
   ended: z.number().optional(),
   seconds: z.number(),
-  inputs: z.record(z.string(), z.string()),
+  inputs: z.record(
+    z.string(),
+    // Jobs of earlier versions hold one hash for each input.
+    z.union([z.string().transform((hash) => [{ hash }]), z.array(givenFile)]),
+  ),
   options: z.record(z.string(), z.unknown()),
   checkpoint: z.string().optional(),
   resumable: z.boolean(),
@@ -29,13 +40,18 @@ const recordSchema = z.object({
   preview: z.int(),
   artifacts: z.array(
     z.object({
-      kind: z.enum(["picture", "table", "file"]),
+      kind: z.enum(["picture", "album", "chart", "table", "file"]),
       version: z.int(),
       name: z.string().regex(/^[a-z0-9][a-z0-9.-]*$/),
       label: z.string(),
       width: z.int().optional(),
       height: z.int().optional(),
       over: z.string().optional(),
+      view: z.enum(["grid", "mask", "comparison", "components", "frames", "scene"]).optional(),
+      parts: z.array(z.object({ label: z.string(), weight: z.number().optional() })).optional(),
+      rate: z.number().optional(),
+      columns: z.union([z.int(), z.array(z.string())]).optional(),
+      rows: z.array(z.string()).optional(),
       bytes: z.int().optional(),
     }),
   ),
@@ -52,11 +68,11 @@ export const newJobId = (now: number): string =>
 
 export const isJobId = (text: string): boolean => ID.test(text);
 
-const ENDINGS = { picture: "png", table: "json", file: "bin" } as const;
+const ENDINGS = { picture: "png", album: "png", chart: "svg", table: "json", file: "bin" } as const;
 
-/** File of result `index`; made of what the server chose alone. */
-export const artifactFile = (index: number, kind: keyof typeof ENDINGS): string =>
-  `result-${String(index).padStart(3, "0")}.${ENDINGS[kind]}`;
+/** File of result `index`, of an album of one of its parts; made of what the server chose alone. */
+export const artifactFile = (index: number, kind: keyof typeof ENDINGS, part = 0): string =>
+  `result-${String(index).padStart(3, "0")}${kind === "album" ? `.${part}` : ""}.${ENDINGS[kind]}`;
 
 /** File of the curves in a job's folder. */
 export const METRICS = "metrics.jsonl";

@@ -1,12 +1,14 @@
 /** Tools as the page gets them, and requests checked against them. */
 import { join } from "node:path";
 import { z } from "zod";
-import type { FormSchema, JobRequest, TaskInfo, ToolInfo } from "../api-types.ts";
-import type { Task, Tool } from "../tool.ts";
+import { CHOICE_COLUMNS } from "../../systems/inputs.ts";
+import type { InputRole } from "../../systems/system.ts";
+import type { FormSchema, GivenFile, JobRequest, TaskInfo, ToolInfo } from "../api-types.ts";
+import type { Task, TaskInput, Tool } from "../tool.ts";
 import { HttpError } from "./http-error.ts";
 import type { NewJob } from "./queue.ts";
 import { explainIssues } from "./route.ts";
-import { artifactFile, type JobStore } from "./store.ts";
+import { artifactFile, givenFile, type JobStore } from "./store.ts";
 import type { Uploads } from "./uploads.ts";
 
 /** JSON Schema of a task's options. */
@@ -17,12 +19,7 @@ export function formOf(options: z.ZodObject): FormSchema {
 
 function taskInfo([name, task]: [string, Task]): TaskInfo {
   const { label, help, resumable, checkpoint, unavailable } = task;
-  const inputs = Object.entries(task.inputs).map(([input, { label: title, help: about, required }]) => ({
-    name: input,
-    label: title,
-    help: about,
-    required,
-  }));
+  const inputs = Object.entries(task.inputs).map(([input, declared]) => ({ name: input, ...declared }));
   return { name, label, help, inputs, options: formOf(task.options), resumable, checkpoint, unavailable };
 }
 
@@ -51,9 +48,10 @@ export function jobRequestSchema(tools: readonly Tool[]): z.ZodType {
         inputs: z
           .object(
             Object.fromEntries(
-              Object.entries(task.inputs).map(([input, { label, required }]) => {
-                const hash = z.string().describe(`${label}: hash of an uploaded picture`);
-                return [input, required ? hash : hash.optional()];
+              Object.entries(task.inputs).map(([input, { kind, label, required }]) => {
+                const hash = z.string().describe(`${label}: hash of an uploaded ${NOUNS[kind]}`);
+                const given = kind === "picture" ? hash : z.array(givenFile).describe(`${label}: ${kind}`);
+                return [input, required ? given : given.optional()];
               }),
             ),
           )
@@ -115,6 +113,43 @@ export const checkpointFinder =
     return join(store.folder(id), artifactFile(Number(index), "file"));
   };
 
+const NOUNS: Record<InputRole, string> = {
+  ...{ picture: "picture", pictures: "picture", choices: "picture", controls: "picture" },
+  ...{ volume: "volume", file: "file" },
+};
+const NEEDED: Record<InputRole, string> = {
+  picture: "a picture is needed",
+  pictures: "pictures are needed",
+  volume: "a volume is needed",
+  file: "a file is needed",
+  choices: "at least one choice between two pictures is needed",
+  controls: "a control picture is needed",
+};
+/** Files in one input. */
+const MOST_FILES = 500;
+
+/** @throws HttpError where the number or the types of files do not fit the input */
+function checkFiles(name: string, { kind, types = [] }: TaskInput, files: readonly GivenFile[]): void {
+  const most = kind === "picture" || kind === "volume" || kind === "file" ? 1 : MOST_FILES;
+  if (files.length > most)
+    throw new HttpError(
+      422,
+      `${name}: expected at most ${most} file${most > 1 ? "s" : ""}, got ${files.length}`,
+    );
+  const known = kind === "controls" ? types : kind === "choices" ? CHOICE_COLUMNS : undefined;
+  for (const [i, { type }] of files.entries()) {
+    if (known && !(known as readonly string[]).includes(type ?? ""))
+      throw new HttpError(
+        422,
+        `${name}: file ${i + 1}: expected a type (${known.join(", ")}), got "${type ?? ""}"`,
+      );
+    if (kind === "choices" && type !== CHOICE_COLUMNS[i % 2])
+      throw new HttpError(422, `${name}: expected pairs, each with the chosen picture first`);
+  }
+  if (kind === "choices" && files.length % 2 === 1)
+    throw new HttpError(422, `${name}: expected pairs, got ${files.length} pictures`);
+}
+
 /** A request as a job. @throws HttpError for what does not fit the tool's declaration */
 export async function newJobOf(
   tools: readonly Tool[],
@@ -127,14 +162,17 @@ export async function newJobOf(
   const task = Object.hasOwn(tool.tasks, request.task) ? tool.tasks[request.task] : undefined;
   if (!task) throw new HttpError(404, `${tool.title} has no task "${request.task}"`);
   if (task.unavailable) throw new HttpError(409, task.unavailable);
-  const inputs: Record<string, string> = {};
-  for (const [name, hash] of Object.entries(request.inputs ?? {})) {
+  const inputs: Record<string, readonly GivenFile[]> = {};
+  for (const [name, given] of Object.entries(request.inputs ?? {})) {
     if (!Object.hasOwn(task.inputs, name)) throw new HttpError(422, `there is no input "${name}"`);
-    if (!(await uploads.hold(hash))) throw new HttpError(422, `${name}: no uploaded picture has this hash`);
-    inputs[name] = hash;
+    const files = typeof given === "string" ? [{ hash: given }] : given;
+    checkFiles(name, task.inputs[name]!, files);
+    for (const { hash } of files)
+      if (!(await uploads.hold(hash))) throw new HttpError(422, `${name}: no uploaded file has this hash`);
+    if (files.length > 0) inputs[name] = files;
   }
-  for (const [name, { label, required }] of Object.entries(task.inputs))
-    if (required && !Object.hasOwn(inputs, name)) throw new HttpError(422, `${label}: a picture is needed`);
+  for (const [name, { kind, label, required }] of Object.entries(task.inputs))
+    if (required && !Object.hasOwn(inputs, name)) throw new HttpError(422, `${label}: ${NEEDED[kind]}`);
   const options = checkedOptions(task, request.options);
   const checkpoint = await checkedCheckpoint(tool, task, request.checkpoint, find);
   return {

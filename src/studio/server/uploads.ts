@@ -1,6 +1,6 @@
 /** Pictures that came from outside: checked before they are believed, and named by their content. */
 import { createHash } from "node:crypto";
-import { mkdir, readFile, stat, utimes } from "node:fs/promises";
+import { lstat, mkdir, readFile, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import { decodePicture, encodePicture, type Picture, probePicture, writeFileAtomic } from "../../io/index.ts";
@@ -37,8 +37,21 @@ const SHOWN: Readonly<Record<string, string>> = {
   gif: "image/gif",
 };
 
+export type UploadKind = "picture" | "volume" | "file";
+
+/** NIfTI, plain or compressed, or TIFF, by its first bytes; the job itself reads the rest. */
+function isVolume(bytes: Uint8Array): boolean {
+  const { length } = bytes;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, length);
+  const [first, header] = length < 4 ? [0, 0] : [view.getUint16(0), view.getInt32(0, true)];
+  const tiff = first === 0x4949 || first === 0x4d4d;
+  const nifti = [348, 540].includes(header) || (length >= 4 && [348, 540].includes(view.getInt32(0)));
+  return tiff || nifti || first === 0x1f8b;
+}
+
 export interface Uploads {
-  add(bytes: Uint8Array): Promise<UploadInfo>;
+  /** Takes a file of a kind, by default a picture. @throws HttpError for another */
+  add(bytes: Uint8Array, kind?: UploadKind): Promise<UploadInfo>;
   addPicture(picture: Picture): Promise<UploadInfo>;
   info(hash: string): Promise<UploadInfo | undefined>;
   /** Where the picture lies, if it is there. */
@@ -72,7 +85,7 @@ export async function openUploads(
   const path = async (hash: string): Promise<string | undefined> => {
     if (!HASH.test(hash)) return undefined;
     const file = join(folder, hash);
-    return (await stat(file).catch(() => undefined))?.isFile() ? file : undefined;
+    return (await lstat(file).catch(() => undefined))?.isFile() ? file : undefined; // no link either
   };
 
   const decode = openGate(DECODERS);
@@ -103,13 +116,17 @@ export async function openUploads(
     return { hash, width, height, format, bytes: bytes.length };
   }
 
-  async function add(bytes: Uint8Array): Promise<UploadInfo> {
+  async function add(bytes: Uint8Array, kind: UploadKind = "picture"): Promise<UploadInfo> {
     const hash = createHash("sha256").update(bytes).digest("hex");
     try {
-      const info = await describe(bytes, hash);
+      if (bytes.length === 0) throw new HttpError(422, "the file is empty");
+      if (kind === "volume" && !isVolume(bytes)) throw new HttpError(422, "expected NIfTI or TIFF");
+      const info =
+        kind === "picture" ? await describe(bytes, hash) : { hash, format: kind, bytes: bytes.length };
       if (await hold(hash)) return info;
       // All of it can be read.
-      await decode(() => decodePicture(bytes, { maxPixels: limits.pixels, name: "the picture" }));
+      if (kind === "picture")
+        await decode(() => decodePicture(bytes, { maxPixels: limits.pixels, name: "the picture" }));
       await writeFileAtomic(join(folder, hash), bytes);
       fresh += bytes.length;
       if (fresh > retention.bytes / 8) tidy();
@@ -128,7 +145,9 @@ export async function openUploads(
     sweep: tidy,
     async info(hash) {
       const file = await path(hash);
-      return file === undefined ? undefined : describe(await readFile(file), hash);
+      if (file === undefined) return undefined;
+      const bytes = await readFile(file);
+      return describe(bytes, hash).catch(() => ({ hash, format: "file", bytes: bytes.length }));
     },
     async view(hash) {
       const file = await path(hash);

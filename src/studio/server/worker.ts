@@ -1,12 +1,12 @@
 /** A job's process: runs one task, writes its results into the job's folder, says what happens. */
-import { copyFile, link, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { copyFile, link, mkdir, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
 import { AbortError, ArgumentError, TweedieError } from "../../errors.ts";
-import { encodePicture, pictureSize, withPngText, writeFileAtomic } from "../../io/index.ts";
+import { encodePicture, type Picture, pictureSize, withPngText, writeFileAtomic } from "../../io/index.ts";
 import { toRgb } from "../../report/index.ts";
 import type { ArtifactInfo, MetricsRow } from "../api-types.ts";
-import type { Catalog, TaskEvent, Tool } from "../tool.ts";
+import type { Catalog, GivenPath, GridEvent, Task, TaskEvent, Tool } from "../tool.ts";
 import type { BuildOrder, FromWorker, JobOrder, ToWorker } from "./messages.ts";
 import { artifactFile } from "./store.ts";
 
@@ -32,17 +32,52 @@ function findTool(tools: readonly Tool[], name: string): Tool {
 
 /** What a picture carries: enough to make it again. */
 function settingsOf({ tool, task, inputs, options, checkpoint }: JobOrder): string {
-  const hashes = Object.fromEntries(Object.entries(inputs).map(([name, { hash }]) => [name, hash]));
-  return JSON.stringify({ version: manifest.version, tool, task, inputs: hashes, options, checkpoint });
+  const given = Object.entries(inputs).map(([name, files]) => [
+    name,
+    files.map(({ path: _, ...file }) => file),
+  ]);
+  return JSON.stringify({
+    ...{ version: manifest.version, tool, task, inputs: Object.fromEntries(given), options, checkpoint },
+  });
 }
 
-type Result = Extract<TaskEvent, { type: "picture" | "table" | "file" }>;
+type Result = Extract<TaskEvent, { type: "picture" | "album" | "grid" | "chart" | "table" | "file" }>;
 
-/** Sizes of the given pictures: results of the same size are shown over them. */
-async function sizesOf(paths: Readonly<Record<string, string>>) {
+/** Sizes of pictures that were given alone: results of the same size are shown over them. */
+async function sizesOf(task: Task, inputs: JobOrder["inputs"]) {
   const sizes = new Map<string, { width: number; height: number }>();
-  for (const [name, path] of Object.entries(paths)) sizes.set(name, await pictureSize(path));
+  for (const [name, [file]] of Object.entries(inputs))
+    if (file && task.inputs[name]?.kind === "picture") sizes.set(name, await pictureSize(file.path));
   return sizes;
+}
+
+/** Letters that file names have on every system. */
+const plainName = (name: string): string =>
+  name
+    .replaceAll(/[^\p{L}\p{N}._-]+/gu, "-")
+    .replace(/^[.-]+/, "")
+    .slice(-80);
+
+/**
+ * What was brought, under the names that its owner knows: results are named after them. The uploads themselves are named
+ * by their content.
+ */
+async function namedInputs({ inputs, folder }: JobOrder): Promise<Record<string, GivenPath[]>> {
+  const found: Record<string, GivenPath[]> = {};
+  for (const [input, files] of Object.entries(inputs)) {
+    found[input] = [];
+    for (const [i, { path, name, type }] of files.entries()) {
+      const plain = name === undefined ? "" : plainName(name);
+      const named = plain === "" ? path : join(folder, "given", input, String(i), plain);
+      if (named !== path) {
+        await mkdir(dirname(named), { recursive: true });
+        await rm(named, { force: true });
+        await link(path, named).catch(() => copyFile(path, named)); // some file systems have no links
+      }
+      found[input].push({ path: named, name, type });
+    }
+  }
+  return found;
 }
 
 class Reporter {
@@ -89,17 +124,52 @@ class Reporter {
 
   /** Writes a result; one of the same name and kind is replaced. */
   private async keep(event: Result): Promise<void> {
-    const { type: kind, name, label } = event;
+    const { name, label } = event;
+    const kind = event.type === "grid" ? "album" : event.type;
     const found = this.artifacts.findIndex((a) => a.kind === kind && a.name === name);
     const index = found < 0 ? this.artifacts.length : found;
     const version = found < 0 ? 0 : this.artifacts[found]!.version + 1;
-    const details = await this.write(event, join(this.job.folder, artifactFile(index, kind)));
+    const details = await this.write(event, (part) => join(this.job.folder, artifactFile(index, kind, part)));
     const artifact: ArtifactInfo = { kind, version, name, label, ...details };
     this.artifacts[index] = artifact;
     await say({ type: "artifact", index, artifact });
   }
 
-  private async write(event: Result, path: string): Promise<Partial<ArtifactInfo>> {
+  private async writePicture(path: string, picture: Picture): Promise<void> {
+    const text = { keyword: "tweedie-studio", text: settingsOf(this.job), utf8: true };
+    await writeFileAtomic(path, withPngText(await encodePicture(picture), [text]));
+  }
+
+  /** Writes the pictures of one result, and says the size of the first. */
+  private async writeParts(
+    pictures: readonly Picture[],
+    fileOf: (part: number) => string,
+  ): Promise<{ width: number; height: number }> {
+    for (const [i, picture] of pictures.entries()) await this.writePicture(fileOf(i), picture);
+    const { width, height } = pictures[0]!;
+    return { width, height };
+  }
+
+  private async write(event: Result, fileOf: (part?: number) => string): Promise<Partial<ArtifactInfo>> {
+    if (event.type === "album") {
+      const { view, rate, parts } = event;
+      const size = await this.writeParts(
+        parts.map(({ picture }) => picture),
+        fileOf,
+      );
+      return { ...size, view, rate, parts: parts.map(({ label, weight }) => ({ label, weight })) };
+    }
+    if (event.type === "grid") {
+      const { pictures, columns, rows } = event;
+      const size = await this.writeParts(pictures, fileOf);
+      const parts = pictures.map((_, i) => ({ label: cellName(event, i) }));
+      return { ...size, view: "grid", columns, rows, parts };
+    }
+    const path = fileOf();
+    if (event.type === "chart") {
+      await writeFileAtomic(path, Buffer.from(event.svg));
+      return {};
+    }
     if (event.type === "table") {
       await writeFileAtomic(path, new TextEncoder().encode(JSON.stringify(event.table)));
       return {};
@@ -109,12 +179,19 @@ class Reporter {
       await link(event.path, path).catch(() => copyFile(event.path, path)); // some file systems have no links
       return { bytes: (await stat(path)).size };
     }
+    await this.writePicture(path, event.picture);
     const { width, height } = event.picture;
-    const text = { keyword: "tweedie-studio", text: settingsOf(this.job), utf8: true };
-    await writeFileAtomic(path, withPngText(await encodePicture(event.picture), [text]));
     const over = [...this.sizes].find(([, size]) => size.width === width && size.height === height)?.[0];
     return { width, height, over };
   }
+}
+
+/** Where a picture of a grid stands, in words. */
+function cellName({ columns, rows = [] }: GridEvent, index: number): string {
+  const count = typeof columns === "number" ? columns : columns.length;
+  const [row, column] = [Math.floor(index / count), index % count];
+  const heading = typeof columns === "number" ? String(column + 1) : columns[column]!;
+  return rows.length > 0 ? `${rows[row]}, ${heading}` : heading;
 }
 
 /** JSON has no infinities; a curve has a gap there. */
@@ -124,11 +201,10 @@ const finite = (values: Readonly<Record<string, number>>): Record<string, number
 async function runJob(tools: readonly Tool[], job: JobOrder): Promise<void> {
   const task = findTool(tools, job.tool).tasks[job.task];
   if (!task) throw new ArgumentError(`${job.tool} has no task "${job.task}"`);
-  const paths = Object.fromEntries(Object.entries(job.inputs).map(([name, { path }]) => [name, path]));
-  const reporter = new Reporter(job, await sizesOf(paths));
+  const reporter = new Reporter(job, await sizesOf(task, job.inputs));
   try {
     const events = task.run({
-      inputs: paths,
+      inputs: await namedInputs(job),
       options: task.options.parse(job.options),
       checkpoint: job.checkpointFile,
       folder: job.folder,

@@ -42,14 +42,14 @@ export const getMetrics = async (id: string, from: number): Promise<MetricsRow[]
   (await get<{ rows: MetricsRow[] }>(`/api/jobs/${id}/metrics?from=${from}`)).rows;
 export const makeSample = (tool: string, sample: string): Promise<UploadInfo> =>
   post(`/api/tools/${tool}/samples/${sample}`);
-export const upload = async (file: Blob): Promise<UploadInfo> =>
-  (await (await ask("/api/uploads", { method: "POST", body: file })).json()) as UploadInfo;
+export const upload = async (file: Blob, kind = "picture"): Promise<UploadInfo> =>
+  (await (await ask(`/api/uploads?kind=${kind}`, { method: "POST", body: file })).json()) as UploadInfo;
 
 export const uploadUrl = (hash: string): string => `/api/uploads/${hash}`;
 export const previewUrl = ({ id, preview }: JobRecord): string => `/api/jobs/${id}/preview?v=${preview}`;
 export const archiveUrl = (id: string): string => `/api/jobs/${id}/archive`;
-/** `version` only keeps the browser from showing an earlier one. */
-export const resultUrl = (id: string, index: number, version = 0): string =>
-  `/api/jobs/${id}/results/${index}?v=${version}`;
+/** `version` only keeps the browser from showing an earlier one. `part`: one of the pictures of an album. */
+export const resultUrl = (id: string, index: number, version = 0, part?: number): string =>
+  `/api/jobs/${id}/results/${index}?v=${version}${part === undefined ? "" : `&part=${part}`}`;
 export const browserModelUrl = (tool: string, size: number, checkpoint?: string): string =>
   `/api/tools/${tool}/browser/${size}${checkpoint ? `?checkpoint=${encodeURIComponent(checkpoint)}` : ""}`;

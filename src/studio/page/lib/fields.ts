@@ -3,7 +3,7 @@ import type { FieldSchema, FormSchema } from "../../api-types.ts";
 
 export interface Field {
   readonly name: string;
-  readonly kind: "number" | "switch" | "choice" | "text" | "json";
+  readonly kind: "number" | "switch" | "choice" | "text" | "lines" | "json";
   readonly integer: boolean;
   readonly choices: readonly (string | number)[];
   readonly help: string;
@@ -38,7 +38,9 @@ export function fieldsOf(form: FormSchema): Field[] {
         : schema.type === "boolean"
           ? "switch"
           : schema.type === "string"
-            ? "text"
+            ? given.role === "text"
+              ? "lines"
+              : "text"
             : "json";
     return {
       name,

@@ -32,7 +32,7 @@ export function shownPictures(job: JobRecord): Shown[] {
   const [first] = Object.values(job.inputs);
   return picturesOf(job).map((picture) => {
     const over = picture.over === undefined ? undefined : job.inputs[picture.over];
-    const hash = over ?? first;
+    const hash = (over ?? first)?.[0]?.hash;
     return {
       label: picture.label,
       url: urlOf(job, picture),
@@ -62,7 +62,7 @@ export const isSmall = ({ width = 0 }: Pick<Shown, "width">): boolean => width <
 /** The picture that stands for a job: its first result, else what was given. */
 export function thumbnail(job: JobRecord): { url: string; small: boolean } | undefined {
   const [picture] = shownPictures(job);
-  const [hash] = Object.values(job.inputs);
+  const hash = Object.values(job.inputs)[0]?.[0]?.hash;
   if (picture) return { url: picture.url, small: isSmall(picture) };
   return hash === undefined ? undefined : { url: uploadUrl(hash), small: false };
 }
