@@ -66,6 +66,8 @@ export type WorkEvent =
       readonly done: number;
       readonly total: number;
       readonly note?: string;
+      /** Until this stage ends, where the work itself can tell. */
+      readonly secondsLeft?: number;
     }
   /** Points of live curves, one curve for each name within a stage. Resumed work tells its curves from the beginning. */
   | {

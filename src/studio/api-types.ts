@@ -36,6 +36,8 @@ export interface Progress {
   readonly done: number;
   readonly total: number;
   readonly note?: string;
+  /** Until this stage ends, where the work itself can tell. */
+  readonly secondsLeft?: number;
 }
 
 /** A file that was brought to a job. */
@@ -55,7 +57,13 @@ export interface JobRecord {
   readonly tool: string;
   readonly task: string;
   readonly title: string;
+  /** What it is about, to tell jobs apart: names of files, the prompt, the seed. */
+  readonly subject?: string;
   readonly state: JobState;
+  /** It was asked to stop, and has not yet. */
+  readonly stopping?: "cancelled" | "paused" | "interrupted";
+  /** When its last run began, in milliseconds since 1970. */
+  readonly started?: number;
   /** Milliseconds since 1970. */
   readonly created: number;
   readonly ended?: number;
@@ -106,6 +114,7 @@ export interface FieldSchema {
   readonly exclusiveMaximum?: number;
   readonly maxLength?: number;
   readonly role?: string;
+  readonly when?: Readonly<Record<string, readonly (string | number | boolean)[]>>;
 }
 
 export interface FormSchema {

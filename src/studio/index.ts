@@ -71,6 +71,8 @@ export interface Studio {
 const MIN_TOKEN = 16;
 /** Milliseconds between two looks for uploads that nothing needs. */
 const SWEEP_EVERY = 5 * 60_000;
+/** Milliseconds in which a removed job can be taken back, at least. */
+const TRASH_KEPT = 5 * 60_000;
 /** Milliseconds after which a connection is closed on which nothing moves; making a model for the page takes two minutes. */
 const STALLED = 180_000;
 
@@ -134,7 +136,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   const settings: CatalogSettings = { models, loras, controls, folders };
   const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
   const catalog = (options.catalog ?? new URL(`./catalog.${extension}`, import.meta.url)).href;
-  await mkdir(data, { recursive: true });
+  await mkdir(data, { recursive: true, mode: 0o700 }); // pictures of patients may lie there
   const unlock = await lockDirectory(data);
   try {
     const tools = await ((await import(catalog)) as { catalog: Catalog }).catalog(settings);
@@ -164,7 +166,10 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
     server.timeout = STALLED;
     const bound = await listen(server, host, port);
     const events: Broadcaster = openBroadcaster((id) => store.get(id));
-    const tidying = setInterval(uploads.sweep, SWEEP_EVERY).unref();
+    const tidying = setInterval(() => {
+      uploads.sweep();
+      store.emptyTrash(TRASH_KEPT).catch(() => {});
+    }, SWEEP_EVERY).unref();
     const findCheckpoint = checkpointFinder(tools, store);
     const queue = openQueue({
       store,
@@ -193,6 +198,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
         events.close();
         await queue.close();
         await store.flush();
+        await store.emptyTrash(0);
         server.closeAllConnections();
         await closed;
         await unlock();

@@ -2,7 +2,7 @@
  * A declared system as a tool. Options that are paths never come from the page: pictures are uploads, checkpoints are
  * chosen by name, folders are those that the studio was started with, and what is written goes into the job's folder.
  */
-import { extname, join, relative, sep } from "node:path";
+import { basename, extname, join, relative, sep } from "node:path";
 import { z } from "zod";
 import { ArgumentError } from "../errors.ts";
 import { slug } from "../io/file-names.ts";
@@ -122,23 +122,37 @@ async function actionOptions(
   return given;
 }
 
-/** Paths of this machine say nothing to who looks at the page. */
-const withoutPaths = (text: string, folder: string): string => text.replaceAll(folder, "the job's folder");
+/** Paths of this machine say nothing to who looks at the page: files by their names. */
+function withoutPaths(text: string, { folder, checkpoint, inputs }: TaskContext): string {
+  const files = [...Object.values(inputs).flat(), ...(checkpoint ? [{ path: checkpoint }] : [])];
+  const named = files.reduce(
+    (told, { path, name }: GivenPath) => told.replaceAll(path, name ?? basename(path, extname(path))),
+    text,
+  );
+  return named.replaceAll(folder, "the job's folder");
+}
+
+/** `stepMilliseconds` as "step milliseconds". */
+const words = (name: string): string => name.replaceAll(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
 
 /** Names of the curves: the stage, which may be one of several, and the measure. */
 const curves = (stage: string, values: Readonly<Record<string, number>>): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [`${stage} ${name}`, value]));
 
-function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
+function taskEvent(event: ActionEvent, context: TaskContext): TaskEvent | undefined {
+  const { folder } = context;
   switch (event.type) {
     case "progress": {
-      const { done, total, stage, note } = event;
-      return { type: "progress", done, total, note: note ? `${stage}: ${note}` : stage };
+      const { done, total, stage, note, secondsLeft } = event;
+      return {
+        ...{ type: "progress", done, total, note: note ? `${stage}: ${note}` : stage },
+        ...(secondsLeft !== undefined && { secondsLeft }),
+      };
     }
     case "message":
-      return { type: "message", text: withoutPaths(event.text, folder) };
+      return { type: "message", text: withoutPaths(event.text, context) };
     case "warning":
-      return { type: "message", text: `Warning: ${withoutPaths(event.text, folder)}` };
+      return { type: "message", text: `Warning: ${withoutPaths(event.text, context)}` };
     case "picture":
       return { type: "picture", name: slug(event.name), label: event.name, picture: event.picture };
     case "figure": {
@@ -155,7 +169,12 @@ function taskEvent(event: ActionEvent, folder: string): TaskEvent | undefined {
     case "preview":
       return { type: "preview", picture: event.picture };
     case "table":
-      return { type: "table", name: slug(event.title), label: event.title, table: event.table };
+      return {
+        type: "table",
+        name: slug(withoutPaths(event.title, context)),
+        label: withoutPaths(event.title, context),
+        table: event.table,
+      };
     case "metrics":
       return { type: "metrics", step: event.step, values: curves(event.stage, event.values) };
     case "chart":
@@ -177,21 +196,22 @@ async function* runAction(
   context: TaskContext,
   settings: CatalogSettings,
 ): AsyncGenerator<TaskEvent, void> {
-  const { folder, signal } = context;
   const { data, error } = action.options.safeParse(await actionOptions(roles, context, settings));
   if (error) throw new ArgumentError(z.prettifyError(error));
-  const result = yield* told(action.run(data, { signal, previews: true }), (event) =>
-    taskEvent(event, folder),
-  );
-  yield* resultEvents(result, folder);
+  let tables = 0;
+  const result = yield* told(action.run(data, { signal: context.signal, previews: true }), (event) => {
+    if (event.type === "table") tables++;
+    return taskEvent(event, context);
+  });
+  yield { type: "message", text: withoutPaths(result.summary, context) };
+  if (tables === 0) yield* measured(result); // else the action has shown its numbers
 }
 
-/** What an action has found, for people: its summary and its numbers. */
-function* resultEvents({ summary, metrics = {} }: ActionResult, folder: string): Generator<TaskEvent, void> {
-  yield { type: "message", text: withoutPaths(summary, folder) };
+/** The numbers of an action that has shown no table. */
+function* measured({ metrics = {} }: ActionResult): Generator<TaskEvent, void> {
   const rows = Object.entries(metrics)
     .filter(([name]) => !OF_FOLDERS.has(name))
-    .map(([name, value]) => [name, rounded(value)] as const);
+    .map(([name, value]) => [words(name), rounded(value)] as const);
   if (rows.length > 0)
     yield {
       type: "table",

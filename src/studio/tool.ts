@@ -39,7 +39,13 @@ export interface TaskContext {
 
 /** What a running task says. */
 export type TaskEvent =
-  | { readonly type: "progress"; readonly done: number; readonly total: number; readonly note?: string }
+  | {
+      readonly type: "progress";
+      readonly done: number;
+      readonly total: number;
+      readonly note?: string;
+      readonly secondsLeft?: number;
+    }
   /** The result in the making. */
   | { readonly type: "preview"; readonly picture: Picture }
   /** Values that are drawn as curves. A task that goes on tells them from the beginning. */

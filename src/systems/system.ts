@@ -147,6 +147,8 @@ export interface OptionHints {
   readonly path?: PathKind;
   /** Values that have a meaning of their own beside what is typed freely: names of models, types of controls. */
   readonly names?: readonly string[];
+  /** It has an effect only where other options have one of these values. */
+  readonly when?: Readonly<Record<string, readonly (string | number | boolean)[]>>;
 }
 
 /** Adds hints to an option. They appear in its JSON schema. */
@@ -180,12 +182,13 @@ interface JsonSchema {
   readonly role?: OptionRole;
   readonly path?: PathKind;
   readonly names?: readonly string[];
+  readonly when?: OptionHints["when"];
 }
 
 const KINDS = ["string", "number", "integer", "boolean"] as const;
 
 function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
-  const { description = "", group, hint, role, path, names } = schema;
+  const { description = "", group, hint, role, path, names, when } = schema;
   const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
   const type = KINDS.find((kind) => kind === inner.type) ?? "string";
   const bound = (value: number | undefined): number | undefined =>
@@ -206,6 +209,7 @@ function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSc
     ...(role !== undefined && { role }),
     ...(path !== undefined && { path }),
     ...(names !== undefined && { names }),
+    ...(when !== undefined && { when }),
   };
 }
 
@@ -219,6 +223,19 @@ export function optionSchemas({ options }: Pick<Action, "options">): OptionSchem
   return Object.entries(schema.properties ?? {}).map(([name, property]) =>
     optionOf(name, property, required.has(name)),
   );
+}
+
+/** Why an option has no effect beside the others (those that are not given have their defaults), or undefined. */
+export function withoutEffect(
+  option: OptionSchema,
+  schemas: readonly OptionSchema[],
+  given: Readonly<Record<string, unknown>>,
+): { readonly name: string; readonly is: unknown; readonly needed: readonly unknown[] } | undefined {
+  for (const [name, needed] of Object.entries(option.when ?? {})) {
+    const is = given[name] ?? schemas.find((schema) => schema.name === name)?.default;
+    if (!(needed as readonly unknown[]).includes(is)) return { name, is, needed };
+  }
+  return undefined;
 }
 
 /** Runs an action to its end, for callers that do not watch. */

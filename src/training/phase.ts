@@ -96,8 +96,8 @@ type StepEvent<M> = Extract<TrainEvent<M>, { type: "step" }>;
 
 function progressOf<M>(stage: string, total: number, event: StepEvent<M>): WorkEvent {
   const { step, loss, stepsPerSecond, secondsLeft } = event;
-  const note = `loss ${loss.toPrecision(4)}  ${stepsPerSecond.toFixed(1)} steps/s  ${Math.round(secondsLeft)} s left`;
-  return { type: "progress", stage, done: step, total, note };
+  const note = `loss ${loss.toPrecision(4)}  ${stepsPerSecond.toFixed(1)} steps/s`;
+  return { type: "progress", stage, done: step, total, note, secondsLeft };
 }
 
 const finite = (values: Readonly<Record<string, number>>): Record<string, number> =>

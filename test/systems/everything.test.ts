@@ -63,7 +63,7 @@ describe("a system with every kind of input and result, on the command line", ()
     expect(await text("parts/weights.csv")).toBe("part,weight\nground,0.5\nthing,1\n");
     const mean = async (name: string): Promise<number> => {
       const { data } = await decodePicture(await readFile(join(out, name)));
-      return data.reduce((sum, v) => sum + v, 0) / data.length;
+      return Array.from(data).reduce((sum, v) => sum + v, 0) / data.length;
     };
     expect(await mean("picture.png")).toBe(117.5);
     expect(await mean("restored/001-before.png")).toBe(0);

@@ -141,6 +141,7 @@ describe("a session", () => {
 describe("in a page", () => {
   const page = (hardwareConcurrency: number, crossOriginIsolated = true) => ({
     crossOriginIsolated,
+    SharedArrayBuffer,
     navigator: { hardwareConcurrency },
   });
 
@@ -153,5 +154,9 @@ describe("in a page", () => {
   it("one is all there is without isolation", () => {
     expect(webThreads(undefined, page(8, false))).toBe(1);
     expect(webThreads(4, page(8, false))).toBe(1);
+  });
+
+  it("one is all there is where isolation brings no shared memory", () => {
+    expect(webThreads(undefined, { ...page(8), SharedArrayBuffer: undefined })).toBe(1);
   });
 });

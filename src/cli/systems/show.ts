@@ -1,7 +1,7 @@
 /** Shows on a terminal what an action reports: bars on standard error, tables and files on standard output. */
 import type { ActionResult } from "../../systems/system.ts";
 import { drained, type Table, type Work, type WorkEvent } from "../../work.ts";
-import { type ProgressBar, progressBar } from "../progress.ts";
+import { formatSeconds, type ProgressBar, progressBar } from "../progress.ts";
 import { resultKeeper } from "./keep.ts";
 
 const cellText = (value: string | number | null): string =>
@@ -61,7 +61,9 @@ export async function show(run: Work<ActionResult>, output: Output = CONSOLE): P
       if (event.type === "preview") return; // for those who look at pictures
       if (output.json) output.out(eventLine(event));
       else if (event.type === "progress") {
-        const { stage, total, done, note = "" } = event;
+        const { stage, total, done, secondsLeft } = event;
+        const left = secondsLeft === undefined ? undefined : `${formatSeconds(secondsLeft)} left`;
+        const note = [event.note, left].filter((text) => text !== undefined).join("  ");
         if (bar && (bar.stage !== stage || bar.total !== total)) endBar();
         bar ??= { stage, total, shown: progressBar(stage, total) };
         bar.shown.update(done, note);

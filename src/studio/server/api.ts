@@ -103,13 +103,21 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
     route({
       method: "delete",
       path: "/api/jobs/{id}",
-      summary: "Removes a job and its results",
+      summary: "Removes a job and its results; for some minutes it can be taken back",
       params: jobId,
       problems: { ...notFound, 409: "The job still runs" },
       handle: async ({ params }) => {
         await queue.remove(params.id);
         return {};
       },
+    }),
+    route({
+      method: "post",
+      path: "/api/jobs/{id}/restore",
+      summary: "Takes back a job that was just removed",
+      params: jobId,
+      problems: { 404: "It is gone for good" },
+      handle: ({ params }) => queue.restore(params.id),
     }),
     route({
       method: "get",

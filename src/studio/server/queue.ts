@@ -31,7 +31,7 @@ export interface QueueOptions {
 /** What a new job is made of. */
 export type NewJob = Pick<
   JobRecord,
-  "tool" | "task" | "title" | "inputs" | "options" | "checkpoint" | "resumable"
+  "tool" | "task" | "title" | "subject" | "inputs" | "options" | "checkpoint" | "resumable"
 >;
 
 type Wish = "cancelled" | "paused" | "interrupted";
@@ -42,6 +42,8 @@ export interface Queue {
   pause(id: string): Promise<JobRecord>;
   resume(id: string): Promise<JobRecord>;
   remove(id: string): Promise<void>;
+  /** Takes back a job that was just removed. */
+  restore(id: string): Promise<JobRecord>;
   readonly running: number;
   readonly queued: number;
   /** Stops everything; what can be resumed can be resumed after the next start. */
@@ -127,7 +129,7 @@ export function openQueue(options: QueueOptions): Queue {
     try {
       const job = await orderOf(record);
       await store.clearMetrics(id); // a run that goes on tells its curves anew
-      await change(id, { state: "running", error: undefined, ended: undefined, metrics: 0 });
+      await change(id, { state: "running", started, error: undefined, ended: undefined, metrics: 0 });
       const savedAt = { time: started };
       const worker = startWorker({ type: "job", catalog, settings, job }, (message) =>
         hear(id, savedAt, message),
@@ -142,10 +144,12 @@ export function openQueue(options: QueueOptions): Queue {
       const state = wished || (end.how === "done" ? "done" : "failed");
       const error = !wished && end.how === "failed" ? end.error : undefined;
       const seconds = record.seconds + (Date.now() - started) / 1000;
-      if (store.get(id)) await change(id, { state, error, seconds, ended: Date.now() });
+      if (store.get(id)) await change(id, { state, error, seconds, stopping: undefined, ended: Date.now() });
     } catch (error) {
       if (store.get(id))
-        await change(id, { state: "failed", error: (error as Error).message, ended: Date.now() });
+        await change(id, {
+          ...{ state: "failed", error: (error as Error).message, stopping: undefined, ended: Date.now() },
+        });
     } finally {
       running.delete(id);
       placed.delete(id);
@@ -170,9 +174,11 @@ export function openQueue(options: QueueOptions): Queue {
     }
   }
 
-  function stop(id: string, wish: Wish, grace: number): void {
+  function stop(id: string, wish: Wish, grace: number): JobRecord {
     wishes.set(id, { wish, grace });
+    touch(id, { stopping: wish });
     running.get(id)?.abort(grace);
+    return need(id);
   }
 
   pump();
@@ -205,7 +211,7 @@ export function openQueue(options: QueueOptions): Queue {
     async cancel(id) {
       const record = need(id);
       if (record.state === "running" || (record.state === "queued" && placed.has(id)))
-        stop(id, "cancelled", GRACE.cancel);
+        return stop(id, "cancelled", GRACE.cancel);
       else if (record.state === "queued" || record.state === "paused")
         return change(id, { state: "cancelled", ended: Date.now() });
       else if (isSettled(record)) throw new HttpError(409, `this job is ${record.state} already`);
@@ -216,8 +222,7 @@ export function openQueue(options: QueueOptions): Queue {
       if (!record.resumable) throw new HttpError(409, "this kind of job cannot be paused; cancel it instead");
       if (record.state === "queued" && !placed.has(id)) return change(id, { state: "paused" });
       if (record.state !== "running") throw new HttpError(409, `this job is ${record.state}`);
-      stop(id, "paused", GRACE.pause);
-      return record;
+      return stop(id, "paused", GRACE.pause);
     },
     async resume(id) {
       const record = need(id);
@@ -234,6 +239,12 @@ export function openQueue(options: QueueOptions): Queue {
         throw new HttpError(409, `this job is ${record.state}; cancel it first`);
       await store.remove(id);
       onChange(id);
+    },
+    async restore(id) {
+      const record = await store.restore(id);
+      if (!record) throw new HttpError(404, "this job is gone for good");
+      onChange(id);
+      return record;
     },
     async close() {
       closing = true;

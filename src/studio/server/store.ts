@@ -3,7 +3,7 @@
  * appears whole or not at all, so a kill at any moment loses no job that was answered for.
  */
 import { randomBytes } from "node:crypto";
-import { appendFile, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { FormatError } from "../../errors.ts";
@@ -24,6 +24,8 @@ const recordSchema = z.object({
   tool: z.string(),
   task: z.string(),
   title: z.string(),
+  subject: z.string().optional(),
+  started: z.number().optional(),
   state: z.enum(["queued", "running", "paused", "done", "failed", "cancelled", "interrupted"]),
   created: z.number(),
   ended: z.number().optional(),
@@ -36,7 +38,14 @@ const recordSchema = z.object({
   options: z.record(z.string(), z.unknown()),
   checkpoint: z.string().optional(),
   resumable: z.boolean(),
-  progress: z.object({ done: z.number(), total: z.number(), note: z.string().optional() }).optional(),
+  progress: z
+    .object({
+      done: z.number(),
+      total: z.number(),
+      note: z.string().optional(),
+      secondsLeft: z.number().optional(),
+    })
+    .optional(),
   preview: z.int(),
   artifacts: z.array(
     z.object({
@@ -126,7 +135,12 @@ export interface JobStore {
   save(record: JobRecord): Promise<void>;
   /** Changes what is not worth a write of its own, such as progress. */
   touch(record: JobRecord): void;
+  /** Puts a job aside; it is gone for good when the trash is emptied. */
   remove(id: string): Promise<void>;
+  /** Takes a job back that was removed. Undefined: it is gone. */
+  restore(id: string): Promise<JobRecord | undefined>;
+  /** Empties the trash of what has lain there so many milliseconds. */
+  emptyTrash(age: number): Promise<void>;
   /** Without rows: waits until those before are written. */
   addMetrics(id: string, rows: readonly MetricsRow[]): Promise<void>;
   metrics(id: string): Promise<MetricsRow[]>;
@@ -146,6 +160,9 @@ export async function openJobStore(root: string): Promise<JobStore> {
   const records = new Map<string, JobRecord>();
   const stamps = new Map<string, number>();
   const damaged: string[] = [];
+  const trash = join(root, "trash");
+  const removed = new Map<string, { record: JobRecord; time: number }>();
+  await rm(trash, { recursive: true, force: true }); // of an earlier run: nobody can take it back any more
   const folder = (id: string): string => join(jobs, id);
   for (const id of (await readdir(jobs)).filter(isJobId)) {
     const known = indexed.get(id);
@@ -207,10 +224,30 @@ export async function openJobStore(root: string): Promise<JobStore> {
       if (records.has(record.id)) records.set(record.id, record);
     },
     async remove(id) {
+      const record = records.get(id);
       records.delete(id);
       stamps.delete(id);
-      await inOrder(id, () => rm(folder(id), { recursive: true, force: true }));
+      if (record) removed.set(id, { record, time: Date.now() });
+      await inOrder(id, async () => {
+        await mkdir(trash, { recursive: true });
+        await rename(folder(id), join(trash, id));
+      });
       indexSoon();
+    },
+    async restore(id) {
+      const found = removed.get(id);
+      if (!found) return undefined;
+      removed.delete(id);
+      await inOrder(id, () => rename(join(trash, id), folder(id)));
+      await store.save(found.record);
+      return found.record;
+    },
+    async emptyTrash(age) {
+      const old = [...removed].filter(([, { time }]) => Date.now() - time >= age).map(([id]) => id);
+      for (const id of old) {
+        removed.delete(id);
+        await inOrder(id, () => rm(join(trash, id), { recursive: true, force: true }));
+      }
     },
     addMetrics: (id, rows) =>
       inOrder(`${id} metrics`, () =>

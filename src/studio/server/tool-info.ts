@@ -150,6 +150,25 @@ function checkFiles(name: string, { kind, types = [] }: TaskInput, files: readon
     throw new HttpError(422, `${name}: expected pairs, got ${files.length} pictures`);
 }
 
+/** Options that say more of a job than others. */
+const TELLING = ["prompt", "label", "data", "seed"];
+
+/** What a job is about, in a line. */
+function subjectOf(
+  inputs: Readonly<Record<string, readonly GivenFile[]>>,
+  options: Readonly<Record<string, unknown>>,
+): string | undefined {
+  const names = Object.values(inputs).flatMap((files) => files.flatMap(({ name }) => name ?? []));
+  const files = names.length > 2 ? [`${names[0]} and ${names.length - 1} more`] : names;
+  const told = TELLING.flatMap((name) => {
+    const value = options[name];
+    if (value === undefined || value === "" || (name === "seed" && value === 0)) return [];
+    return [name === "prompt" ? String(value) : `${name} ${value}`];
+  });
+  const text = [...files, ...told].join(" · ").replaceAll(/\s+/g, " ");
+  return text === "" ? undefined : text.slice(0, 200);
+}
+
 /** A request as a job. @throws HttpError for what does not fit the tool's declaration */
 export async function newJobOf(
   tools: readonly Tool[],
@@ -179,6 +198,7 @@ export async function newJobOf(
     tool: tool.name,
     task: request.task,
     title: `${tool.title.split(": ")[0]}: ${task.label}`,
+    subject: subjectOf(inputs, options),
     inputs,
     options,
     checkpoint,

@@ -98,11 +98,11 @@ class Reporter {
   async report(event: TaskEvent): Promise<void> {
     const now = Date.now();
     if (event.type === "progress") {
-      const { done, total, note } = event;
+      const { done, total, note, secondsLeft } = event;
       if (now - this.lastProgress < PROGRESS_EVERY && done < total) return;
       this.lastProgress = now;
       await this.flush();
-      await say({ type: "progress", progress: { done, total, note } });
+      await say({ type: "progress", progress: { done, total, note, secondsLeft } });
     } else if (event.type === "metrics") {
       this.rows.push({ step: event.step, values: finite(event.values) });
       if (now - this.lastFlush >= METRICS_EVERY) await this.flush();

@@ -2,6 +2,7 @@
 
 interface Page {
   readonly crossOriginIsolated?: boolean;
+  readonly SharedArrayBuffer?: unknown;
   readonly navigator?: { readonly hardwareConcurrency?: number };
 }
 
@@ -10,7 +11,7 @@ interface Page {
  * the page is not cross-origin isolated: there is no shared memory.
  */
 export function webThreads(asked?: number, page: Page = globalThis): number {
-  if (!page.crossOriginIsolated) return 1;
+  if (!page.crossOriginIsolated || page.SharedArrayBuffer === undefined) return 1; // WebKitGTK has only the former
   const processors = page.navigator?.hardwareConcurrency ?? 1;
   return asked ?? (processors <= 4 ? processors : Math.max(4, Math.ceil(processors / 2)));
 }

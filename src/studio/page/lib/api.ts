@@ -35,6 +35,7 @@ export const getJob = (id: string): Promise<JobRecord> => get(`/api/jobs/${id}`)
 export const addJob = (request: JobRequest): Promise<JobRecord> => post("/api/jobs", request);
 export const changeJob = (id: string, action: "cancel" | "pause" | "resume"): Promise<JobRecord> =>
   post(`/api/jobs/${id}/${action}`);
+export const restoreJob = (id: string): Promise<JobRecord> => post(`/api/jobs/${id}/restore`);
 export const removeJob = async (id: string): Promise<void> => {
   await ask(`/api/jobs/${id}`, { method: "DELETE" });
 };

@@ -12,7 +12,17 @@ export interface Field {
   readonly max?: number;
   readonly maxLength?: number;
   readonly required: boolean;
+  readonly when: FieldSchema["when"];
 }
+
+/** Whether a field has an effect beside the values of the others. */
+export const counts = ({ when = {} }: Field, fields: readonly Field[], values: Values): boolean =>
+  Object.entries(when).every(([name, needed]) => {
+    const is = values[name] ?? fields.find((field) => field.name === name)?.initial;
+    return (needed as readonly unknown[]).includes(is);
+  });
+
+type Values = Readonly<Record<string, unknown>>;
 
 /** JSON numbers end where integers are no longer exact: that is no limit worth showing. */
 const shownLimit = (value: number | undefined): number | undefined =>
@@ -53,6 +63,7 @@ export function fieldsOf(form: FormSchema): Field[] {
       max: shownLimit(schema.maximum ?? schema.exclusiveMaximum),
       maxLength: schema.maxLength,
       required: form.required?.includes(name) === true && given.default === undefined,
+      when: given.when,
     };
   });
 }
@@ -62,11 +73,10 @@ export const hasSlider = ({ kind, min, max, initial }: Field): boolean =>
   kind === "number" && initial !== undefined && min !== undefined && max !== undefined && max - min <= 1000;
 
 /** What is sent: empty fields are left out, so that the system's own default holds. */
-export function valuesOf(
-  fields: readonly Field[],
-  values: Readonly<Record<string, unknown>>,
-): Record<string, unknown> {
-  const entries = fields.flatMap(({ name, kind }): [string, unknown][] => {
+export function valuesOf(fields: readonly Field[], values: Values): Record<string, unknown> {
+  const entries = fields.flatMap((field): [string, unknown][] => {
+    const { name, kind } = field;
+    if (!counts(field, fields, values)) return [];
     const value = values[name];
     if (value === undefined || value === null || value === "") return [];
     return [[name, kind === "json" && typeof value === "string" ? JSON.parse(value) : value]];

@@ -12,8 +12,20 @@ export function seconds(value: number): string {
 export const fileSize = (bytes: number): string =>
   bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-export const when = (time: number): string => DAY.format(time);
+/** A format of the browser's language, or of English where it has a name that is no language. */
+function format(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  try {
+    return new Intl.DateTimeFormat(undefined, options);
+  } catch {
+    return new Intl.DateTimeFormat("en", options);
+  }
+}
+const MOMENT = format({ dateStyle: "medium", timeStyle: "short" });
+const DAY = format({ dateStyle: "full" });
+const TIME = format({ timeStyle: "short" });
+export const when = (at: number): string => MOMENT.format(at);
+export const day = (at: number): string => DAY.format(at);
+export const time = (at: number): string => TIME.format(at);
 
 /** "SDSeg: segmentation by …" as a name and what it is. */
 export function named(text: string): { name: string; about: string } {

@@ -57,27 +57,88 @@ export async function openInPage(tool: string, size: number, checkpoint?: string
   return openOn("wasm", model, size);
 }
 
-/** The middle of a picture, scaled to a square. */
-export async function squarePixels(picture: Blob, size: number): Promise<ImageData> {
-  const bitmap = await createImageBitmap(picture);
-  const side = Math.min(bitmap.width, bitmap.height);
-  const canvas = new OffscreenCanvas(size, size);
+/** Most pixels of a picture that is computed in the page. */
+const MOST_PIXELS = 16_000_000;
+
+/** Browsers that guard against tracking give back other pixels than were drawn: one that does is found out by a few. */
+function checkCanvas(): void {
+  const canvas = new OffscreenCanvas(8, 8);
   const context = canvas.getContext("2d", { willReadFrequently: true })!;
-  context.imageSmoothingEnabled = side !== size;
-  context.imageSmoothingQuality = "high";
-  context.drawImage(
-    bitmap,
-    (bitmap.width - side) / 2,
-    (bitmap.height - side) / 2,
-    side,
-    side,
-    0,
-    0,
-    size,
-    size,
-  );
+  const known = new ImageData(8, 8);
+  for (let i = 0; i < known.data.length; i++) known.data[i] = i % 4 === 3 ? 255 : (37 * i) % 256;
+  context.putImageData(known, 0, 0);
+  const read = context.getImageData(0, 0, 8, 8).data;
+  if (read.some((v, i) => v !== known.data[i]))
+    throw new Error(
+      "This browser changes the pixels that a page reads (protection against fingerprinting). Use Run, or allow canvas data for this page.",
+    );
+}
+
+/** All pixels of a picture. @throws Error for what the browser cannot decode, or changes */
+export async function pixelsOf(picture: Blob): Promise<ImageData> {
+  checkCanvas();
+  const bitmap = await createImageBitmap(picture).catch(() => {
+    throw new Error("This browser cannot decode that picture. PNG, JPEG and WebP go here; Run takes TIFF as well.");
+  });
+  const { width, height } = bitmap;
+  if (width * height > MOST_PIXELS)
+    throw new Error(`${width} x ${height} pixels are too many for the page; Run takes them.`);
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true })!;
+  context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  return context.getImageData(0, 0, size, size);
+  return context.getImageData(0, 0, width, height);
+}
+
+/** Beginnings of tiles along a side: each overlaps its neighbour by an eighth or more, the last ends with the side. */
+export function tileStarts(side: number, tile: number): number[] {
+  if (side <= tile) return [0];
+  const count = Math.ceil((side - tile) / (tile - Math.ceil(tile / 8))) + 1;
+  return Array.from({ length: count }, (_, i) => Math.round((i * (side - tile)) / (count - 1)));
+}
+
+/** A square of a picture; beyond its edges, its mirror image. */
+function square({ data, width, height }: ImageData, left: number, top: number, size: number): ImageData {
+  const mirrored = (at: number, side: number): number => {
+    const period = Math.max(1, 2 * side - 2);
+    const place = at % period;
+    return place < side ? place : period - place;
+  };
+  const out = new ImageData(size, size);
+  for (let y = 0; y < size; y++)
+    for (let x = 0; x < size; x++) {
+      const from = 4 * (mirrored(top + y, height) * width + mirrored(left + x, width));
+      out.data.set(data.subarray(from, from + 4), 4 * (y * size + x));
+    }
+  return out;
+}
+
+/**
+ * Probability of every pixel of a picture of any size, at its own scale: tile by tile, those that overlap in mean, weighed
+ * less towards their edges. // [height, width]
+ */
+export async function probabilities(
+  model: InPageModel,
+  pixels: ImageData,
+  onTile: (done: number, total: number) => void = () => {},
+): Promise<Float32Array> {
+  const { width, height } = pixels;
+  const { size } = model;
+  const [rows, columns] = [tileStarts(height, size), tileStarts(width, size)];
+  const [sum, weights] = [new Float32Array(width * height), new Float32Array(width * height)];
+  const towardsEdge = (at: number): number => Math.min(at + 1, size - at) / size;
+  let done = 0;
+  for (const top of rows)
+    for (const left of columns) {
+      const found = await model.run(square(pixels, left, top, size));
+      for (let y = 0; y < Math.min(size, height - top); y++)
+        for (let x = 0; x < Math.min(size, width - left); x++) {
+          const weight = towardsEdge(x) * towardsEdge(y);
+          sum[(top + y) * width + left + x]! += weight * found[y * size + x]!;
+          weights[(top + y) * width + left + x]! += weight;
+        }
+      onTile(++done, rows.length * columns.length);
+    }
+  return sum.map((v, i) => v / weights[i]!);
 }
 
 /** The picture with what was found in colour on it. */
@@ -92,9 +153,19 @@ export function painted(pixels: ImageData, probability: Float32Array): ImageData
   return out;
 }
 
-/** Values as a NumPy file: what was computed, for other programs. // [size, size] */
-export function npyFile(values: Float32Array, size: number): Blob {
-  const text = `{'descr': '<f4', 'fortran_order': False, 'shape': (${size}, ${size}), }`;
+/** White where something was found. */
+export function maskOf(probability: Float32Array, width: number, height: number): ImageData {
+  const out = new ImageData(width, height);
+  for (let i = 0; i < probability.length; i++) {
+    const value = probability[i]! > 0.5 ? 255 : 0;
+    out.data.set([value, value, value, 255], 4 * i);
+  }
+  return out;
+}
+
+/** Values as a NumPy file: what was computed, for other programs. // [height, width] */
+export function npyFile(values: Float32Array, height: number, width: number): Blob {
+  const text = `{'descr': '<f4', 'fortran_order': False, 'shape': (${height}, ${width}), }`;
   const padded = text.padEnd(Math.ceil((10 + text.length + 1) / 64) * 64 - 11, " ");
   const header = new Uint8Array(10);
   header.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0]);

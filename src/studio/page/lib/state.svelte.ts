@@ -1,6 +1,6 @@
 /** What all parts of the page share: tools, jobs as the server tells of them, the address, the colours. */
 import type { JobRecord, StatusInfo, ToolInfo } from "../../api-types.ts";
-import { getJobs, getStatus, getTools } from "./api.ts";
+import { getJobs, getStatus, getTools, removeJob, restoreJob } from "./api.ts";
 import { when } from "./format.ts";
 
 export type Theme = "auto" | "light" | "dark";
@@ -24,6 +24,23 @@ function parseRoute(hash: string): Route {
 
 const THEME = "tweedie-theme";
 
+/** Browsers may keep nothing for pages: then the colours are those of the system each time. */
+function remembered(): Theme {
+  try {
+    return (localStorage?.getItem(THEME) as Theme | null) ?? "auto";
+  } catch {
+    return "auto";
+  }
+}
+
+function remember(theme: Theme): void {
+  try {
+    localStorage?.setItem(THEME, theme);
+  } catch {
+    // as above
+  }
+}
+
 class StudioState {
   tools = $state<readonly ToolInfo[]>([]);
   status = $state<StatusInfo>();
@@ -33,13 +50,15 @@ class StudioState {
   online = $state(false);
   loaded = $state(false);
   problem = $state("");
+  /** Jobs that were just removed and can be taken back. */
+  removed = $state<readonly string[]>([]);
   theme = $state<Theme>("auto");
   route = $state<Route>({ view: "gallery" });
   sorted = $derived(Object.values(this.jobs).sort((a, b) => (a.id < b.id ? 1 : -1)));
   active = $derived(this.sorted.filter((job) => job.state === "running" || job.state === "queued"));
 
   start(): void {
-    this.setTheme((localStorage.getItem(THEME) as Theme | null) ?? "auto");
+    this.setTheme(remembered());
     const follow = (): void => {
       this.route = parseRoute(location.hash);
       scrollTo(0, 0);
@@ -67,7 +86,7 @@ class StudioState {
       this.more = more;
       this.online = true;
       this.loaded = true;
-      this.problem = "";
+      if (this.problem.startsWith("The studio does not answer")) this.problem = "";
     } catch (error) {
       this.problem = (error as Error).message;
     }
@@ -87,9 +106,29 @@ class StudioState {
     delete this.jobs[id];
   }
 
+  /** Removes jobs; for some seconds the page offers to take them back. */
+  async remove(ids: readonly string[]): Promise<void> {
+    const done: string[] = [];
+    try {
+      for (const id of ids) {
+        await removeJob(id);
+        this.drop(id);
+        done.push(id);
+      }
+    } finally {
+      if (done.length > 0) this.removed = done;
+    }
+  }
+
+  async takeBack(): Promise<void> {
+    const ids = this.removed;
+    this.removed = [];
+    for (const id of ids) this.put(await restoreJob(id));
+  }
+
   setTheme(theme: Theme): void {
     this.theme = theme;
-    localStorage.setItem(THEME, theme);
+    remember(theme);
     document.documentElement.dataset.theme = theme;
   }
 }
