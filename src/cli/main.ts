@@ -2,7 +2,8 @@
 /** The command `tweedie`. */
 import { tweedie } from "./commands/index.ts";
 import { runCli } from "./run.ts";
-import { endWithReader } from "./terminal.ts";
+import { endWithReader, guardTerminal } from "./terminal.ts";
 
 endWithReader();
+guardTerminal();
 process.exitCode = await runCli(tweedie, process.argv.slice(2));

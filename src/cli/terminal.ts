@@ -15,6 +15,23 @@ export function styled(text: string, style: keyof typeof CODES, colours = hasCol
 }
 
 /**
+ * Text without what would steer a terminal: file names and the metadata of foreign pictures may hold such characters. Line
+ * breaks, tabs and the colours of `styled` stay.
+ */
+export const printable = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  text.replaceAll(/\x1b(?!\[\d{1,2}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]/g, "\ufffd");
+
+/** Makes everything that goes through the console printable. */
+export function guardTerminal(): void {
+  for (const name of ["log", "error"] as const) {
+    const write = console[name].bind(console);
+    console[name] = (...parts: unknown[]) =>
+      write(...parts.map((part) => (typeof part === "string" ? printable(part) : part)));
+  }
+}
+
+/**
  * `tweedie … | head`: the reader of results has left, so there is nobody to work for, which is no error. Without a reader
  * of progress and messages the work goes on.
  */

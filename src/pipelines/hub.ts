@@ -129,7 +129,8 @@ async function download(id: HubId, options: HubOptions, cacheDir: string): Promi
       statusCode === 401 || statusCode === 403 || statusCode === 404
         ? " (is the name right? A private or gated model needs HF_TOKEN, and its terms accepted on its page)"
         : "";
-    throw Object.assign(new ArgumentError(`hub:${id.repo}@${id.revision}: ${message}${hint}`), {
+    const silent = message === "fetch failed" ? "the network or huggingface.co did not answer" : message;
+    throw Object.assign(new ArgumentError(`hub:${id.repo}@${id.revision}: ${silent}${hint}`), {
       cause: error,
     });
   };
@@ -190,7 +191,7 @@ export async function resolveModelPath(path: string, options: HubOptions = {}): 
   if (snapshot === undefined) {
     const how = offline
       ? "HF_HUB_OFFLINE forbids downloading"
-      : "allow downloading with `download` (--download)";
+      : "allow downloading with `download: true` (--hub on the command line)";
     throw new ArgumentError(`${path}: not in the cache ${cacheDir}; ${how}`);
   }
   return join(snapshot, id.path);

@@ -2,6 +2,7 @@
 import { schedulerFromConfig } from "../diffusion/index.ts";
 import { ArgumentError } from "../errors.ts";
 import type { NoiseMode, Seed, Tensor } from "../tensor/index.ts";
+import { assertFits } from "../tensor/memory.ts";
 import type { Control } from "./compiled-network.ts";
 import type { Config, PipelineComponents } from "./components.ts";
 import { type PipelineSampler, type PipelineSchedule, samplerName, swapSampler } from "./swap-scheduler.ts";
@@ -186,6 +187,19 @@ function checkPicture(
 export const isInpainting = (components: PipelineComponents): boolean =>
   components.unet?.config.in_channels === 9 && components.vae !== undefined;
 
+/** Maps of the full size that are held at once where a network begins or ends. */
+const MAPS = 3;
+
+/** What the maps of a picture take at the least, in bytes: of the autoencoder's widest place, or of the network's. */
+function leastMemory(
+  { vae, unet, transformer }: PipelineComponents,
+  { width, height }: { readonly width: number; readonly height: number },
+): number {
+  const { config } = (vae ?? unet ?? transformer)!;
+  const [channels = 64] = (config.block_out_channels as readonly number[] | undefined) ?? [];
+  return 4 * MAPS * channels * width * height;
+}
+
 /**
  * Checks a request and fills in the defaults of the model and of diffusers' pipelines.
  *
@@ -198,6 +212,7 @@ export function planPictures(components: PipelineComponents, options: PictureOpt
     throw new ArgumentError(`batch: expected at least 1, got ${batch}`);
   checkKind(components, options);
   const size = sizeOf(components, options);
+  assertFits(leastMemory(components, size), `a picture of ${size.width}x${size.height} pixels`);
   if (mask && !init) throw new ArgumentError("a mask needs a picture to start from");
   if (isInpainting(components) && !mask)
     throw new ArgumentError(`${components.path}: this model repaints pictures: give a picture and a mask`);

@@ -68,17 +68,20 @@ export function lineChart(series: readonly Series[], options: ChartOptions = {})
     .range([MARGIN.left, width - MARGIN.right]);
   const y = axis(logY)
     .domain(yDomain)
-    .nice()
     .range([height - MARGIN.bottom, MARGIN.top]);
+  if (!logY) y.nice(); // a whole decade more would be mostly empty
   const drawable = (value: number, log: boolean): boolean => Number.isFinite(value) && (!log || value > 0);
   const round = (value: number): string => value.toFixed(1);
 
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" role="img" font-family="system-ui, sans-serif" font-size="11" fill="currentColor">`,
   ];
+  // For who cannot see it: what it shows, and where each line ends.
+  const ends = series.map((s) => `${s.name} ends at ${tickText(Number(s.y[s.y.length - 1]))}`);
+  parts.push(`<title>${escapeHtml([...(title ? [title] : []), ...ends].join("; "))}</title>`);
   if (title)
     parts.push(
-      `<title>${escapeHtml(title)}</title><text x="${MARGIN.left}" y="16" font-size="13" font-weight="600">${escapeHtml(title)}</text>`,
+      `<text x="${MARGIN.left}" y="16" font-size="13" font-weight="600">${escapeHtml(title)}</text>`,
     );
   const xTicks = logX ? logTicks(x.domain()) : x.ticks(6);
   const yTicks = logY ? logTicks(y.domain()) : y.ticks(5);

@@ -13,7 +13,7 @@ export async function buildPage(outDir: string): Promise<void> {
   await build({
     root: page,
     configFile: false,
-    logLevel: "warn",
+    logLevel: "error", // timings of the build are nothing for people who want to see the page
     plugins: [svelte({ configFile: false, compilerOptions: { runes: true } })],
     build: {
       outDir: fresh,

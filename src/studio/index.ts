@@ -8,6 +8,7 @@ import { Hono } from "hono";
 import manifest from "../../package.json" with { type: "json" };
 import { ArgumentError, DeviceError } from "../errors.ts";
 import { lockDirectory } from "../io/directory-lock.ts";
+import { forgetAddress, noteAddress } from "./address.ts";
 import { type ApiParts, apiRoutes } from "./server/api.ts";
 import { openBrowserModels } from "./server/browser-models.ts";
 import { type Broadcaster, openBroadcaster } from "./server/events.ts";
@@ -21,6 +22,7 @@ import {
   checkToken,
   isLoopback,
   ownAddresses,
+  refusalPage,
   secureHeaders,
 } from "./server/security.ts";
 import { fileResponse, openSite, runtimeFile, type Site } from "./server/site.ts";
@@ -29,6 +31,7 @@ import { checkpointFinder } from "./server/tool-info.ts";
 import { openUploads, UPLOAD_LIMITS, UPLOAD_RETENTION, type UploadLimits } from "./server/uploads.ts";
 import type { Catalog, CatalogSettings } from "./tool.ts";
 
+export { runningStudio } from "./address.ts";
 export type { Catalog, CatalogSettings, Task, TaskContext, TaskEvent, Tool } from "./tool.ts";
 
 export interface StudioOptions {
@@ -111,6 +114,8 @@ function createApp(parts: ApiParts, site: Site, access: Access): Hono {
   app.onError((error, c) => {
     const { status, message } = statusOf(error);
     if (status === 500 && !(error instanceof HttpError)) console.error(error);
+    const reader = c.req.header("accept")?.includes("text/html");
+    if (reader && (status === 401 || status === 403)) return c.html(refusalPage(status, message), status);
     if (status === 413 || status === 408 || status === 503) c.header("connection", "close"); // the rest of the body is not read
     return c.json({ error: message }, status);
   });
@@ -188,6 +193,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       : host === "0.0.0.0"
         ? (names[0] ?? ownAddresses()[0] ?? "127.0.0.1")
         : host;
+    await noteAddress(data, `http://${shown}:${bound}/`);
     return {
       port: bound,
       url: `http://${shown}:${bound}/${token ? `?token=${token}` : ""}`,
@@ -201,6 +207,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
         await store.emptyTrash(0);
         server.closeAllConnections();
         await closed;
+        await forgetAddress(data);
         await unlock();
       },
     };

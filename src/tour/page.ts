@@ -116,6 +116,7 @@ export const commandLine = (command: string): string =>
   command.startsWith("tweedie ") ? `npx ${command}` : command;
 
 function overviewHtml({ systems }: TourSummary): string {
+  const heads = ["system", "what it did", "measured against the known truth", "time"];
   const rows = systems.map((row) => {
     const quality = row.status === "done" ? row.quality.map(qualityText).map(escapeHtml).join("<br>") : "";
     const cells = [
@@ -124,9 +125,8 @@ function overviewHtml({ systems }: TourSummary): string {
       quality,
       secondsText(row.seconds),
     ];
-    return tag("tr", "", cells.map((cell) => tag("td", "", cell)).join(""));
+    return tag("tr", "", cells.map((cell, i) => tag("td", `data-head="${heads[i]}"`, cell)).join(""));
   });
-  const heads = ["system", "what it did", "measured against the known truth", "time"];
   const head = tag("thead", "", tag("tr", "", heads.map((text) => tag("th", "", text)).join("")));
   return tag(
     "div",
@@ -164,12 +164,13 @@ export function tourPage({ summary, visits }: TourReport): string {
     tag(
       "footer",
       "",
-      "<p>The pictures lie beside this page, the numbers in summary.json. In a fresh checkout <code>npm run build</code> makes the command <code>npx tweedie</code>; <code>npm start -- --help</code> says how to take this tour otherwise.</p>",
+      "<p>The pictures lie beside this page, the numbers in summary.json. <code>npx tweedie studio</code> opens the page for files of your own; <code>npm start -- --help</code> says how to take this tour otherwise.</p>",
     ),
   ].join("\n");
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
 <title>Tweedie: the tour</title><style>${STYLE}</style></head>
 <body><main>
 ${body}

@@ -75,5 +75,6 @@ footer { color: var(--soft); font-size: .875rem; }
   .overview tr { border-bottom: 1px solid var(--line); padding: .625rem 0; }
   .overview tbody tr:last-child { border: 0; }
   .overview td:last-child { text-align: left; }
+  .overview td[data-head]:not(:first-child)::before { content: attr(data-head) ": "; color: var(--soft); }
 }
 `;

@@ -27,5 +27,9 @@ export function qualityText({ name, value, unit, baseline }: Quality): string {
   return `${name} ${valueText(value, unit)}${against}`;
 }
 
-/** Seconds to one place. */
-export const secondsText = (seconds: number): string => `${seconds.toFixed(1)}${FIXED_SPACE}s`;
+/** Seconds to one place, from two minutes on as minutes and seconds. */
+export function secondsText(seconds: number): string {
+  if (seconds < 120) return `${seconds.toFixed(1)}${FIXED_SPACE}s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)}${FIXED_SPACE}min ${whole % 60}${FIXED_SPACE}s`;
+}

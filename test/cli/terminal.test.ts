@@ -5,7 +5,7 @@ import { tweedie } from "../../src/cli/commands/index.ts";
 import { Unsuccessful } from "../../src/cli/errors.ts";
 import { runCli } from "../../src/cli/run.ts";
 import { show } from "../../src/cli/systems/show.ts";
-import { hasColours, styled } from "../../src/cli/terminal.ts";
+import { hasColours, printable, styled } from "../../src/cli/terminal.ts";
 import { shellLine } from "../../src/io/shell-line.ts";
 import type { ActionEvent, ActionResult } from "../../src/systems/index.ts";
 
@@ -145,5 +145,14 @@ describe("exit codes and help", () => {
     expect((await call("bench", "cor")).error).toContain('did you mean "core"?');
     expect(await call("bench", "systems", "--filter", "abacus")).toMatchObject({ code: 2 });
     expect((await call("bench", "--case", "abacus")).error).toMatch(/there are: sdseg run, membranes;/);
+  });
+});
+
+describe("what goes to the terminal", () => {
+  it("holds nothing that steers it, but line breaks, tabs and our own colours", () => {
+    const foreign = "a\x1b]0;pwned\x07b\x9b31mc\r\x1b[2Jd";
+    expect(printable(foreign)).toBe("a\ufffd]0;pwned\ufffdb\ufffd31mc\ufffd\ufffd[2Jd");
+    const own = `${styled("red", "red", true)}\tand\nmore: Größe 東京`;
+    expect(printable(own)).toBe(own);
   });
 });

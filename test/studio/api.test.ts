@@ -20,7 +20,7 @@ const gradient = (width = 24, height = 16): Promise<Buffer> =>
 
 let s: Opened;
 beforeAll(async () => {
-  s = await openStudio();
+  s = await openStudio({ limits: { bytes: 2 * 2 ** 20, pixels: 500_000 } });
 });
 afterAll(() => closeStudio(s));
 
@@ -214,12 +214,12 @@ describe("bad requests have honest answers", () => {
     [
       "a picture of too many pixels",
       () =>
-        sharp({ create: { width: 8000, height: 8000, channels: 3, background: "red" } })
+        sharp({ create: { width: 800, height: 800, channels: 3, background: "red" } })
           .png()
           .toBuffer(),
       422,
     ],
-    ["too many bytes", async () => new Uint8Array(40 * 2 ** 20), 413],
+    ["too many bytes", async () => new Uint8Array(3 * 2 ** 20), 413],
   ])("an upload of %s", async (_, body, status) => {
     const answer = await s
       .ask("/api/uploads", { method: "POST", body: new Uint8Array(await body()) })

@@ -1,14 +1,17 @@
 /** Writes pictures under names that do not collide, whole files only, and removes temporary files when stopped. */
 import { rmdirSync, rmSync } from "node:fs";
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { writeFileAtomic } from "../../io/index.ts";
 import type { Seed } from "../../tensor/index.ts";
+import { UsageError } from "../errors.ts";
 
 const NUMBERED = /^(\d{5,})-\d+\.png$/;
 
 /** Where the pictures of one call go. */
 export interface PictureFiles {
+  /** @throws UsageError for a name that is taken */
+  check(seeds: readonly Seed[]): Promise<void>;
   /** Writes a picture under the next free name, which is returned. */
   write(seed: Seed, png: Uint8Array): Promise<string>;
   /** Writes a preview. */
@@ -34,18 +37,20 @@ export function pictureFiles(out: string, count: number): PictureFiles {
   const previewPath = isFile ? withSuffix(out, ".preview") : join(out, "preview.png");
   let made: string | undefined;
   let previewed = false;
+  const named = (seed: Seed): string => (count === 1 ? out : withSuffix(out, `-${seed}`));
   const prepare = async (): Promise<void> => {
     made ??= await mkdir(folder, { recursive: true });
   };
   return {
+    async check(seeds) {
+      for (const path of isFile ? seeds.map(named) : [])
+        if (await stat(path).catch(() => undefined))
+          throw new UsageError(`--out ${path}: this is there already; --overwrite writes over it`);
+    },
     async write(seed, png) {
       await prepare();
       const number = isFile ? "" : String(await nextNumber(folder)).padStart(5, "0");
-      const path = isFile
-        ? count === 1
-          ? out
-          : withSuffix(out, `-${seed}`)
-        : join(out, `${number}-${seed}.png`);
+      const path = isFile ? named(seed) : join(out, `${number}-${seed}.png`);
       await writeFileAtomic(path, png);
       return path;
     },

@@ -11,6 +11,7 @@ import {
   planPictures,
 } from "../../pipelines/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
+import { UsageError } from "../errors.ts";
 import { stopOnSignals } from "../signals.ts";
 import { seedAfter } from "../values.ts";
 import { type PictureFiles, pictureFiles } from "./files.ts";
@@ -37,6 +38,8 @@ interface Job {
   /** Index of the only picture that is kept, when one picture of a batch is repeated. */
   readonly only: number | undefined;
   readonly warnings: readonly string[];
+  /** The picture that named the model, when no option did. */
+  readonly from: string | undefined;
   /** The web UI's "Clip skip" was taken from a picture: it passes over the setting for SDXL. */
   readonly webUiClipSkip: boolean;
 }
@@ -62,6 +65,7 @@ async function readJob(args: readonly string[]): Promise<Job> {
     rows: rows > 1 ? rows : request.batch,
     only: rows > 1 ? row : undefined,
     warnings: record?.webUi?.warnings ?? [],
+    from: given.model === undefined ? from : undefined,
     webUiClipSkip: record?.webUi !== undefined && given["clip-skip"] === undefined,
   };
 }
@@ -119,7 +123,12 @@ async function keep(
 /** Makes the pictures of a job. Yields after each that is written. */
 async function* run(job: Job, files: PictureFiles, signal: AbortSignal): AsyncGenerator<void, void> {
   const { request, seeds, rows, only } = job;
-  const { components, options } = await loadInputs(request, signal);
+  const { components, options } = await loadInputs(request, signal).catch((error: Error) => {
+    if (job.from === undefined || !error.message.startsWith(`${request.model}:`)) throw error;
+    throw new UsageError(
+      `${error.message}; ${job.from} was made with this model: --model says where it is now`,
+    );
+  });
   const noSkip = job.webUiClipSkip && components.kind === "sdxl";
   const plan = planPictures(components, { ...options, ...(noSkip && { clipSkip: 0 }), seeds, batch: rows });
   const kept = noSkip ? { ...job, options: { ...job.options, "clip-skip": ["0"] } } : job;
@@ -170,6 +179,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   const { request, seeds, only } = job;
   const count = only === undefined ? seeds.length : 1;
   const files = pictureFiles(request.out, count);
+  if (!request.overwrite) await files.check(only === undefined ? seeds : [seeds[only]!]);
   const { signal, release } = stopOnSignals(files.tidy);
   let written = 0;
   try {

@@ -218,6 +218,11 @@ export const GENERATE_OPTIONS = {
     description: "folder, or name of a .png (default out)",
     path: "output",
   },
+  overwrite: {
+    type: "boolean",
+    group: OUTPUT,
+    description: "writes over a .png that is there",
+  },
   preview: {
     type: "string",
     group: OUTPUT,

@@ -31,6 +31,7 @@ const NOT_RECORDED = new Set<OptionName>([
   "batch",
   "from",
   "out",
+  "overwrite",
   "preview",
   "metadata",
   "json",
@@ -105,6 +106,7 @@ export interface GenerateRequest {
   readonly loras: readonly LoraFile[];
   readonly controls: readonly ControlRequest[];
   readonly out: string;
+  readonly overwrite: boolean;
   readonly previewEvery?: number;
   readonly metadata: boolean;
   readonly json: boolean;
@@ -169,6 +171,7 @@ export function requestOf(options: OptionValues): GenerateRequest {
     loras: list("lora").map(loraOf),
     controls: list("control").map(controlOf),
     out: text("out") ?? "out",
+    overwrite: on("overwrite"),
     previewEvery: integer("preview", { min: 1 }),
     metadata: on("metadata", true),
     json: on("json"),

@@ -10,6 +10,7 @@ import {
   type ModelReport,
   type WeightSummary,
 } from "../../pipelines/index.ts";
+import { SYSTEMS } from "../../systems/index.ts";
 import { shippedRoot } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
@@ -35,14 +36,28 @@ function columns(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
-async function shippedModels(): Promise<string[]> {
+interface Shipped {
+  /** As `run --model` takes it, or the file's. */
+  readonly name: string;
+  readonly system?: string;
+  readonly about?: string;
+  readonly path: string;
+}
+
+async function shippedModels(): Promise<Shipped[]> {
   const root = await shippedRoot();
   const folder = root === undefined ? undefined : join(root, "checkpoints");
-  const names = folder === undefined ? [] : await readdir(folder);
-  return names
-    .filter((name) => !name.startsWith("."))
-    .map((name) => join(folder!, name))
-    .sort();
+  const files = folder === undefined ? [] : await readdir(folder);
+  const declared = SYSTEMS.flatMap(({ name: system, checkpoints }) =>
+    checkpoints.map(({ name, file, about }) => ({ name, system, about, file: basename(file) })),
+  );
+  return files
+    .filter((file) => !file.startsWith("."))
+    .sort()
+    .map((file) => {
+      const { file: _, ...known } = declared.find((one) => one.file === file) ?? { name: file, file };
+      return { ...known, path: join(folder!, file) };
+    });
 }
 
 /** `tweedie models list`. */
@@ -52,8 +67,8 @@ export async function list(args: readonly string[]): Promise<void> {
   const shipped = await shippedModels();
   if (flag("json")) return printJson({ shipped, cached });
   const rows = [
-    ...shipped.map((path) => [basename(path), "shipped", path]),
-    ...cached.flatMap(({ repo, snapshots }) => snapshots.map((path) => [`hub:${repo}`, "cached", path])),
+    ...shipped.map(({ name, system, about, path }) => [name, system ?? "shipped", about ?? "", path]),
+    ...cached.flatMap(({ repo, snapshots }) => snapshots.map((path) => [`hub:${repo}`, "cached", "", path])),
   ];
   console.log(
     rows.length > 0 ? columns(rows) : "no models: none ship with this version, and the cache is empty",
@@ -67,6 +82,38 @@ const dtypesText = ({ dtypes, values }: WeightSummary): string =>
     .sort(([, a], [, b]) => b - a)
     .map(([dtype, n]) => (n === values ? dtype : `${dtype} ${((100 * n) / values).toFixed(1)}%`))
     .join(", ");
+
+/** Values of metadata that is JSON, by their paths; other texts as they are. */
+function facts(name: string, text: string): string[] {
+  const told = (path: string, value: unknown): string[] =>
+    Array.isArray(value)
+      ? [`${path}: ${value.join(", ")}`]
+      : typeof value === "object" && value !== null
+        ? Object.entries(value).flatMap(([key, inner]) => told(`${path}.${key}`, inner))
+        : [`${path}: ${value}`];
+  try {
+    return told(name, JSON.parse(text));
+  } catch {
+    return [`${name}: ${text}`];
+  }
+}
+
+/** What a checkpoint of one of the systems says of itself; undefined for other files. */
+function systemText({ path, total, metadata }: ModelReport): string | undefined {
+  const own = /^tweedie\.(.+)$/.exec(metadata.format ?? "")?.[1];
+  if (own === undefined) return undefined;
+  const system = SYSTEMS.find(
+    ({ name, checkpoints }) =>
+      name === own || checkpoints.some(({ file }) => basename(file) === basename(path)),
+  );
+  const size = `${count(total.values)} values, ${formatBytes(total.bytes)}, ${dtypesText(total)}`;
+  const notes = Object.entries(metadata).filter(([key]) => !["format", "quantization_config"].includes(key));
+  return [
+    `${path}: a checkpoint of ${system ? `${system.title} (${system.name})` : own}`,
+    size,
+    ...notes.flatMap(([key, text]) => facts(key, text)),
+  ].join("\n");
+}
 
 function inspectText(report: ModelReport): string {
   const { path, what, className, layout, components, total, metadata, note } = report;
@@ -100,9 +147,11 @@ function inspectText(report: ModelReport): string {
 /** `tweedie models inspect`. */
 export async function inspect(args: readonly string[]): Promise<void> {
   const options = parseArguments(args, INSPECT_OPTIONS);
-  const report = await inspectModel(options.positional(0), await openOptions(options));
+  const given = options.positional(0);
+  const shipped = (await shippedModels()).find(({ name }) => name === given);
+  const report = await inspectModel(shipped?.path ?? given, await openOptions(options));
   if (options.flag("json")) printJson(report);
-  else console.log(inspectText(report));
+  else console.log(systemText(report) ?? inspectText(report));
 }
 
 function checkText({ path, files, findings, safe }: CheckReport): string {

@@ -9,9 +9,12 @@ const PATIENCE = 120_000;
 
 type Start = (options: StudioOptions) => Promise<Studio>;
 
+/** Where the studio keeps its jobs. */
+const DATA = "out/studio";
+
 /** Starts it at its usual port, or at any that is free. */
 async function openStudio(start: Start): Promise<Studio> {
-  const data = "out/studio";
+  const data = DATA;
   try {
     return await start({ data });
   } catch (error) {
@@ -38,8 +41,10 @@ export async function studioInTime(start: Start, milliseconds = PATIENCE): Promi
 
 /** Serves the studio until Ctrl-C. */
 export async function serveStudio(say: (text: string) => void): Promise<void> {
+  const { runningStudio, startStudio } = await import("../../studio/index.ts");
+  const open = await runningStudio(DATA);
+  if (open !== undefined) return say(`\nThe studio is open already: ${open}`);
   say("\nOpening the studio; the first time its page is built.");
-  const { startStudio } = await import("../../studio/index.ts");
   const studio = await studioInTime(startStudio);
   for (const warning of studio.warnings) say(`warning: ${warning}`);
   say(

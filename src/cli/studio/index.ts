@@ -1,7 +1,7 @@
 /** `tweedie studio`: from options to a server that runs until it is told to stop. */
 import { stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import { startStudio } from "../../studio/index.ts";
+import { runningStudio, startStudio } from "../../studio/index.ts";
 import { isLoopback } from "../../studio/server/security.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, readOptions } from "../options.ts";
@@ -43,13 +43,17 @@ export async function studio(args: readonly string[]): Promise<void> {
   const list = (name: string): readonly string[] => (values.get(name) as readonly string[] | undefined) ?? [];
   const text = (name: string): string | undefined => list(name).at(-1);
   const host = text("host") ?? "127.0.0.1";
+  const data = text("data") ?? "out/studio";
+  const open = await runningStudio(data);
+  if (open !== undefined)
+    throw new UsageError(`a studio with this folder is open already: ${open}; --data names another folder`);
   const paths = (option: "model" | "lora" | "control" | "folder") => existing(option, list(option));
   const server = await startStudio({
-    data: text("data") ?? "out/studio",
+    data,
     host,
     port: integerValue("port", text("port") ?? "7860", { min: 0, max: 65_535 }),
     jobs: integerValue("jobs", text("jobs") ?? "1", { min: 1, max: 64 }),
-    token: text("token") ?? (isLoopback(host) ? undefined : true),
+    token: text("token") ?? process.env.TWEEDIE_TOKEN ?? (isLoopback(host) ? undefined : true),
     names: list("name"),
     models: await paths("model"),
     loras: await paths("lora"),
@@ -57,6 +61,10 @@ export async function studio(args: readonly string[]): Promise<void> {
     folders: await paths("folder"),
   });
   for (const warning of server.warnings) console.error(`warning: ${warning}`);
+  if (!isLoopback(host))
+    console.error(
+      `warning: this is plain HTTP, which others on the network can read; ssh -L ${server.port}:127.0.0.1:${server.port} HOST is private`,
+    );
   console.log(
     values.get("json") === true
       ? JSON.stringify({ url: server.url, port: server.port })

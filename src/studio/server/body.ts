@@ -1,4 +1,5 @@
 /** Bodies of requests, as long as they keep to the limits. */
+import { formatBytes } from "../../tensor/index.ts";
 import { HttpError } from "./http-error.ts";
 
 export interface BodyLimits {
@@ -8,11 +9,11 @@ export interface BodyLimits {
 
 /** Bytes of all bodies that are being received; beyond the budget, new ones are asked to come later. */
 let receiving = 0;
-const BUDGET = 128 * 2 ** 20;
+const BUDGET = 768 * 2 ** 20;
 
 /** The body of a request. @throws HttpError 413 too large, 408 too slow, 503 too much at once, 400 empty */
 export async function readBody(request: Request, { bytes, seconds }: BodyLimits): Promise<Uint8Array> {
-  const tooLarge = (): HttpError => new HttpError(413, `expected at most ${bytes} bytes`);
+  const tooLarge = (): HttpError => new HttpError(413, `expected at most ${formatBytes(bytes)}`);
   if (Number(request.headers.get("content-length") ?? 0) > bytes) throw tooLarge();
   const reader = request.body?.getReader();
   if (!reader) throw new HttpError(400, "expected a body");

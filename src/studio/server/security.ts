@@ -1,6 +1,6 @@
 /** Who may ask: hosts, origins, the token; and what the page may do. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { networkInterfaces } from "node:os";
+import { hostname, networkInterfaces } from "node:os";
 import type { MiddlewareHandler } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
 import { HttpError } from "./http-error.ts";
@@ -34,8 +34,9 @@ export const ownAddresses = (): string[] =>
 function allowedHosts({ host, port, names }: Access): Set<string> {
   const own = host.includes(":") ? `[${host}]` : host;
   return new Set(
-    [...LOOPBACK, ...(isWildcard(host) ? ownAddresses() : [own]), ...names].flatMap((name) =>
-      port === 80 ? [name.toLowerCase(), `${name.toLowerCase()}:80`] : [`${name.toLowerCase()}:${port}`],
+    [...LOOPBACK, ...(isWildcard(host) ? [hostname(), ...ownAddresses()] : [own]), ...names].flatMap(
+      (name) =>
+        port === 80 ? [name.toLowerCase(), `${name.toLowerCase()}:80`] : [`${name.toLowerCase()}:${port}`],
     ),
   );
 }
@@ -48,7 +49,8 @@ export function checkOrigin(access: Access): MiddlewareHandler {
   const hosts = allowedHosts(access);
   return async (c, next) => {
     const host = c.req.header("host")?.toLowerCase() ?? "";
-    if (!hosts.has(host)) throw new HttpError(403, "this server is not called that (Host header)");
+    if (!hosts.has(host))
+      throw new HttpError(403, "this server is not called that (Host header); --name allows another name");
     const origin = c.req.header("origin")?.toLowerCase();
     if (origin !== undefined && origin !== `http://${host}`)
       throw new HttpError(403, "requests from other pages are refused (Origin header)");
@@ -77,6 +79,17 @@ export function checkToken({ token, port }: Access): MiddlewareHandler {
   };
 }
 
+const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+/** A refusal for people: with a place for the token where that is what is missing. */
+export const refusalPage = (status: number, message: string): string => `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><title>Tweedie studio</title></head>
+<body><main><h1>Tweedie studio</h1><p>${escaped(message)}</p>
+${status === 401 ? '<form method="get" action="/"><label>Token <input name="token" type="password" autofocus></label> <button>Open</button></form>' : ""}
+</main></body></html>
+`;
+
 /** The page may load what this server serves, and nothing else. */
 const POLICY = [
   "default-src 'none'",
@@ -88,7 +101,7 @@ const POLICY = [
   "font-src 'self'",
   "manifest-src 'self'",
   "base-uri 'none'",
-  "form-action 'none'",
+  "form-action 'self'",
   "frame-ancestors 'none'",
 ].join("; ");
 

@@ -14,7 +14,7 @@ export interface UploadLimits extends BodyLimits {
   readonly pixels: number;
 }
 
-export const UPLOAD_LIMITS: UploadLimits = { bytes: 32 * 2 ** 20, pixels: 40_000_000, seconds: 30 };
+export const UPLOAD_LIMITS: UploadLimits = { bytes: 256 * 2 ** 20, pixels: 100_000_000, seconds: 120 };
 
 /** Uploads that no job needs are kept for a day, and up to a GiB of them. */
 export const UPLOAD_RETENTION: Retention = { hours: 24, bytes: 2 ** 30 };

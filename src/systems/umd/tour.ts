@@ -32,7 +32,7 @@ export async function* tourUMD(
   const drawn = perClass * SHAPE_NAMES.length;
   const run = sampleUMD(model, { count: drawn, steps, seed, guidance: GUIDANCE, threads, signal });
   const samples = yield* told(run, ({ step, steps: total }): WorkEvent => {
-    return { type: "progress", stage: "drawing", done: step, total: total + 1 };
+    return { type: "progress", stage: "drawing", done: step, total };
   });
   yield {
     type: "figure",

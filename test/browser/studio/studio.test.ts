@@ -226,9 +226,9 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
   it("compares two runs from the history", async () => {
     await s.settled((await s.add({ tool: "demo", task: "train", options: { steps: 60, rate: 0.02 } })).id);
     await page.goto(`${s.studio.url}#/history`);
-    const boxes = page.getByLabel("Compare");
+    const boxes = page.getByLabel("Choose");
     await boxes.nth(0).check();
-    await page.locator("li", { hasText: "Train" }).nth(1).getByLabel("Compare").check();
+    await page.locator("li", { hasText: "Train" }).nth(1).getByLabel("Choose").check();
     await shoot(page, "history");
     await page.getByRole("link", { name: "Compare", exact: true }).click();
     await page.getByRole("heading", { name: "Two runs" }).waitFor();
