@@ -131,6 +131,8 @@ export interface OptionHints {
   readonly path?: PathKind;
   /** Values that have a meaning of their own beside what is typed freely, such as the names of models. */
   readonly names?: readonly string[];
+  /** On a command line it has no flag. */
+  readonly positional?: boolean;
 }
 
 /** Adds hints to an option. They appear in its JSON schema. */
@@ -151,7 +153,7 @@ export interface OptionSchema extends OptionHints {
   readonly maximum?: number;
 }
 
-interface JsonSchema {
+interface JsonSchema extends OptionHints {
   readonly type?: string;
   readonly description?: string;
   readonly default?: unknown;
@@ -159,17 +161,12 @@ interface JsonSchema {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly items?: JsonSchema;
-  readonly group?: string;
-  readonly hint?: string;
-  readonly role?: OptionRole;
-  readonly path?: PathKind;
-  readonly names?: readonly string[];
 }
 
 const KINDS = ["string", "number", "integer", "boolean"] as const;
 
 function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
-  const { description = "", group, hint, role, path, names } = schema;
+  const { description = "", group, hint, role, path, names, positional } = schema;
   const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
   const type = KINDS.find((kind) => kind === inner.type) ?? "string";
   const bound = (value: number | undefined): number | undefined =>
@@ -190,6 +187,7 @@ function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSc
     ...(role !== undefined && { role }),
     ...(path !== undefined && { path }),
     ...(names !== undefined && { names }),
+    ...(positional && { positional }),
   };
 }
 

@@ -30,6 +30,7 @@ import {
   formName,
   groupsText,
   PACKED,
+  type Packed,
   packedName,
   pictureName,
   SEARCHED,
@@ -65,6 +66,7 @@ export interface Subject extends TimedOn {
 /** All settings as plain data. */
 export const settingsOf = (options: ReproduceActionOptions) => ({
   stress: { seed: 7, share: 0.04, factors: [8, 32] as const },
+  /** Of predictions and packed models; pictures of seed k are drawn by a model calibrated with this seed + k. */
   calibration: { samples: 128, batch: 32, steps: 25, seed: 1000, guidance: 1.5 },
   trajectory: { count: 48, steps: 15, seed: 2000 },
   judge: { steps: options.judgeSteps, seed: 1 },
@@ -79,8 +81,10 @@ export const settingsOf = (options: ReproduceActionOptions) => ({
     space: [16, 32, 64, 128],
     budget: 64,
     seed: 5,
+    calibrations: [1011, 1012],
+    tie: 0.05,
   },
-  /** The pictures that judge a candidate: of no seed that judges the result. */
+  /** The pictures that judge a candidate: of no seed that judges the result, neither of noise nor of calibration. */
   searchDrawing: { pictures: options.searchPictures, steps: options.searchSteps, guidance: 1, seeds: [3000] },
   /** Pictures at once where packed models are weighed and timed. */
   batch: 50,
@@ -107,7 +111,7 @@ async function* notMade(folder: string): Work<never> {
 const NO_GROUPS = 0;
 
 /** The group sizes of a form. @throws ArgumentError where a search is to give them, and none is given */
-function sizesOf({ groups }: Form, search?: Made<GroupsFound>): Groups {
+function sizesOf({ groups }: Pick<Form, "groups">, search?: Made<GroupsFound>): Groups {
   if (typeof groups === "number") return groups;
   if (groups === "none") return NO_GROUPS;
   if (!search) throw new ArgumentError(`group sizes ${groupsText({ groups })}: the search comes before them`);
@@ -232,16 +236,17 @@ class Cells {
     });
   }
 
-  packed(one: (typeof PACKED)[number]): Work<Made<InFile> | undefined> {
+  packed(one: Packed, search?: Made<GroupsFound>): Work<Made<InFile> | undefined> {
     const { calibration } = this.asked.settings;
     const { lab } = this.asked;
-    const quantized = `W${one.weights}A8, groups of ${one.group}, GPTQ on ${calibration.samples} samples`;
+    const quantized = `${packedName(one)}, GPTQ on ${calibration.samples} samples`;
     return this.model<InFile>(`packed ${packedName(one)}`, {
-      given: { ...this.conditionOf("natural"), ...one, calibration },
+      given: { ...this.conditionOf("natural"), weights: one.bits.weights, groups: one.groups, calibration },
+      ...(search && { from: [search] }),
       make: (path) =>
         pending(
           quantized,
-          lab.pack(one).then((model) => ({ model, path })),
+          lab.pack({ weights: one.bits.weights, groups: sizesOf(one, search) }).then((model) => ({ model, path })),
         ),
       save: (path, { model }) => ditFile.save(path, model, { quantized }),
       load: async (path) => ({ model: (await ditFile.load(path)).model, path }),
@@ -287,27 +292,29 @@ export async function* measured(
       measure: () => lab.means(count, second.value),
     }));
 
-  const bySearch = new Map<string, Made<GroupsFound>>();
+  const natural = new Map<string, Made<GroupsFound>>();
   for (const search of SEARCHES) {
     const made = yield* ask.search(search);
     if (!made) continue;
-    bySearch.set(searchName(search), made);
     searches[searchName(search)] = made.value;
-  }
-  for (const form of SEARCHED) {
-    const { condition, groups } = form;
-    if (typeof groups !== "object") throw new ArgumentError(`no search: ${groupsText(form)}`);
-    const search = bySearch.get(searchName({ condition, method: groups.by }));
-    if (search) yield* draws(form, {}, search);
+    if (search.condition === "natural") natural.set(search.method, made);
+    for (const form of SEARCHED) {
+      const { condition, groups } = form;
+      if (condition === search.condition && typeof groups === "object" && groups.by === search.method)
+        yield* draws(form, {}, made);
+    }
   }
   return {
     ...{ predictions, pictures, searches, means: means?.value },
-    ...(yield* deployed(ask)),
+    ...(yield* deployed(ask, natural)),
   };
 }
 
 /** What packed models and layers weigh, and how fast they are. */
-async function* deployed(ask: Cells): Work<Pick<Found, "packed" | "stepTimes" | "layers">> {
+async function* deployed(
+  ask: Cells,
+  searches: ReadonlyMap<string, Made<GroupsFound>>,
+): Work<Pick<Found, "packed" | "stepTimes" | "layers">> {
   const { subject, settings, lab } = ask.asked;
   const { threads, kernels, model } = subject;
   const { batch, rounds } = settings;
@@ -320,14 +327,15 @@ async function* deployed(ask: Cells): Work<Pick<Found, "packed" | "stepTimes" | 
   if (floats) packed["full precision"] = floats.value;
   const made: Made<InFile>[] = [];
   for (const one of PACKED) {
-    const file = yield* ask.packed(one);
+    const search = typeof one.groups === "object" ? searches.get(one.groups.by) : undefined;
+    const file = typeof one.groups === "object" && !search ? undefined : yield* ask.packed(one, search);
     if (!file) continue;
     made.push(file);
     files[packedName(one)] = file.value.path;
     const weighed = yield* ask.measure(`weight of ${packedName(one)}`, {
       given: { kernels, batch },
       from: [file],
-      measure: () => lab.weigh(file.value.path, batch, one),
+      measure: () => lab.weigh(file.value.path, batch),
     });
     if (weighed) packed[packedName(one)] = weighed.value;
   }
@@ -386,7 +394,7 @@ export async function* reproduceAction(
     kernels: { exactSignedBytes, roundsBlocks },
   };
   const settings = settingsOf(options);
-  const study = await openStudy(work, { version: 1, signal });
+  const study = await openStudy(work, { version: 2, signal });
   const { model } = await openModel(options.model);
   const judge = (await openFeatureNetwork(judgeFile)).network;
   const lab = openLab({ ...settings, model, judge, real, training, threads, signal });
