@@ -86,7 +86,10 @@ export async function convertToFolder(
 }
 
 /** @throws ArgumentError for packed layers, for whose codes, scales and zeros other layouts have no names */
-function refusePacked(path: string, networks: Iterable<readonly [string, Pick<OpenNetwork, "config">]>): void {
+function refusePacked(
+  path: string,
+  networks: Iterable<readonly [string, Pick<OpenNetwork, "config">]>,
+): void {
   for (const [name, { config }] of networks)
     if (config.quantization_config !== undefined)
       throw new ArgumentError(

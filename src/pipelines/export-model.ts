@@ -178,7 +178,11 @@ export async function* exportModel(
     ];
     const metadata = { "tweedie.class": loaded.className };
     const options = { inputNames: names, outputNames: graph.outputs, metadata };
-    const bytes = await exportOnnx(call, example, packed ? { ...options, capabilities: ONNX_RUNTIME } : options);
+    const bytes = await exportOnnx(
+      call,
+      example,
+      packed ? { ...options, capabilities: ONNX_RUNTIME } : options,
+    );
     yield { name: graph.name, bytes, integers: packed };
   }
 }

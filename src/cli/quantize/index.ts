@@ -146,7 +146,11 @@ function patternOf(text: string | undefined): RegExp | undefined {
 
 async function toNearest(model: Module, o: QuantizeOptions): Promise<Packed> {
   const { weights, symmetric, shrink } = o;
-  const [activations, group, exclude] = [o.activations as 8 | 16, Number(o.group ?? 64), patternOf(o.exclude)];
+  const [activations, group, exclude] = [
+    o.activations as 8 | 16,
+    Number(o.group ?? 64),
+    patternOf(o.exclude),
+  ];
   const options = { weights, activations, group, symmetric, shrink };
   const layers = await quantizeLayers(model, packedSchemes({ ...options, ...(exclude && { exclude }) }));
   return { model: withQuantized(model, layers, "packed"), origin: { ...options, exclude: o.exclude } };
@@ -218,7 +222,8 @@ export async function* quantizeNetwork(o: QuantizeOptions, { signal }: ActionCon
   const running: Running = { threads, signal, scheduler: small ? undefined : await pipelineSchedule(path) };
   const before = (await weighed(path)).bytes;
   const hashes = await Promise.all((await weightFiles(path)).map(fileFingerprint));
-  const packed = method === "q-dit" ? yield* byQDiT(opened.model, o, running) : await toNearest(opened.model, o);
+  const packed =
+    method === "q-dit" ? yield* byQDiT(opened.model, o, running) : await toNearest(opened.model, o);
   await opened.save(packed.model, { method, ...packed.origin, seed, source: fingerprint(hashes) });
   yield { type: "file", path: out, about: "the packed model" };
 
@@ -229,7 +234,12 @@ export async function* quantizeNetwork(o: QuantizeOptions, { signal }: ActionCon
   yield { type: "table", title: "Weights as they were written, signal to noise", table };
   const draws = opened.model instanceof DiTTransformer2DModel && (small || method === "q-dit");
   const decibels = draws
-    ? await checkPredictions(opened.model as DiTTransformer2DModel, written as DiTTransformer2DModel, seed, running)
+    ? await checkPredictions(
+        opened.model as DiTTransformer2DModel,
+        written as DiTTransformer2DModel,
+        seed,
+        running,
+      )
     : undefined;
   const count = [...modules(written).values()].filter(isQuantized).length;
   const sentences = [

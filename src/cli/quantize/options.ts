@@ -35,7 +35,10 @@ const quantizeOptions = z.object({
     "input channels that share a scale, a multiple of 16 (default 64); q-dit: also one size for qkv, out, fc1 and fc2 of every block, with commas",
     "N",
   ),
-  symmetric: how(z.boolean().default(false), "nearest: scales from the largest magnitude, without zero points"),
+  symmetric: how(
+    z.boolean().default(false),
+    "nearest: scales from the largest magnitude, without zero points",
+  ),
   shrink: how(
     z.boolean().default(false),
     "nearest: ranges of up to 4 bits shrunk to where the error of the weights is least; that of predictions may grow",

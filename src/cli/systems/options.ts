@@ -50,7 +50,10 @@ function parsed(schema: OptionSchema, text: string): unknown {
 }
 
 /** What was given, by the names and types of the declaration. */
-function typed(schemas: readonly OptionSchema[], { values, positionals }: GivenOptions): Record<string, unknown> {
+function typed(
+  schemas: readonly OptionSchema[],
+  { values, positionals }: GivenOptions,
+): Record<string, unknown> {
   const found: Record<string, unknown> = {};
   for (const [i, schema] of schemas.filter((one) => one.positional).entries())
     found[schema.name] = positionals[i];

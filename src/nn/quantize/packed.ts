@@ -97,8 +97,9 @@ export async function unpackedWeight(layer: PackedLinear): Promise<Float32Array>
   const blocks = inFeatures / blockSize;
   const zeroBytes = zeroPoints && ((await zeroPoints.data()) as Uint8Array);
   const perRow = Math.ceil((blocks * bits) / 8);
-  const zeros = Array.from({ length: outFeatures }, (_, r) =>
-    zeroBytes && unpackCodes(zeroBytes.subarray(r * perRow, (r + 1) * perRow), bits, blocks),
+  const zeros = Array.from(
+    { length: outFeatures },
+    (_, r) => zeroBytes && unpackCodes(zeroBytes.subarray(r * perRow, (r + 1) * perRow), bits, blocks),
   );
   return Float32Array.from(all, (code, i) => {
     const u = Math.floor(i / blockSize);

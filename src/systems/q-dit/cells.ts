@@ -128,8 +128,8 @@ export const FURTHER: Wanted = {
   ],
 };
 
-/** As in the end, where little is lost; by rounding to nearest, as in the released code; where much is lost. */
-export const SEARCHES: readonly Search[] = [
+/** As in the end, where little is lost (its sizes are packed as well); by rounding to nearest, as in the released code; where much is lost. */
+export const SEARCHES: readonly [Search, ...Search[]] = [
   { condition: "natural", method: "q-dit" },
   { condition: "natural", method: "group-dynamic" },
   { condition: "stress", method: "q-dit" },

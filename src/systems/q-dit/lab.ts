@@ -218,10 +218,7 @@ export function openLab(options: LabOptions): Lab {
 
     async means(count, second) {
       const pictures = classMeans(needed("training"), count);
-      return [
-        (await qualityIn(needed("judge"), pictures)).fid,
-        (await qualityIn(second, pictures)).fid,
-      ];
+      return [(await qualityIn(needed("judge"), pictures)).fid, (await qualityIn(second, pictures)).fid];
     },
 
     async *search(stage, rounding, settings, judged) {

@@ -27,7 +27,9 @@ export interface OwnQuantization extends Running {
   readonly search: OwnSearch;
   readonly calibration: Omit<CalibrationSettings, "batch">;
   /** With these, a search judges pictures by their distance to real ones; else predictions by their error. */
-  readonly judged?: { readonly judge: FeatureNetwork; readonly real: Labelled; readonly pictures: number } | undefined;
+  readonly judged?:
+    | { readonly judge: FeatureNetwork; readonly real: Labelled; readonly pictures: number }
+    | undefined;
 }
 
 export interface OwnPacked {
