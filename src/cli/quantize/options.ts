@@ -1,7 +1,7 @@
 /** Options of `tweedie quantize`. */
 import { z } from "zod";
 import { data, how, model, seed, threads } from "../../systems/options.ts";
-import { deferredAction, hinted } from "../../systems/system.ts";
+import { hinted } from "../../systems/system.ts";
 
 const METHODS = ["nearest", "q-dit"] as const;
 const WIDTHS = ["f16", "bf16", "f32"] as const;
@@ -9,7 +9,7 @@ const WIDTHS = ["f16", "bf16", "f32"] as const;
 const only = (type: z.ZodType<number>, about: string) => how(type.optional(), `q-dit: ${about}`, "N");
 const whole = (min: number) => z.int().min(min);
 
-const quantizeOptions = z.object({
+export const quantizeOptions = z.object({
   model: hinted(
     model(
       z.string(),
@@ -69,15 +69,3 @@ const quantizeOptions = z.object({
 });
 
 export type QuantizeOptions = z.output<typeof quantizeOptions>;
-
-/** What is declared of the command; what it does is loaded when it runs. */
-export const quantizeAction = deferredAction({
-  about: "rounds the linear layers of a network to packed integers that run on integer kernels",
-  options: quantizeOptions,
-  examples: [
-    "tweedie quantize models/dit/transformer --method q-dit --out models/dit-w4a8",
-    "tweedie quantize models/dit/transformer --method q-dit --search --samples 64 --out models/dit-w4a8",
-    "tweedie quantize models/sd15/unet --weights 8 --activations 16 --out models/unet-w8",
-  ],
-  load: async () => (await import("./index.ts")).quantizeNetwork,
-});

@@ -41,7 +41,7 @@ export interface Subject extends TimedOn {
 export const settingsOf = (options: ReproduceActionOptions) => ({
   stress: { seed: 7, share: 0.04, factors: [8, 32] as const },
   /** Of predictions and packed models; pictures of seed k are drawn by a model calibrated with this seed + k. */
-  calibration: { samples: 128, batch: 32, steps: 25, seed: 1000, guidance: 1.5 },
+  calibration: { samples: options.samples, batch: 32, steps: 25, seed: 1000, guidance: 1.5 },
   trajectory: { count: 48, steps: 15, seed: 2000 },
   judge: { steps: options.judgeSteps, seed: 1 },
   drawing: { pictures: options.pictures, steps: options.steps, guidance: 1, seeds: [1, 2, 3] },

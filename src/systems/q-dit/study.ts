@@ -208,7 +208,7 @@ export async function* reproduceAction(
   yield* publish(out, study, {
     title: "Q-DiT in miniature, measured",
     finding: findingOf(verdicts),
-    command: commandLine("reproduce q-dit", reproduceOptions, options),
+    command: commandLine("reproduce q-dit", reproduceOptions, { ...options, measure: true }),
     verdicts,
     tables: tablesOf(found, settings.drawing, subject),
     data: found,
