@@ -1,5 +1,6 @@
 /** Modules, initialisers, layers, optimisers, training. */
 export * from "./capture.ts";
+export * from "./held-type.ts";
 export * from "./init.ts";
 export * from "./layers/index.ts";
 export * from "./module.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 import { safetensorsName, safetensorsStream, writeFileAtomic } from "../io/index.ts";
 import { parameters } from "../nn/index.ts";
-import { convertHost } from "../tensor/index.ts";
+import { convertHost, isFloat } from "../tensor/index.ts";
 import { buildNetwork } from "./build-network.ts";
 import type { Config } from "./components.ts";
 import { type OpenOptions, openModel, openPipeline } from "./load.ts";
@@ -34,7 +34,7 @@ function recast(source: WeightSource, { dtype, onTensor }: ConvertOptions): Weig
     read: async (key) => {
       const t = await source.read(key);
       onTensor?.(key);
-      const to = dtype && t.dtype !== "i64" ? dtype : t.dtype;
+      const to = dtype && t.dtype !== "i64" && isFloat(t.dtype) ? dtype : t.dtype;
       return { ...t, dtype: to, data: convertHost(t.data, t.dtype, to) };
     },
   };
@@ -85,6 +85,18 @@ export async function convertToFolder(
   }
 }
 
+/** @throws ArgumentError for packed layers, for whose codes, scales and zeros other layouts have no names */
+function refusePacked(
+  path: string,
+  networks: Iterable<readonly [string, Pick<OpenNetwork, "config">]>,
+): void {
+  for (const [name, { config }] of networks)
+    if (config.quantization_config !== undefined)
+      throw new ArgumentError(
+        `${path}: the linear layers of ${name} are packed integers, which the original layout has no place for; convert the model that it was packed from, or write a folder (--to diffusers) or ONNX (--to onnx)`,
+      );
+}
+
 /** The family whose single files a pipeline can be written as. */
 function familyOf({ kind, className, networks }: OpenPipeline, wanted: Family | undefined): Family {
   if (wanted) return wanted;
@@ -106,6 +118,7 @@ export async function convertToSingleFile(
 ): Promise<void> {
   const pipeline = await openPipeline(from, options);
   try {
+    refusePacked(from, pipeline.networks);
     const family = familyOf(pipeline, options.family);
     const weights = checked(pipeline);
     const config = (name: string): Config => pipeline.networks.get(name)?.config ?? {};
@@ -149,6 +162,7 @@ export async function convertToOriginalFile(
   const network = await openModel(from, options);
   try {
     const { className, config } = network;
+    refusePacked(from, [[className, network]]);
     const source = await originalWeights(checkedWeights(network), className, config);
     await writeWeights(file, recast(source, options), { format: "pt" });
   } finally {

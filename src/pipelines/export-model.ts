@@ -9,8 +9,9 @@ import {
   UNet2DConditionModel,
   UNet2DModel,
 } from "../networks/index.ts";
-import { parameters } from "../nn/index.ts";
+import { isQuantized, modules, parameters } from "../nn/index.ts";
 import { type DType, exportOnnx, formatBytes, storedOf, type Tensor, zeros } from "../tensor/index.ts";
+import { ONNX_RUNTIME } from "../tensor/onnx/builder.ts";
 import type { Config, LoadedModel } from "./components.ts";
 
 export interface ExportModelOptions {
@@ -145,11 +146,14 @@ export interface ExportedModel {
   /** Such as `unet` or `vae_decoder`. */
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** It has packed layers, and with them operators of ONNX Runtime (`com.microsoft`). */
+  readonly integers: boolean;
 }
 
 /**
  * The ONNX files of a network, one after the other: two for an autoencoder. Weights are embedded in the width that they
- * have in memory; those in half precision are widened within the graph.
+ * have in memory; those in half precision are widened within the graph. Packed layers stay integers: their files are
+ * for ONNX Runtime, which multiplies integers where the layer rounds its inputs.
  *
  * @throws {ArgumentError} for weights of more than 2 GiB, the limit of the format
  */
@@ -165,6 +169,7 @@ export async function* exportModel(
   const { sample_size: size = 32 } = loaded.config;
   const [high, wide] = (Array.isArray(size) ? size : [size, size]) as [number, number];
   const { batch = 1, height = high, width = wide } = options;
+  const packed = [...modules(loaded.model).values()].some(isQuantized);
   for (const graph of graphsOf(loaded, { batch, height, width })) {
     const names = Object.keys(graph.inputs);
     const example = Object.values(graph.inputs).map(([dtype, ...shape]) => zeros(shape as number[], dtype));
@@ -172,9 +177,12 @@ export async function* exportModel(
       ...graph.call(Object.fromEntries(tensors.map((t, i) => [names[i]!, t]))),
     ];
     const metadata = { "tweedie.class": loaded.className };
-    yield {
-      name: graph.name,
-      bytes: await exportOnnx(call, example, { inputNames: names, outputNames: graph.outputs, metadata }),
-    };
+    const options = { inputNames: names, outputNames: graph.outputs, metadata };
+    const bytes = await exportOnnx(
+      call,
+      example,
+      packed ? { ...options, capabilities: ONNX_RUNTIME } : options,
+    );
+    yield { name: graph.name, bytes, integers: packed };
   }
 }

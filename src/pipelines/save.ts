@@ -10,14 +10,14 @@ import {
   writeSafetensors,
   writeSharded,
 } from "../io/index.ts";
-import { parameters } from "../nn/index.ts";
+import { heldType, parameters } from "../nn/index.ts";
 import { bytesOf, convertHost, type DType, storedOf } from "../tensor/index.ts";
 import type { Config, LoadedModel, PipelineComponents, TokenizerFiles } from "./components.ts";
 import { INDEX_NAME, SCHEDULER_NAME } from "./model-files.ts";
 import { networkClass } from "./registry.ts";
 
 export interface SaveOptions {
-  /** Width of the weights; default: as they are in memory. */
+  /** Width of the weights; default: as they are in memory. What f16 cannot hold stays f32 (`heldType`). */
   readonly dtype?: "f32" | "f16" | "bf16";
   /** Put into the names of the weight files, such as "fp16". */
   readonly variant?: string;
@@ -39,12 +39,10 @@ export async function moduleWeights(
   const weights = new Map<string, HostTensor>();
   for (const [key, parameter] of parameters(module)) {
     const stored = storedOf(parameter);
-    const to = dtype && isFloat(stored.dtype) ? dtype : stored.dtype;
-    weights.set(key, {
-      dtype: to,
-      shape: stored.shape,
-      data: convertHost(await stored.data(), stored.dtype, to),
-    });
+    const values = await stored.data();
+    const wanted = dtype && isFloat(stored.dtype) ? dtype : stored.dtype;
+    const to = wanted === stored.dtype ? wanted : heldType(key, values, wanted);
+    weights.set(key, { dtype: to, shape: stored.shape, data: convertHost(values, stored.dtype, to) });
   }
   return weights;
 }
@@ -66,7 +64,7 @@ export async function writeFolderAtomic(
   });
   if (there && there.length > 0 && !overwrite)
     throw new ArgumentError(
-      `${folder}: the folder is there already, with ${there.slice(0, 4).join(", ")}; allow overwriting, or name another`,
+      `${folder}: the folder is there already, with ${there.slice(0, 4).join(", ")}; --overwrite replaces it, or name another`,
     );
   await mkdir(dirname(target), { recursive: true });
   const beside = (what: string): string =>

@@ -149,6 +149,8 @@ export interface OptionHints {
   readonly names?: readonly string[];
   /** It has an effect only where other options have one of these values. */
   readonly when?: Readonly<Record<string, readonly (string | number | boolean)[]>>;
+  /** On a command line it has no flag. */
+  readonly positional?: boolean;
 }
 
 /** Adds hints to an option. They appear in its JSON schema. */
@@ -169,7 +171,7 @@ export interface OptionSchema extends OptionHints {
   readonly maximum?: number;
 }
 
-interface JsonSchema {
+interface JsonSchema extends OptionHints {
   readonly type?: string;
   readonly description?: string;
   readonly default?: unknown;
@@ -177,18 +179,12 @@ interface JsonSchema {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly items?: JsonSchema;
-  readonly group?: string;
-  readonly hint?: string;
-  readonly role?: OptionRole;
-  readonly path?: PathKind;
-  readonly names?: readonly string[];
-  readonly when?: OptionHints["when"];
 }
 
 const KINDS = ["string", "number", "integer", "boolean"] as const;
 
 function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
-  const { description = "", group, hint, role, path, names, when } = schema;
+  const { description = "", group, hint, role, path, names, when, positional } = schema;
   const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
   const type = KINDS.find((kind) => kind === inner.type) ?? "string";
   const bound = (value: number | undefined): number | undefined =>
@@ -210,6 +206,7 @@ function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSc
     ...(path !== undefined && { path }),
     ...(names !== undefined && { names }),
     ...(when !== undefined && { when }),
+    ...(positional && { positional }),
   };
 }
 

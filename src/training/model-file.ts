@@ -1,5 +1,5 @@
 /** Checkpoint files of a kind of model: one safetensors file; what the model is and where it comes from is in its metadata. */
-import { describedBy, loadWeights, readWeights, writeWeights } from "./weights.ts";
+import { describedBy, type FloatWidth, loadWeights, readWeights, writeWeights } from "./weights.ts";
 
 export interface ModelFileKind<M extends object> {
   /** Tells files of this kind from others: "tweedie.sdseg". */
@@ -21,7 +21,7 @@ export interface LoadedModel<M, Notes> {
 
 export interface ModelFile<M extends object, Notes> {
   /** Writes a model, floats in half precision by default, codes of integers as they are. The file is replaced whole. */
-  save(path: string, model: M, notes: Notes, dtype?: "f16" | "f32"): Promise<void>;
+  save(path: string, model: M, notes: Notes, dtype?: FloatWidth): Promise<void>;
   /** Reads a model. @throws FormatError for other files, and listing names that are missing, unexpected or mis-shaped */
   load(path: string): Promise<LoadedModel<M, Notes>>;
   /** Whether metadata are those of such a file. */

@@ -1,22 +1,27 @@
 /** Weights of a system's model as one safetensors file: half precision by default, read back widened. */
 import { FormatError, TreeError } from "../errors.ts";
 import { isRawTensor, readSafetensors, writeSafetensors } from "../io/index.ts";
-import { loadParameters, parameters } from "../nn/index.ts";
+import { heldType, loadParameters, parameters } from "../nn/index.ts";
 import { convertHost, evaluate, fromHost, type HostArray, type Tensor } from "../tensor/index.ts";
 
-/** Writes all tensors of a model with its metadata: floats as `dtype`, codes of integers as they are. The file is replaced whole. */
+/** How wide the floats of a file are. */
+export type FloatWidth = "f16" | "bf16" | "f32";
+
+/** Writes all tensors of a model with its metadata: floats as `dtype` (see `heldType`), codes of integers as they are. The file is replaced whole. */
 export async function writeWeights(
   path: string,
   model: object,
   metadata: Readonly<Record<string, string>>,
-  dtype: "f16" | "f32" = "f16",
+  dtype: FloatWidth = "f16",
 ): Promise<void> {
   const weights = parameters(model);
   await evaluate([...weights.values()]);
   const tensors = new Map<string, { dtype: Tensor["dtype"]; shape: readonly number[]; data: HostArray }>();
   for (const [key, t] of weights) {
-    const kept = t.dtype.startsWith("f") || t.dtype === "bf16" ? dtype : t.dtype;
-    tensors.set(key, { dtype: kept, shape: t.shape, data: convertHost(await t.data(), t.dtype, kept) });
+    const isFloat = t.dtype.startsWith("f") || t.dtype === "bf16";
+    const values = await t.data();
+    const kept = isFloat ? heldType(key, values, dtype) : t.dtype;
+    tensors.set(key, { dtype: kept, shape: t.shape, data: convertHost(values, t.dtype, kept) });
   }
   await writeSafetensors(path, tensors, metadata);
 }

@@ -2,7 +2,7 @@
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { quantize } from "../../src/cli/quantize/index.ts";
+import { quantize as command } from "../../src/cli/commands/quantize.ts";
 import { ArgumentError, FormatError } from "../../src/errors.ts";
 import { type DiTTransformer2DModel, ditTransformer2D, unet2DCondition } from "../../src/networks/index.ts";
 import { createRng, parameters } from "../../src/nn/index.ts";
@@ -23,6 +23,7 @@ const CONFIG = {
   norm_type: "ada_norm_zero",
 };
 const folder = useTemporaryFolder();
+const quantize = async (args: string[]): Promise<void> => command.run!({ rawArgs: args } as never);
 
 async function source(name: string): Promise<string> {
   const path = join(folder(), name);
@@ -149,7 +150,7 @@ describe("tweedie quantize", () => {
     await expect(run("--group", "24")).rejects.toThrow(/expected a multiple of 16, got 24/);
     await expect(run("--weights", "9")).rejects.toThrow(/2 to 8 bits, got 9/);
     await expect(run("--activations", "4")).rejects.toThrow(/8 bits \(rounded\) or 16 \(floats\), got 4/);
-    await expect(quantize([from])).rejects.toThrow(/--out needs a value/);
+    await expect(quantize([from])).rejects.toThrow(/--out is needed/);
     await run();
     await expect(quantize([out, "--out", join(folder(), "again")])).rejects.toThrow(ArgumentError);
     await expect(quantize([out, "--out", join(folder(), "again")])).rejects.toThrow(/is quantised already/);

@@ -77,7 +77,7 @@ async function toOnnx(
       const factor = OF_LATENTS.test(network.className) ? 8 : 1;
       const shape = pixels && { height: pixels.height / factor, width: pixels.width / factor };
       const sizes = { ...shape, batch: batch === undefined ? 1 : integerValue("batch", batch, { min: 1 }) };
-      for await (const { name: graph, bytes } of exportModel(network, sizes)) {
+      for await (const { name: graph, bytes, integers } of exportModel(network, sizes)) {
         // An autoencoder has two graphs, named by what they do; anything else has the name of its folder.
         const file = isFile
           ? out
@@ -85,6 +85,8 @@ async function toOnnx(
         if (isFile && written.length > 0)
           throw new ArgumentError(`${from}: it has several graphs: name a folder and not ${out}`);
         await writeFileAtomic(file, bytes);
+        if (integers)
+          console.error(`${file}: packed layers are operators of ONNX Runtime (com.microsoft.MatMulNBits)`);
         written.push(file.slice(isFile ? 0 : folder.length + 1));
       }
     }

@@ -21,9 +21,13 @@ const argsOf = (action: Action): Options => ({ ...flagsOf(action), ...OUTPUT_OPT
 const goesOn = (name: ActionName, action: Action): boolean =>
   name === "train" || name === "reproduce" || "shard" in action.options.shape;
 
-/** Runs an action until it is done or a signal stops it. */
-async function runAction(system: System, name: ActionName, args: readonly string[]): Promise<void> {
-  const action = system.actions[name]!;
+/** Runs an action until it is done or a signal stops it. `words` call it; `resumes`: called again, it goes on. */
+async function runAction(
+  words: readonly string[],
+  action: Action,
+  resumes: boolean,
+  args: readonly string[],
+): Promise<void> {
   const options = actionOptions(action, args, OUTPUT_OPTIONS);
   const json = readOptions(args, argsOf(action)).values.get("json") === true;
   const stop = stopOnSignals(() => undefined);
@@ -33,8 +37,8 @@ async function runAction(system: System, name: ActionName, args: readonly string
     const result = await show(action.run(options, { signal: stop.signal }), { ...CONSOLE, json, ...results });
     if (result.incomplete) throw new Unsuccessful(EXIT.incomplete);
   } catch (error) {
-    if (!(error instanceof AbortError) || !goesOn(name, action)) throw error;
-    const again = shellLine(["tweedie", name, system.name, ...args]);
+    if (!(error instanceof AbortError) || !resumes) throw error;
+    const again = shellLine(["tweedie", ...words, ...args]);
     const told = explain(error).message.replace(/; run again to resume$/, "");
     throw new AbortError(`${told}. To go on, run the same again:\n  ${again}`);
   } finally {
@@ -44,14 +48,21 @@ async function runAction(system: System, name: ActionName, args: readonly string
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
+/** The command of an action that is called by some words, of which the last is its name. */
+export const declaredCommand = (
+  words: readonly string[],
+  action: Action,
+  resumes = false,
+): HelpfulCommand => ({
+  meta: { name: words.at(-1)!, description: sentence(action.about) },
+  args: argsOf(action),
+  run: ({ rawArgs }) => runAction(words, action, resumes, rawArgs),
+  ...(action.examples && { examples: action.examples }),
+});
+
 function systemCommand(system: System, name: ActionName): HelpfulCommand {
   const action = system.actions[name]!;
-  return {
-    meta: { name: system.name, description: sentence(action.about) },
-    args: argsOf(action),
-    run: ({ rawArgs }) => runAction(system, name, rawArgs),
-    ...(action.examples && { examples: action.examples }),
-  };
+  return declaredCommand([name, system.name], action, goesOn(name, action));
 }
 
 /** One action over all systems that have it. */

@@ -20,7 +20,8 @@ function rangeText({ minimum, maximum }: OptionSchema): string {
 }
 
 function flag(schema: OptionSchema): Option {
-  const { type, description, list, required, choices, group, hint, path, names } = schema;
+  const { type, description, list, required, choices, group, hint, path, names, positional } = schema;
+  if (positional) return { type: "positional", description, ...(path !== undefined && { path }) };
   const shown = schema.default === undefined ? "" : ` (default ${schema.default})`;
   const common = { group, description: `${description}${rangeText(schema)}` };
   if (type === "boolean") return { ...common, type: "boolean", default: schema.default === true };
@@ -49,8 +50,13 @@ function parsed(schema: OptionSchema, text: string): unknown {
 }
 
 /** What was given, by the names and types of the declaration. */
-function typed(schemas: readonly OptionSchema[], { values }: GivenOptions): Record<string, unknown> {
+function typed(
+  schemas: readonly OptionSchema[],
+  { values, positionals }: GivenOptions,
+): Record<string, unknown> {
   const found: Record<string, unknown> = {};
+  for (const [i, schema] of schemas.filter((one) => one.positional).entries())
+    found[schema.name] = positionals[i];
   for (const schema of schemas) {
     const texts = values.get(flagOf(schema.name));
     if (texts === undefined) continue;

@@ -1,7 +1,9 @@
 /** What quantised layers cost: bytes, bit operations, and the error that rounding leaves. */
-
-import { dequantizeMatrix, type QuantizedMatrix } from "./grid.ts";
+import type { Linear } from "../layers/linear.ts";
+import { modules } from "../module.ts";
+import type { QuantizedMatrix } from "./grid.ts";
 import type { QuantizedLayer } from "./model.ts";
+import { PackedLinear, unpackedWeight } from "./packed.ts";
 
 /** Bytes of a matrix as a file holds it: codes, and per group a scale of half precision and a zero. */
 export function matrixBytes({ rows, columns, bits, group }: QuantizedMatrix): number {
@@ -26,14 +28,14 @@ export function bitOperations(
   return rows * columns * bits * activationBits + rows * (columns / group) * RESCALE;
 }
 
-/** Signal-to-noise ratio in decibels; infinite for equal values. */
+/** Signal-to-noise ratio in decibels; infinite for equal values, those of zeros included. */
 export function signalToNoiseDecibels(signal: ArrayLike<number>, approximation: ArrayLike<number>): number {
   let [power, error] = [0, 0];
   for (let i = 0; i < signal.length; i++) {
     power += signal[i]! ** 2;
     error += (signal[i]! - approximation[i]!) ** 2;
   }
-  return 10 * Math.log10(power / error);
+  return error === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(power / error);
 }
 
 /** Bytes of quantised weights, and the same in f32, over all layers. */
@@ -46,15 +48,16 @@ export function weightBytes(layers: ReadonlyMap<string, QuantizedLayer>): { quan
   return { quantized, f32 };
 }
 
-/** Signal-to-noise ratio of each layer's weight, in decibels. */
+/** Signal-to-noise ratio of the weight of each packed layer of a model, as it was read from its file, in decibels. */
 export async function weightErrors(
-  layers: ReadonlyMap<string, QuantizedLayer>,
-  original: ReadonlyMap<string, { readonly weight: { data(): Promise<unknown> } }>,
+  packed: object,
+  original: ReadonlyMap<string, Linear>,
 ): Promise<Map<string, number>> {
   const errors = new Map<string, number>();
-  for (const [key, { matrix }] of layers) {
-    const weight = (await original.get(key)!.weight.data()) as Float32Array;
-    errors.set(key, signalToNoiseDecibels(weight, dequantizeMatrix(matrix)));
+  for (const [key, layer] of modules(packed)) {
+    if (!(layer instanceof PackedLinear)) continue;
+    const weight = (await original.get(key)!.weight.cast("f32").data()) as Float32Array;
+    errors.set(key, signalToNoiseDecibels(weight, await unpackedWeight(layer)));
   }
   return errors;
 }

@@ -104,8 +104,12 @@ export function groupSize(granularity: Granularity, columns: number, what = "qua
   return granularity;
 }
 
-const divisors = (n: number): number[] =>
-  Array.from({ length: n }, (_, i) => i + 1).filter((d) => n % d === 0 && d >= 8 && d <= 512);
+/** Those that can be packed, or all where there are none. */
+function divisors(n: number): number[] {
+  const all = Array.from({ length: Math.min(n, 512) }, (_, i) => i + 1).filter((d) => n % d === 0);
+  const packable = all.filter((d) => d % 16 === 0);
+  return packable.length > 0 ? packable : all;
+}
 
 /** Throws `ArgumentError` unless the bits are 2 to 8. */
 export function checkBits(bits: number, what: string): void {

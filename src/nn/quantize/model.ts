@@ -11,6 +11,7 @@ import type { InputStatistics } from "./calibrate.ts";
 import { type GptqOptions, gptq } from "./gptq.ts";
 import {
   checkBits,
+  checkFinite,
   dequantizeMatrix,
   groupSize,
   type QuantizedMatrix,
@@ -93,7 +94,7 @@ function changedHessian(hessian: Float64Array, scale: Float32Array, columns: num
 
 /**
  * Quantises one layer. Throws `ArgumentError` for groups that do not divide, bits out of range, and schemes that need
- * statistics that are not there; `NonFiniteError` for weights that are not finite; `CalibrationError` from GPTQ.
+ * statistics that are not there; `NonFiniteError` for weights and biases that are not finite; `CalibrationError` from GPTQ.
  */
 export async function quantizeLayer(
   key: string,
@@ -109,6 +110,7 @@ export async function quantizeLayer(
   }
   let weight = Float32Array.from((await layer.weight.cast("f32").data()) as Float32Array);
   let bias = layer.bias;
+  if (bias) checkFinite((await bias.cast("f32").data()) as Float32Array, rows, `"${key}.bias"`);
   let change: QuantizedLayer["change"];
   if (scheme.change) {
     if (!seen) throw needs(key, `the change of variables "${scheme.change.kind}"`);

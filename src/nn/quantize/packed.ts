@@ -21,8 +21,11 @@ const BLOCKS = [256, 128, 64, 32, 16] as const;
 
 /** The largest block that the kernel takes and that divides the group; a group of several blocks repeats its scale. */
 export function blockSizeFor(group: number): number {
-  const block = BLOCKS.find((b) => group % b === 0);
-  if (!block) throw new ArgumentError(`packed weights: expected groups of a multiple of 16, got ${group}`);
+  const block = group > 0 ? BLOCKS.find((b) => group % b === 0) : undefined;
+  if (!block)
+    throw new ArgumentError(
+      `group: expected a multiple of 16, got ${group}; the kernel's blocks are 16, 32, 64, 128 and 256`,
+    );
   return block;
 }
 
@@ -84,6 +87,25 @@ export function packMatrix(matrix: QuantizedMatrix): PackedArrays {
     scales,
     zeros: zeros.every((z) => z === middle) ? undefined : packedZeros,
   };
+}
+
+/** The matrix behind the codes of a packed layer, as its kernel reads them. // [O, I] */
+export async function unpackedWeight(layer: PackedLinear): Promise<Float32Array> {
+  const { inFeatures, outFeatures, bits, blockSize, zeroPoints } = layer;
+  const [codes, scales] = [await layer.weight.data(), await layer.scales.cast("f32").data()];
+  const all = unpackCodes(codes as Uint8Array, bits, inFeatures * outFeatures);
+  const blocks = inFeatures / blockSize;
+  const zeroBytes = zeroPoints && ((await zeroPoints.data()) as Uint8Array);
+  const perRow = Math.ceil((blocks * bits) / 8);
+  const zeros = Array.from(
+    { length: outFeatures },
+    (_, r) => zeroBytes && unpackCodes(zeroBytes.subarray(r * perRow, (r + 1) * perRow), bits, blocks),
+  );
+  return Float32Array.from(all, (code, i) => {
+    const u = Math.floor(i / blockSize);
+    const zero = zeros[Math.floor(u / blocks)]?.[u % blocks] ?? 2 ** (bits - 1);
+    return Number(scales[u]) * (code - zero);
+  });
 }
 
 /** How many bits the activations of a packed layer have: 8, per block of a token; or they stay floats. */

@@ -9,7 +9,7 @@ export interface Search {
   readonly method: "group-dynamic" | "q-dit";
 }
 
-/** Group sizes by the search of this kind on the same model: the best, or the best of its random first generation. */
+/** Group sizes by the search of this kind on the same model: the best, or the best of as many random candidates. */
 export interface Searched {
   readonly by: Search["method"];
   readonly take: "best" | "random";
@@ -128,10 +128,10 @@ export const FURTHER: Wanted = {
   ],
 };
 
-/** Rounding to nearest as in the released code; then as in the end, where little and where much is lost. */
-export const SEARCHES: readonly Search[] = [
-  { condition: "natural", method: "group-dynamic" },
+/** As in the end, where little is lost (its sizes are packed as well); by rounding to nearest, as in the released code; where much is lost. */
+export const SEARCHES: readonly [Search, ...Search[]] = [
   { condition: "natural", method: "q-dit" },
+  { condition: "natural", method: "group-dynamic" },
   { condition: "stress", method: "q-dit" },
 ];
 
@@ -143,10 +143,13 @@ export const SEARCHED: readonly Form[] = [
   form("natural", "q-dit", W(4), { by: "group-dynamic", take: "best" }),
 ];
 
-/** Packed models: bits of the weights, in groups of 64. */
-export const PACKED = [8, 6, 4].map((weights) => ({ weights, group: 64 }));
-export const packedName = ({ weights, group }: (typeof PACKED)[number]): string =>
-  `${bitsText(W(weights))} groups ${group}`;
+/** A packed model, natural and rounded by GPTQ. */
+export type Packed = Pick<Form, "bits" | "groups">;
+export const PACKED: readonly Packed[] = [
+  ...[8, 6, 4].map((weights) => form("natural", "q-dit", W(weights))),
+  form("natural", "q-dit", W(4), { by: "q-dit", take: "best" }),
+];
+export const packedName = (one: Packed): string => `${bitsText(one.bits)} ${groupsText(one)}`;
 
 /** DiT-XL's perceptron, forwards and back, for one picture of 256 tokens. */
 export const SHAPES = [

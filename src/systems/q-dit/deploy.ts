@@ -4,42 +4,50 @@ import type { DiTTransformer2DModel } from "../../networks/index.ts";
 import {
   createRng,
   IntegerLinear,
+  isQuantized,
   Linear,
   type Module,
+  modules,
   PackedLinear,
   packMatrix,
   parameters,
   quantizeMatrix,
+  replaceLayers,
+  SimulatedLinear,
   signalToNoiseDecibels,
   transposedCodes,
+  unpackedWeight,
   withQuantized,
 } from "../../nn/index.ts";
 import { inTurns, type Times } from "../../study/index.ts";
 import { exportOnnx, fromHost, jit, type Tensor } from "../../tensor/index.ts";
-import { CPU_CAPABILITIES } from "../../tensor/onnx/builder.ts";
+import { ONNX_RUNTIME } from "../../tensor/onnx/builder.ts";
 import { type CalibrationBatch, type Groups, packedScheme, quantizeBlocks } from "./method.ts";
 import { loadDiT } from "./model.ts";
 import { peakMemory } from "./peak-memory.ts";
 
-export interface PackedDiT {
-  readonly packed: DiTTransformer2DModel;
-  /** The same codes in floats. */
-  readonly simulated: DiTTransformer2DModel;
-}
-
-/** Packs a DiT with GPTQ block by block, and simulates the same codes. */
+/** Packs a DiT with GPTQ block by block. */
 export async function packDiT(
   model: DiTTransformer2DModel,
-  weights: number,
+  bits: { readonly weights: number; readonly activations: 8 | 16 },
   groups: Groups,
   batches: readonly CalibrationBatch[],
-): Promise<PackedDiT> {
-  const scheme = packedScheme(weights, groups, model.transformerBlocks.length);
-  const layers = await quantizeBlocks(model, scheme, batches);
-  return {
-    packed: withQuantized(model, layers, "packed"),
-    simulated: withQuantized(model, layers, "simulated"),
-  };
+): Promise<DiTTransformer2DModel> {
+  const scheme = packedScheme(bits, groups, model.transformerBlocks.length);
+  return withQuantized(model, await quantizeBlocks(model, scheme, batches), "packed");
+}
+
+/** A packed model in floats: the same codes and scales, inputs rounded as the kernel rounds them. */
+async function simulationOf(packed: DiTTransformer2DModel): Promise<DiTTransformer2DModel> {
+  const layers = new Map<string, SimulatedLinear>();
+  for (const [key, layer] of modules(packed)) {
+    if (!(layer instanceof PackedLinear)) continue;
+    const { outFeatures, inFeatures, blockSize: granularity, bias, activations } = layer;
+    const weight = fromHost("f32", [outFeatures, inFeatures], await unpackedWeight(layer));
+    const grid = { bits: 8, granularity, symmetric: true, range: "dynamic" } as const;
+    layers.set(key, new SimulatedLinear(weight, bias, activations === 8 ? grid : undefined));
+  }
+  return replaceLayers(packed, layers);
 }
 
 /** What a model weighs, as it is read from its file. */
@@ -94,17 +102,17 @@ const tensorBytes = (model: object): number =>
 export interface WeighOptions {
   /** Pictures at once. */
   readonly batch: number;
-  readonly simulated?: DiTTransformer2DModel | undefined;
   readonly threads?: number | undefined;
 }
 
-/** Weighs the model of a file against the full-precision one, and against the simulation of its codes. */
+/** Weighs the model of a file against the full-precision one, and against the simulation of its codes and scales. */
 export async function weigh(
   file: string,
   original: DiTTransformer2DModel,
-  { batch: count, simulated, threads }: WeighOptions,
+  { batch: count, threads }: WeighOptions,
 ): Promise<Deployed> {
   const { model } = await loadDiT(file);
+  const isPacked = [...modules(model).values()].some(isQuantized);
   const batch = middleBatch(model, count);
   const own = await predicted(model, batch, threads);
   const against = async (other: DiTTransformer2DModel): Promise<number> =>
@@ -112,7 +120,7 @@ export async function weigh(
   const onnx = await exportOnnx(
     (x: Tensor, t: Tensor, y: Tensor) => model.call(x, t, y),
     [batch.x, batch.timestep, batch.labels],
-    { capabilities: CPU_CAPABILITIES },
+    { capabilities: ONNX_RUNTIME },
   );
   const fileBytes = (await stat(file)).size;
   return {
@@ -121,7 +129,7 @@ export async function weigh(
     memoryBytes: tensorBytes(model),
     peakBytes: await peakMemory(file, count),
     onnxBytes: onnx.length,
-    agreement: simulated && (await against(simulated)),
+    agreement: isPacked ? await against(await simulationOf(model)) : undefined,
     ratio: await against(original),
   };
 }
@@ -217,7 +225,7 @@ export async function timeLayers(
   const found: LayerTime[] = [];
   for (const [name, layer] of forms) {
     const file = await exportOnnx((input: Tensor) => layer.call(input), [x], {
-      capabilities: CPU_CAPABILITIES,
+      capabilities: ONNX_RUNTIME,
     });
     found.push({ name, times: times[name]!, bytes: file.length });
   }

@@ -1,5 +1,6 @@
 /** Everything that is done to one full-precision model in the study. What several measurements need is made once. */
-import type { Labelled } from "../../data/index.ts";
+import type { Labelled, LabelledPictures } from "../../data/index.ts";
+import { ArgumentError } from "../../errors.ts";
 import {
   type ExtractedFeatures,
   type FeatureNetwork,
@@ -9,17 +10,19 @@ import {
 } from "../../metrics/index.ts";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
 import { withQuantized } from "../../nn/index.ts";
+import { mean } from "../../study/index.ts";
 import { drained, type Work } from "../../work.ts";
-import { type MethodName, quantizeDiT } from "./baselines.ts";
+import { METHODS, type MethodName, quantizeDiT } from "./baselines.ts";
 import { classMeans } from "./data.ts";
 import * as deploy from "./deploy.ts";
 import type { Bits, CalibrationBatch, Groups } from "./method.ts";
 import { pictureRatio, predictionErrors } from "./scores.ts";
-import { type GroupSearchSettings, type GroupsFound, searchOn } from "./search.ts";
+import { type Fitness, type GroupSearchSettings, type GroupsFound, searchOn } from "./search.ts";
 import { type StressOptions, stressed } from "./stress.ts";
 import {
   type CalibrationSettings,
   calibrationBatches,
+  type Running,
   recordTrajectory,
   type Trajectory,
   type TrajectorySettings,
@@ -72,10 +75,12 @@ export interface PictureScores {
   readonly ratio: readonly number[];
 }
 
-/** Bits of the weights, and the size of their groups. */
+/** Bits, and the sizes of the groups. */
 export interface PackedForm {
   readonly weights: number;
-  readonly group: number;
+  /** Default 8. */
+  readonly activations?: 8 | 16;
+  readonly groups: Groups;
 }
 
 /** What a study asks for. Tests ask a lab that notes it. */
@@ -86,33 +91,33 @@ export interface Lab {
   pictures(rounding: Rounding, drawing: DrawingSettings, second: FeatureNetwork): Promise<PictureScores>;
   /** Distances of the mean picture of every class, by both judges. */
   means(count: number, second: FeatureNetwork): Promise<[first: number, second: number]>;
+  /** Candidates are judged by the distance of their pictures, or by the error of their predictions. */
   search(
     stage: string,
     rounding: Rounding,
     settings: GroupSearchSettings,
-    judged: DrawingSettings,
+    judged: DrawingSettings | "predictions",
   ): Work<GroupsFound>;
   pack(form: PackedForm): Promise<DiTTransformer2DModel>;
-  /** What the model of a file weighs; of a packed form, how well it agrees with its simulation, too. */
-  weigh(file: string, batch: number, form?: PackedForm): Promise<deploy.Deployed>;
+  /** What the model of a file weighs; if it is packed, how well it agrees with its simulation, too. */
+  weigh(file: string, batch: number): Promise<deploy.Deployed>;
   stepTimes(files: Readonly<Record<string, string>>, settings: deploy.StepSettings): Promise<deploy.TimesOf>;
   layers(shape: deploy.LayerShape, settings: deploy.TimingSettings): Promise<deploy.LayerTime[]>;
 }
 
-export interface LabOptions extends BasisSettings {
+export interface LabOptions extends BasisSettings, Running {
   readonly model: DiTTransformer2DModel;
-  /** The judge of the search. */
-  readonly judge: FeatureNetwork;
-  readonly real: Labelled;
-  readonly training: Labelled;
-  readonly threads?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
+  /** The judge of the search, and pictures to compare with: for everything but predictions and packing. */
+  readonly judge?: FeatureNetwork | undefined;
+  readonly real?: Labelled | undefined;
+  readonly training?: Labelled | undefined;
 }
 
 interface Prepared {
   readonly model: DiTTransformer2DModel;
-  readonly batches: readonly CalibrationBatch[];
-  readonly trajectory: Trajectory;
+  /** Calibration samples of a seed. */
+  readonly batches: (seed: number) => Promise<readonly CalibrationBatch[]>;
+  readonly trajectory: () => Promise<Trajectory>;
 }
 
 /** What was made for a key; of another key, it is made. */
@@ -130,101 +135,118 @@ function memo<T>(most = Number.POSITIVE_INFINITY) {
 
 /** The lab that really works. */
 export function openLab(options: LabOptions): Lab {
-  const { judge, real, training, threads, signal } = options;
-  const running = { threads, signal };
+  const { threads, signal, scheduler, calibration } = options;
+  const running: Running = { threads, signal, scheduler };
   const conditions = memo<Prepared>();
   const lastModel = memo<DiTTransformer2DModel>(1);
-  const lastPacked = memo<deploy.PackedDiT>(1);
   const originals = memo<Drawn[]>();
   const references = new Map<FeatureNetwork, Promise<ExtractedFeatures>>();
 
-  const reference = (network: FeatureNetwork): Promise<ExtractedFeatures> => {
-    if (!references.has(network)) references.set(network, referenceOf(network, real));
-    return references.get(network)!;
+  const needed = <K extends "judge" | "real" | "training">(name: K): NonNullable<LabOptions[K]> => {
+    const found = options[name];
+    if (!found) throw new ArgumentError(`the lab has no ${name}, which pictures are compared by`);
+    return found;
+  };
+  const qualityIn = async (network: FeatureNetwork, pictures: LabelledPictures) => {
+    if (!references.has(network)) references.set(network, referenceOf(network, needed("real")));
+    return qualityOf(network, await references.get(network)!, pictures);
   };
   const condition = (name: Condition): Promise<Prepared> =>
     conditions(name, async () => {
       const model = name === "natural" ? options.model : await stressed(options.model, options.stress);
+      const samples = memo<readonly CalibrationBatch[]>();
+      const recorded = memo<Trajectory>();
       return {
         model,
-        batches: await calibrationBatches(model, options.calibration, running),
-        trajectory: await recordTrajectory(model, options.trajectory, running),
+        batches: (seed) =>
+          samples(String(seed), () => calibrationBatches(model, { ...calibration, seed }, running)),
+        trajectory: () => recorded("", () => recordTrajectory(model, options.trajectory, running)),
       };
     });
-  const rounded = async (rounding: Rounding): Promise<DiTTransformer2DModel> => {
+  const rounded = async (rounding: Rounding, seed = calibration.seed): Promise<DiTTransformer2DModel> => {
     const { method, bits, groups } = rounding;
     const { model, batches } = await condition(rounding.condition);
     if (method === "fp32") return model;
-    return lastModel(rounding, async () =>
-      withQuantized(model, await quantizeDiT(model, method, bits, groups, batches), "simulated"),
-    );
+    const calibrated = METHODS[method].needs !== "nothing";
+    return lastModel([rounding, calibrated && seed], async () => {
+      const layers = await quantizeDiT(model, method, bits, groups, calibrated ? await batches(seed) : []);
+      return withQuantized(model, layers, "simulated");
+    });
   };
-  const drawn = async (model: DiTTransformer2DModel, drawing: DrawingSettings): Promise<Drawn[]> => {
-    const { pictures: count, steps, guidance, seeds } = drawing;
+  const drawn = async (
+    model: (seed: number) => Promise<DiTTransformer2DModel>,
+    { pictures: count, steps, guidance, seeds }: DrawingSettings,
+  ): Promise<Drawn[]> => {
     const all: Drawn[] = [];
     for (const seed of seeds)
-      all.push(await drained(draw(model, { count, steps, guidance, seed, ...running })));
+      all.push(await drained(draw(await model(seed), { count, steps, guidance, seed, ...running })));
     return all;
   };
-  const packed = (form: PackedForm): Promise<deploy.PackedDiT> =>
-    lastPacked(form, async () => {
-      const { model, batches } = await condition("natural");
-      return deploy.packDiT(model, form.weights, form.group, batches);
+  const original = (name: Condition, drawing: DrawingSettings): Promise<Drawn[]> =>
+    originals([name, drawing], async () => {
+      const { model } = await condition(name);
+      return drawn(async () => model, drawing);
     });
+  const predictions = async (rounding: Rounding, seed?: number): Promise<number[]> => {
+    const { trajectory } = await condition(rounding.condition);
+    return predictionErrors(await rounded(rounding, seed), await trajectory(), threads);
+  };
 
   return {
     trainJudge: ({ steps, seed }) =>
-      trainClassifier(training, { steps, seed, ...(threads !== undefined && { threads }) }),
+      trainClassifier(needed("training"), { steps, seed, ...(threads !== undefined && { threads }) }),
 
-    async predictions(rounding) {
-      const { trajectory } = await condition(rounding.condition);
-      return predictionErrors(await rounded(rounding), trajectory, threads);
-    },
+    predictions,
 
     async pictures(rounding, drawing, second) {
-      const original = await originals([rounding.condition, drawing], async () =>
-        drawn((await condition(rounding.condition)).model, drawing),
-      );
-      const own = rounding.method === "fp32" ? original : await drawn(await rounded(rounding), drawing);
+      const floats = await original(rounding.condition, drawing);
+      const calibratedFor = (seed: number) => rounded(rounding, calibration.seed + seed);
+      const own = rounding.method === "fp32" ? floats : await drawn(calibratedFor, drawing);
       const scores = { first: [], second: [], agreement: [], ratio: [] } as Record<
         keyof PictureScores,
         number[]
       >;
       for (const [i, pictures] of own.entries()) {
-        const { fid, agreement } = await qualityOf(judge, await reference(judge), pictures);
+        const { fid, agreement } = await qualityIn(needed("judge"), pictures);
         scores.first.push(fid);
         scores.agreement.push(agreement!);
-        scores.second.push((await qualityOf(second, await reference(second), pictures)).fid);
-        scores.ratio.push(await pictureRatio(original[i]!.values, pictures.values));
+        scores.second.push((await qualityIn(second, pictures)).fid);
+        scores.ratio.push(await pictureRatio(floats[i]!.values, pictures.values));
       }
       return scores;
     },
 
     async means(count, second) {
-      const pictures = classMeans(training, count);
-      const distance = async (network: FeatureNetwork): Promise<number> =>
-        (await qualityOf(network, await reference(network), pictures)).fid;
-      return [await distance(judge), await distance(second)];
+      const pictures = classMeans(needed("training"), count);
+      return [(await qualityIn(needed("judge"), pictures)).fid, (await qualityIn(second, pictures)).fid];
     },
 
     async *search(stage, rounding, settings, judged) {
       const { model } = await condition(rounding.condition);
-      const fitness = async (groups: readonly number[]): Promise<number> => {
-        const [pictures] = await drawn(await rounded({ ...rounding, groups }), judged);
-        return (await qualityOf(judge, await reference(judge), pictures!)).fid;
+      const byPredictions = async (groups: readonly number[], seed: number): Promise<Fitness> => {
+        const ratio = mean(await predictions({ ...rounding, groups }, seed));
+        return { fitness: -ratio, ratio };
       };
-      return yield* searchOn(model, rounding.bits, settings, {
-        ...{ stage, fitness },
-        ...(signal && { signal }),
-      });
+      const byPictures = async (groups: readonly number[], seed: number): Promise<Fitness> => {
+        const drawing = judged as DrawingSettings;
+        const [floats] = await original(rounding.condition, drawing);
+        const [pictures] = await drawn(() => rounded({ ...rounding, groups }, seed), drawing);
+        const { fid: fitness } = await qualityIn(needed("judge"), pictures!);
+        return { fitness, ratio: await pictureRatio(floats!.values, pictures!.values) };
+      };
+      const fitness = judged === "predictions" ? byPredictions : byPictures;
+      const { calibrations } = settings;
+      const calibrated = rounding.method !== "fp32" && METHODS[rounding.method].needs !== "nothing";
+      const own = { ...settings, calibrations: calibrated ? calibrations : calibrations.slice(0, 1) };
+      return yield* searchOn(model, rounding.bits, own, { stage, fitness, signal });
     },
 
-    pack: async (form) => (await packed(form)).packed,
-
-    async weigh(file, batch, form) {
-      const simulated = form && (await packed(form)).simulated;
-      return deploy.weigh(file, options.model, { batch, simulated, threads });
+    async pack({ weights, activations = 8, groups }) {
+      const { model, batches } = await condition("natural");
+      return deploy.packDiT(model, { weights, activations }, groups, await batches(calibration.seed));
     },
+
+    weigh: (file, batch) => deploy.weigh(file, options.model, { batch, threads }),
 
     stepTimes: deploy.stepTimes,
     layers: deploy.timeLayers,

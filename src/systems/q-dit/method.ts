@@ -17,6 +17,7 @@ import {
   chosenLayers,
   type InputStatistics,
   type LayerScheme,
+  packedSchemes,
   type QuantizedLayer,
   quantizeInStages,
   type SchemeOf,
@@ -83,29 +84,22 @@ export const groupScheme = ({ weights, activations }: Bits, group: number): Laye
   rounding: "gptq",
 });
 
-/** Layers that carry the condition: an error there reaches every token, so they keep 8 bits and float inputs. */
-const CONDITION = /(^|\.)(norm1\.linear|proj_out_1|timestep_embedder\.linear_[12])$/;
-
-/** The kernel's groups are powers of two; larger and other groups are several of its blocks. */
-const kernelBlock = (group: number): number => [256, 128, 64, 32, 16].find((b) => group % b === 0) ?? group;
-
 /**
- * The schemes of a DiT that is packed for real: its blocks with symmetric 8-bit inputs, which the kernel has, and the
- * condition's layers with 8-bit weights alone. The last projection stays in floats.
+ * The scheme of a DiT that is packed for real: its blocks by GPTQ, with symmetric 8-bit inputs, which the kernel has, or
+ * float ones; the condition's layers with 8-bit weights alone. The last projection stays in floats.
  */
-export const packedScheme =
-  (weights: number, groups: Groups, blocks: number): SchemeOf =>
-  (key, layer) => {
-    if (placeOf(key)) {
-      const { weight, rounding } = groupScheme({ weights, activations: 8 }, groupOf(groups, key, blocks));
-      const granularity = kernelBlock(weight.granularity as number);
-      return { weight, rounding, activation: { bits: 8, granularity, symmetric: true, range: "dynamic" } };
-    }
-    if (!CONDITION.test(key)) return undefined;
-    const width = layer.weight.shape[1]!;
-    const granularity = width % 128 === 0 ? 128 : width;
-    return { weight: { bits: 8, granularity, symmetric: false } };
-  };
+export const packedScheme = (
+  { weights, activations }: { readonly weights: number; readonly activations: 8 | 16 },
+  groups: Groups,
+  blocks: number,
+): SchemeOf =>
+  packedSchemes({
+    ...{ weights, activations, rounding: "gptq" },
+    group: (key) => {
+      if (placeOf(key)) return groupOf(groups, key, blocks);
+      throw new ArgumentError(`"${key}" is no layer of a DiT's blocks, nor of its condition`);
+    },
+  });
 
 /** What the layers of some keys of a model see on calibration samples. */
 export const statisticsOn =

@@ -26,6 +26,11 @@ export const CHECKPOINTS = [
     about: "the same, W4A8, packed",
   },
   {
+    name: "fashion-w4a8-searched",
+    file: "checkpoints/q-dit-fashion-w4a8-searched.safetensors",
+    about: "W4A8, packed, with group sizes that were searched for",
+  },
+  {
     name: "fashion-w8a8",
     file: "checkpoints/q-dit-fashion-w8a8.safetensors",
     about: "the same, W8A8, packed",
@@ -80,6 +85,7 @@ export const reproduceOptions = z.object({
   searchSteps: count(10, "DDIM steps of those pictures"),
   population: count(16, "candidates of a generation"),
   generations: count(6, "generations of the search"),
+  samples: count(128, "samples of a calibration set, a multiple of 32"),
   judgeSteps: count(1000, "training steps of the second judge, which no search uses"),
   rounds: count(100, "rounds in which steps and layers are timed"),
   further: how(z.boolean().default(false), "also other bits, guidance, and other numbers of steps"),

@@ -49,13 +49,13 @@ function comparisonsOf(found: Found, seeds: readonly number[]): Record<string, T
   const common = { judge: FIRST, over: "seeds", secondJudge: SECOND } as const;
   const tables: Record<string, Table> = {};
   for (const condition of ["natural", "stress"] as const) {
-    const others = [form(condition, "group-static"), form(condition, "group-dynamic")];
+    const others = [form(condition, "gptq-static"), form(condition, "group-static")];
     tables[`Pictures at W4A8, ${condition} model`] = comparisonTable({
       ...common,
       method: row(form(condition, "q-dit")),
       floor: row(form(condition, "tensor-static")),
       ceiling: row(form(condition, "fp32")),
-      rival: row(form(condition, "gptq-static")),
+      rival: row(form(condition, "group-dynamic")),
       others: [...others.map((one) => row(one)), means],
     });
   }
@@ -134,6 +134,7 @@ const searchTable = (found: Found): Table => ({
     const { best, history, fitness } = result;
     return [
       [name, "uniform", fixed(fitness.uniform, 2)!, null, null],
+      [name, "random, as many", fixed(fitness.random, 2)!, null, null],
       ...history.map((g, i) => {
         const sizes = i === history.length - 1 ? best.join(" ") : null;
         return [name, String(g.generation), fixed(g.best, 2)!, String(g.evaluated), sizes];

@@ -6,6 +6,7 @@ import { signalToNoiseDecibels } from "../../nn/index.ts";
 import { mean } from "../../study/index.ts";
 import { fromHost, jit, type Tensor } from "../../tensor/index.ts";
 import type { Trajectory } from "./trajectories.ts";
+import { predictedNoise } from "./use.ts";
 
 /** Signal-to-noise ratio of a model's predictions on a trajectory of the full-precision one: decibels for each step. */
 export async function predictionErrors(
@@ -16,7 +17,7 @@ export async function predictionErrors(
   const { sampleSize: size, inChannels: channels } = model.config;
   const count = labels.length;
   const y = fromHost("i32", [count], labels);
-  const predict = jit((x: Tensor, t: Tensor, c: Tensor) => model.call(x, t, c), threads ? { threads } : {});
+  const predict = jit(predictedNoise(model), threads ? { threads } : {});
   const errors: number[] = [];
   try {
     for (const { x, timestep, prediction } of steps) {

@@ -1,8 +1,16 @@
 /** Evolutionary search over group sizes under a budget (Q-DiT, algorithm 1): for any objective, then for a model. */
 import { AbortError, ArgumentError, NonFiniteError } from "../../errors.ts";
+import { mean } from "../../study/index.ts";
 import { fillUniform } from "../../tensor/index.ts";
 import { told, type Work, type WorkEvent } from "../../work.ts";
 import { type Bits, bitBudget, type DiffusionTransformer, KINDS } from "./method.ts";
+
+/** How good an individual is. */
+export interface Fitness {
+  readonly fitness: number;
+  /** Signal to noise in dB. */
+  readonly ratio?: number;
+}
 
 export interface SearchOptions {
   /** Number of genes. */
@@ -18,16 +26,15 @@ export interface SearchOptions {
   readonly seed: number;
   /** Whether an individual keeps the budget. */
   readonly legal: (individual: readonly number[]) => boolean;
-  /** To be minimised. */
-  readonly fitness: (individual: readonly number[]) => Promise<number>;
+  /** To be minimised; among equals, the one of the larger ratio is better. */
+  readonly fitness: (individual: readonly number[]) => Promise<Fitness>;
   /** Individuals of the first generation; the rest is random. */
   readonly first?: readonly (readonly number[])[];
   readonly signal?: AbortSignal;
 }
 
-export interface Individual {
+export interface Individual extends Fitness {
   readonly genes: readonly number[];
-  readonly fitness: number;
 }
 
 export interface Generation {
@@ -96,11 +103,12 @@ export async function* searchGroups(options: SearchOptions): AsyncGenerator<Gene
     if (options.signal?.aborted) throw new AbortError();
     const key = individual.join();
     if (known.has(key)) return;
-    const value = await fitness(individual);
-    if (Number.isNaN(value)) throw new NonFiniteError(`searchGroups: the fitness of ${key} is NaN`);
-    known.set(key, { genes: individual, fitness: value });
+    const found = await fitness(individual);
+    if (Number.isNaN(found.fitness)) throw new NonFiniteError(`searchGroups: the fitness of ${key} is NaN`);
+    known.set(key, { ...found, genes: individual });
   };
-  const ranked = (): Individual[] => [...known.values()].sort((a, b) => a.fitness - b.fitness);
+  const ranked = (): Individual[] =>
+    [...known.values()].sort((a, b) => a.fitness - b.fitness || (b.ratio ?? 0) - (a.ratio ?? 0));
 
   let current = first
     .filter((individual) => individual.length === genes && legal(individual))
@@ -137,12 +145,16 @@ export interface GroupSearchSettings {
   /** The uniform size whose bit operations are the budget. */
   readonly budget: number;
   readonly seed: number;
+  /** Seeds of the calibration sets over which a candidate is judged: what fits one of them alone shall not win. */
+  readonly calibrations: readonly number[];
+  /** Distances count as equal when they round to the same multiple of this; the ratio decides then. */
+  readonly tie: number;
 }
 
 /** What a search found: sizes in the order qkv, out, fc1, fc2 of every block. */
 export interface GroupsFound {
   readonly best: readonly number[];
-  /** The best of the first, random generation, as a control. */
+  /** The best of as many random candidates, as a control. */
   readonly random: readonly number[];
   readonly fitness: { readonly best: number; readonly uniform: number; readonly random: number };
   readonly history: readonly {
@@ -152,38 +164,54 @@ export interface GroupsFound {
   }[];
 }
 
-/** Searches the group sizes of a model within the bit operations of uniform ones. Throws as `searchGroups`. */
+/**
+ * Searches the group sizes of a model within the bit operations of uniform ones, then draws as many at random. `fitness`
+ * judges a candidate on one calibration set. Throws as `searchGroups`.
+ */
 export async function* searchOn(
   model: DiffusionTransformer,
   bits: Bits,
   settings: GroupSearchSettings,
-  { stage, fitness, signal }: { stage: string } & Pick<SearchOptions, "fitness" | "signal">,
+  judge: {
+    readonly stage: string;
+    readonly fitness: (groups: readonly number[], calibration: number) => Promise<Fitness>;
+    readonly signal?: AbortSignal | undefined;
+  },
 ): Work<GroupsFound> {
-  const { budget, ...search } = settings;
+  const { budget, calibrations, tie, ...search } = settings;
+  const { stage, signal } = judge;
   const genes = KINDS.length * model.transformerBlocks.length;
   const uniform = Array.from({ length: genes }, () => budget);
   const allowed = bitBudget(model, budget, bits) * (1 + 1e-9);
   const legal = (groups: readonly number[]): boolean => bitBudget(model, groups, bits) <= allowed;
-  const history: Generation[] = [];
-  const running = searchGroups({
-    ...{ genes, legal, fitness, first: [uniform], ...search },
-    ...(signal && { signal }),
-  });
-  const ranked = yield* told(running, (event: Generation): WorkEvent => {
-    history.push(event);
-    const { generation, best, evaluated } = event;
-    const note = `distance ${best.fitness.toFixed(2)} after ${evaluated} candidates`;
-    return { type: "progress", stage, done: generation + 1, total: settings.generations, note };
-  });
-  const [best, first] = [ranked[0]!, history[0]!.best];
-  return {
-    best: best.genes,
-    random: first.genes,
-    fitness: {
-      best: best.fitness,
-      uniform: ranked.find((i) => i.genes.join() === uniform.join())!.fitness,
-      random: first.fitness,
-    },
-    history: history.map((g) => ({ ...g, best: g.best.fitness })),
+  const known = new Map<string, Fitness>();
+  const exact = (groups: readonly number[]): number => known.get(groups.join())!.fitness;
+  const fitness = async (groups: readonly number[]): Promise<Fitness> => {
+    const own: Fitness[] = [];
+    if (!known.has(groups.join())) {
+      for (const seed of calibrations) own.push(await judge.fitness(groups, seed));
+      const ratio = mean(own.map((one) => one.ratio ?? 0));
+      known.set(groups.join(), { fitness: mean(own.map((one) => one.fitness)), ratio });
+    }
+    const { fitness: value, ratio } = known.get(groups.join())!;
+    return { fitness: Math.round(value / tie) * tie, ratio: ratio! };
   };
+  const history: GroupsFound["history"][number][] = [];
+  const common = { genes, legal, fitness, first: [uniform], ...search, ...(signal && { signal }) };
+  const running = searchGroups(common);
+  const ranked = yield* told(running, (event: Generation): WorkEvent => {
+    const { generation, best, evaluated } = event;
+    history.push({ generation, best: exact(best.genes), evaluated });
+    const note = `${exact(best.genes).toFixed(2)} after ${evaluated} candidates`;
+    return { type: "progress", stage, done: generation + 1, total: settings.generations + 1, note };
+  });
+  // Random candidates, those of the first generation among them: the draws are the same.
+  const drawn = searchGroups({ ...common, population: ranked.length, generations: 1 });
+  const control = yield* told(drawn, (): WorkEvent => {
+    const total = settings.generations + 1;
+    return { type: "progress", stage, done: total, total, note: `${known.size} candidates, random ones too` };
+  });
+  const [best, random] = [ranked[0]!.genes, control[0]!.genes];
+  const found = { best: exact(best), uniform: exact(uniform), random: exact(random) };
+  return { best, random, fitness: found, history };
 }

@@ -1,16 +1,12 @@
-/** The study of Q-DiT: how each number is asked for, with all that decides it, and the page that says what came of it. */
-import { rmdir, stat } from "node:fs/promises";
+/** The study of Q-DiT: what is asked for, and the page that says what came of it. */
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { ArgumentError } from "../../errors.ts";
-import { type FeatureNetwork, openFeatureNetwork, saveFeatureNetwork } from "../../metrics/index.ts";
-import type { DiTTransformer2DModel } from "../../networks/index.ts";
+import { openFeatureNetwork } from "../../metrics/index.ts";
 import {
   fileFingerprint,
   fingerprint,
   judged,
   type Made,
-  type MeasureCell,
-  type ModelCell,
   openStudy,
   publish,
   type Study,
@@ -18,17 +14,16 @@ import {
   type Verdict,
 } from "../../study/index.ts";
 import { deviceCapabilities, sessionThreads } from "../../tensor/index.ts";
-import { during, told, type Work } from "../../work.ts";
+import type { Work } from "../../work.ts";
 import { commandLine } from "../command-line.ts";
 import { shippedFile } from "../shipped.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
-import { METHODS } from "./baselines.ts";
+import { Cells, type InFile, type StudySettings, type Subject, settingsOf } from "./asked.ts";
 import {
   CORE,
   type Form,
   FURTHER,
   formName,
-  groupsText,
   PACKED,
   packedName,
   pictureName,
@@ -41,213 +36,12 @@ import {
 } from "./cells.ts";
 import { readPictures } from "./data.ts";
 import type { Deployed, LayerTime } from "./deploy.ts";
-import { type Condition, type DrawingSettings, type Lab, openLab, type PictureScores } from "./lab.ts";
-import type { Groups } from "./method.ts";
-import { ditFile, fileOf, openModel } from "./model.ts";
+import { type Lab, openLab, type PictureScores } from "./lab.ts";
+import { fileOf, openModel } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
-import { type TimedOn, tablesOf } from "./page.ts";
+import { tablesOf } from "./page.ts";
 import { type Found, RULES } from "./rules.ts";
 import type { GroupsFound } from "./search.ts";
-
-/** Fingerprints of what the study begins with, and what timings run on. */
-export interface Subject extends TimedOn {
-  /** The full-precision model. */
-  readonly model: string;
-  /** The network whose features judge the search. */
-  readonly judge: string;
-  /** Real pictures that drawn ones are compared with, and those that the second judge is trained on. */
-  readonly real: string;
-  readonly training: string;
-  /** Path of the model's file: not part of what decides. */
-  readonly file: string;
-}
-
-/** All settings as plain data. */
-export const settingsOf = (options: ReproduceActionOptions) => ({
-  stress: { seed: 7, share: 0.04, factors: [8, 32] as const },
-  calibration: { samples: 128, batch: 32, steps: 25, seed: 1000, guidance: 1.5 },
-  trajectory: { count: 48, steps: 15, seed: 2000 },
-  judge: { steps: options.judgeSteps, seed: 1 },
-  drawing: { pictures: options.pictures, steps: options.steps, guidance: 1, seeds: [1, 2, 3] },
-  /** Of each seed, where guidance and numbers of steps are compared. */
-  viewPictures: options.stepPictures,
-  search: {
-    population: options.population,
-    generations: options.generations,
-    top: 4,
-    mutation: 0.1,
-    space: [16, 32, 64, 128],
-    budget: 64,
-    seed: 5,
-  },
-  /** The pictures that judge a candidate: of no seed that judges the result. */
-  searchDrawing: { pictures: options.searchPictures, steps: options.searchSteps, guidance: 1, seeds: [3000] },
-  /** Pictures at once where packed models are weighed and timed. */
-  batch: 50,
-  rounds: options.rounds,
-});
-export type StudySettings = ReturnType<typeof settingsOf>;
-
-/** A model in its file. */
-interface InFile {
-  readonly model: DiTTransformer2DModel;
-  readonly path: string;
-}
-
-/** Says that a cell is not there, where nothing is to be made. */
-const NOT_MADE = new ArgumentError("this was not measured");
-
-/** Makes no model, and leaves no empty folder for it. */
-async function* notMade(folder: string): Work<never> {
-  await rmdir(folder).catch(() => undefined); // a training that was stopped may have left something
-  throw NOT_MADE;
-}
-
-/** Stands for a size where there are no groups, or where a search gives them. */
-const NO_GROUPS = 0;
-
-/** The group sizes of a form. @throws ArgumentError where a search is to give them, and none is given */
-function sizesOf({ groups }: Form, search?: Made<GroupsFound>): Groups {
-  if (typeof groups === "number") return groups;
-  if (groups === "none") return NO_GROUPS;
-  if (!search) throw new ArgumentError(`group sizes ${groupsText({ groups })}: the search comes before them`);
-  return search.value[groups.take];
-}
-
-/** Shows a bar while a promise is pending. */
-const pending = <T>(stage: string, promise: Promise<T>): Work<T> =>
-  during(promise, () => ({ type: "progress", stage, done: 0, total: 1 }), 1000);
-
-/** What the numbers of a study are asked of. */
-interface Asked {
-  readonly study: Study;
-  readonly subject: Subject;
-  readonly settings: StudySettings;
-  readonly lab: Lab;
-  /** Off: what is not there stays unmeasured. */
-  readonly makes: boolean;
-  /** Number of cells, for the bar. */
-  readonly total: number;
-}
-
-/** Every kind of cell, with all that decides it. */
-class Cells {
-  readonly asked: Asked;
-  private done = 0;
-
-  constructor(asked: Asked) {
-    this.asked = asked;
-  }
-
-  /** A cell, or undefined where it is not there and nothing is made. Its own bar gives way to that of the whole. */
-  private async *one<T>(name: string, cell: Work<Made<T>>): Work<Made<T> | undefined> {
-    let made: Made<T> | undefined;
-    try {
-      made = yield* told(cell, (event) =>
-        event.type === "progress" && event.stage === name && event.total === 1 ? undefined : event,
-      );
-    } catch (error) {
-      if (error !== NOT_MADE) throw error;
-    }
-    const { total } = this.asked;
-    yield { type: "progress", stage: "cells", done: ++this.done, total, note: name };
-    return made;
-  }
-
-  measure<T>(name: string, cell: MeasureCell<T>): Work<Made<T> | undefined> {
-    const { study, makes } = this.asked;
-    const measure = makes ? cell.measure : () => Promise.reject(NOT_MADE);
-    return this.one(name, study.measure<T>(name, { ...cell, measure }));
-  }
-
-  private model<M extends object>(name: string, cell: ModelCell<M>): Work<Made<M> | undefined> {
-    const { study, makes } = this.asked;
-    const make = makes ? cell.make : notMade;
-    return this.one(name, study.model<M>(name, { ...cell, make }));
-  }
-
-  /** What the model of a condition is. */
-  private conditionOf(name: Condition): object {
-    const { subject, settings } = this.asked;
-    return { model: subject.model, condition: name, ...(name === "stress" && settings.stress) };
-  }
-
-  /** What decides the codes of a form; sizes that were searched for come by `from`. */
-  private roundingOf({ condition, method, bits, groups }: Form): object {
-    if (method === "fp32") return this.conditionOf(condition);
-    return {
-      ...this.conditionOf(condition),
-      ...{ method, bits, groups },
-      scheme: METHODS[method].scheme(bits, typeof groups === "number" ? groups : NO_GROUPS),
-      ...(METHODS[method].needs !== "nothing" && { calibration: this.asked.settings.calibration }),
-    };
-  }
-
-  predictions(form: Form): Work<Made<number[]> | undefined> {
-    const { trajectory } = this.asked.settings;
-    return this.measure(`predictions: ${formName(form)}`, {
-      given: { ...this.roundingOf(form), trajectory },
-      measure: () => this.asked.lab.predictions({ ...form, groups: sizesOf(form) }),
-    });
-  }
-
-  pictures(
-    form: Form,
-    view: View,
-    second: Made<FeatureNetwork>,
-    search?: Made<GroupsFound>,
-  ): Work<Made<PictureScores> | undefined> {
-    const { drawing: usual, viewPictures } = this.asked.settings;
-    const { judge, real } = this.asked.subject;
-    const isView = Object.keys(view).length > 0;
-    const drawing: DrawingSettings = { ...usual, ...(isView && { pictures: viewPictures }), ...view };
-    const sizes = sizesOf(form, search);
-    return this.measure(`pictures: ${pictureName(form, view)}`, {
-      given: { ...this.roundingOf(form), drawing, judge, real },
-      from: search ? [second, search] : [second],
-      measure: () => this.asked.lab.pictures({ ...form, groups: sizes }, drawing, second.value),
-    });
-  }
-
-  search({ condition, method }: Search): Work<Made<GroupsFound> | undefined> {
-    const { search, searchDrawing } = this.asked.settings;
-    const { judge, real } = this.asked.subject;
-    const name = searchName({ condition, method });
-    const rounding = { condition, method, bits: { weights: 4, activations: 8 }, groups: search.budget };
-    return this.measure(name, {
-      given: { ...this.roundingOf(rounding), search, drawing: searchDrawing, judge, real },
-      measure: () => this.asked.lab.search(name, rounding, search, searchDrawing),
-    });
-  }
-
-  secondJudge(): Work<Made<FeatureNetwork> | undefined> {
-    const { judge } = this.asked.settings;
-    const { training } = this.asked.subject;
-    const { lab } = this.asked;
-    return this.model<FeatureNetwork>("second judge", {
-      given: { ...judge, training },
-      make: () => pending("training the second judge", lab.trainJudge(judge)),
-      save: (path, network) => saveFeatureNetwork(path, network),
-      load: async (path) => (await openFeatureNetwork(path, "second judge")).network,
-    });
-  }
-
-  packed(one: (typeof PACKED)[number]): Work<Made<InFile> | undefined> {
-    const { calibration } = this.asked.settings;
-    const { lab } = this.asked;
-    const quantized = `W${one.weights}A8, groups of ${one.group}, GPTQ on ${calibration.samples} samples`;
-    return this.model<InFile>(`packed ${packedName(one)}`, {
-      given: { ...this.conditionOf("natural"), ...one, calibration },
-      make: (path) =>
-        pending(
-          quantized,
-          lab.pack(one).then((model) => ({ model, path })),
-        ),
-      save: (path, { model }) => ditFile.save(path, model, { quantized }),
-      load: async (path) => ({ model: (await ditFile.load(path)).model, path }),
-    });
-  }
-}
 
 /** Asks for everything, what decides the claim first. */
 export async function* measured(
@@ -287,55 +81,73 @@ export async function* measured(
       measure: () => lab.means(count, second.value),
     }));
 
-  const bySearch = new Map<string, Made<GroupsFound>>();
-  for (const search of SEARCHES) {
+  const searched = async function* (search: Search): Work<Made<GroupsFound> | undefined> {
     const made = yield* ask.search(search);
-    if (!made) continue;
-    bySearch.set(searchName(search), made);
+    if (!made) return undefined;
     searches[searchName(search)] = made.value;
-  }
-  for (const form of SEARCHED) {
-    const { condition, groups } = form;
-    if (typeof groups !== "object") throw new ArgumentError(`no search: ${groupsText(form)}`);
-    const search = bySearch.get(searchName({ condition, method: groups.by }));
-    if (search) yield* draws(form, {}, search);
-  }
-  return {
-    ...{ predictions, pictures, searches, means: means?.value },
-    ...(yield* deployed(ask)),
+    for (const form of SEARCHED) {
+      const { condition, groups } = form;
+      if (condition === search.condition && typeof groups === "object" && groups.by === search.method)
+        yield* draws(form, {}, made);
+    }
+    return made;
   };
+  const [first, ...rest] = SEARCHES;
+  const sizes = yield* searched(first);
+  const packed = yield* deployed(ask, sizes);
+  for (const search of rest) yield* searched(search);
+  return { predictions, pictures, searches, means: means?.value, ...(yield* timed(ask, packed)) };
 }
 
-/** What packed models and layers weigh, and how fast they are. */
-async function* deployed(ask: Cells): Work<Pick<Found, "packed" | "stepTimes" | "layers">> {
+/** Packed models by name: their files, and what these weigh. */
+interface PackedFiles {
+  readonly files: Readonly<Record<string, Made<InFile>>>;
+  readonly weights: Readonly<Record<string, Deployed>>;
+}
+
+/** What packed models weigh; `sizes` are those of the search. */
+async function* deployed(ask: Cells, sizes: Made<GroupsFound> | undefined): Work<PackedFiles> {
   const { subject, settings, lab } = ask.asked;
-  const { threads, kernels, model } = subject;
-  const { batch, rounds } = settings;
-  const packed: Record<string, Deployed> = {};
-  const files: Record<string, string> = { "full precision": subject.file };
+  const { kernels, model } = subject;
+  const { batch } = settings;
+  const weights: Record<string, Deployed> = {};
+  const files: Record<string, Made<InFile>> = {};
   const floats = yield* ask.measure("full precision", {
     given: { model, batch },
     measure: () => lab.weigh(subject.file, batch),
   });
-  if (floats) packed["full precision"] = floats.value;
-  const made: Made<InFile>[] = [];
+  if (floats) weights["full precision"] = floats.value;
   for (const one of PACKED) {
-    const file = yield* ask.packed(one);
+    const search = typeof one.groups === "object" ? sizes : undefined;
+    if (typeof one.groups === "object" && !search) continue;
+    const name = packedName(one);
+    const file = yield* ask.packed(one, search);
     if (!file) continue;
-    made.push(file);
-    files[packedName(one)] = file.value.path;
-    const weighed = yield* ask.measure(`weight of ${packedName(one)}`, {
+    files[name] = file;
+    const weighed = yield* ask.measure(`weight of ${name}`, {
       given: { kernels, batch },
       from: [file],
-      measure: () => lab.weigh(file.value.path, batch, one),
+      measure: () => lab.weigh(file.value.path, batch),
     });
-    if (weighed) packed[packedName(one)] = weighed.value;
+    if (weighed) weights[name] = weighed.value;
   }
+  return { files, weights };
+}
+
+/** How fast packed models and layers are. */
+async function* timed(
+  ask: Cells,
+  { files, weights }: PackedFiles,
+): Work<Pick<Found, "packed" | "stepTimes" | "layers">> {
+  const { subject, settings, lab } = ask.asked;
+  const { threads, kernels, model } = subject;
+  const { batch, rounds } = settings;
   const timing = { batch, rounds, threads };
+  const paths = Object.entries(files).map(([name, { value }]) => [name, value.path]);
   const times = yield* ask.measure("time of a step", {
     given: { ...timing, kernels, model },
-    from: made,
-    measure: () => lab.stepTimes(files, timing),
+    from: Object.values(files),
+    measure: () => lab.stepTimes({ "full precision": subject.file, ...Object.fromEntries(paths) }, timing),
   });
   const layers: Record<string, readonly LayerTime[]> = {};
   for (const shape of SHAPES) {
@@ -347,7 +159,7 @@ async function* deployed(ask: Cells): Work<Pick<Found, "packed" | "stepTimes" | 
     });
     if (found) layers[name] = found.value;
   }
-  return { packed, stepTimes: times?.value, layers };
+  return { packed: weights, stepTimes: times?.value, layers };
 }
 
 /** What was found, the unwelcome first. */
@@ -386,7 +198,7 @@ export async function* reproduceAction(
     kernels: { exactSignedBytes, roundsBlocks },
   };
   const settings = settingsOf(options);
-  const study = await openStudy(work, { version: 1, signal });
+  const study = await openStudy(work, { version: 2, signal });
   const { model } = await openModel(options.model);
   const judge = (await openFeatureNetwork(judgeFile)).network;
   const lab = openLab({ ...settings, model, judge, real, training, threads, signal });
@@ -396,7 +208,7 @@ export async function* reproduceAction(
   yield* publish(out, study, {
     title: "Q-DiT in miniature, measured",
     finding: findingOf(verdicts),
-    command: commandLine("reproduce q-dit", reproduceOptions, options),
+    command: commandLine("reproduce q-dit", reproduceOptions, { ...options, measure: true }),
     verdicts,
     tables: tablesOf(found, settings.drawing, subject),
     data: found,

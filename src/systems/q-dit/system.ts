@@ -22,7 +22,7 @@ export const qDiT: System = {
     files: [...CHECKPOINTS.map(({ file }) => file), "checkpoints/fashion-features.safetensors"],
     next: [
       "tweedie run q-dit --model fashion-w4a8 --label 7",
-      "tweedie quantize my-model --weights 4 --activations 8 --group 64 --out my-model-w4a8",
+      "tweedie quantize my-model/transformer --method q-dit --out my-model-w4a8",
     ],
     async *run(context) {
       return yield* (await import("./actions.ts")).tourQDiT(context);

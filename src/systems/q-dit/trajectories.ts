@@ -1,5 +1,5 @@
 /** What a model sees on its way from noise to pictures: calibration samples, and the trajectory on which errors are compared. */
-import { ArgumentError } from "../../errors.ts";
+import { ArgumentError, CalibrationError } from "../../errors.ts";
 import type { DiTTransformer2DModel } from "../../networks/index.ts";
 import { fromHost } from "../../tensor/index.ts";
 import { drained } from "../../work.ts";
@@ -16,7 +16,11 @@ export interface CalibrationSettings {
   readonly guidance: number;
 }
 
-type Running = Pick<DrawOptions, "threads" | "signal">;
+/** How models are drawn with: not part of what decides, or decided elsewhere. */
+export type Running = Pick<DrawOptions, "threads" | "signal" | "scheduler">;
+
+/** Fewer noise levels than these say nothing of the others. */
+const LEAST_LEVELS = 4;
 
 const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
 
@@ -27,7 +31,8 @@ function strideOver(steps: number): number {
 
 /**
  * Calibration samples: every sample of a batch is kept at one step, and the steps of a batch are spread over the whole run,
- * so that all noise levels are there. Batches of equal size. @throws ArgumentError unless batches divide the samples
+ * so that all noise levels are there. Batches of equal size. @throws ArgumentError unless batches divide the samples, and
+ * CalibrationError for too few noise levels
  */
 export async function calibrationBatches(
   model: DiTTransformer2DModel,
@@ -37,6 +42,11 @@ export async function calibrationBatches(
   const { samples, batch, steps } = settings;
   if (samples < batch || samples % batch !== 0)
     throw new ArgumentError(`calibration: ${samples} samples are no whole number of batches of ${batch}`);
+  const levels = Math.min(steps, samples);
+  if (levels < LEAST_LEVELS)
+    throw new CalibrationError(
+      `calibration: expected samples of ${LEAST_LEVELS} noise levels or more, got ${levels}; take more steps`,
+    );
   const { sampleSize: size, inChannels: channels } = model.config;
   const plane = channels * size * size;
   const x = new Float32Array(samples * plane);

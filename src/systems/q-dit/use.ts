@@ -24,6 +24,12 @@ export const ddimScheduler = (steps: number): Scheduler =>
     { steps },
   );
 
+/** What the model says of the noise, without the variance that it may have learned beside it. */
+export const predictedNoise =
+  (model: DiTTransformer2DModel) =>
+  (x: Tensor, t: Tensor, labels: Tensor): Tensor =>
+    model.call(x, t, labels).sliceAxis(1, 0, model.config.inChannels);
+
 export interface DrawOptions {
   readonly count: number;
   readonly steps: number;
@@ -34,6 +40,8 @@ export interface DrawOptions {
   readonly batch?: number;
   /** Labels by sample; default: all classes in turn. */
   readonly label?: (sample: number) => number;
+  /** Of so many steps. Default: DDIM on the schedule of the small models. */
+  readonly scheduler?: ((steps: number) => Scheduler) | undefined;
   readonly threads?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -58,12 +66,14 @@ export async function* draw(
 ): AsyncGenerator<DrawStep, Drawn> {
   const { count, steps, seed, guidance = 1, batch, threads, signal } = options;
   const { sampleSize: size, inChannels: channels, classes } = model.config;
-  const label = options.label ?? ((i: number) => i % classes);
+  // All classes in turn; of more classes than samples, some from all over the list.
+  const stride = Math.max(1, Math.floor(classes / Math.max(1, count)));
+  const label = options.label ?? ((i: number) => (i * stride) % classes);
   const labels = Int32Array.from({ length: count }, (_, i) => label(i));
   checkLabels(labels, classes);
   const tensorOf = (values: Int32Array): Tensor => fromHost("i32", [values.length], values);
-  const drawing = drawSamples<Tensor>((x, t, y) => model.call(x, t, y), {
-    scheduler: ddimScheduler(steps),
+  const drawing = drawSamples<Tensor>(predictedNoise(model), {
+    scheduler: (options.scheduler ?? ddimScheduler)(steps),
     ...{ count, shape: [channels, size, size], guidance, threads, signal },
     noise: createNoise("philox", seed),
     condition: (first, n) => tensorOf(labels.slice(first, first + n)),

@@ -48,6 +48,8 @@ export interface Capabilities {
 }
 
 export const CPU_CAPABILITIES: Capabilities = { contrib: true, name: "cpu" };
+/** Files for ONNX Runtime: its own operators, and packed weights that are multiplied by rounded inputs in integers. */
+export const ONNX_RUNTIME: Capabilities = { contrib: true, name: "onnx runtime", roundsBlocks: true };
 /** Standard operators only: what `exportOnnx` writes for other runtimes. */
 export const PLAIN_ONNX: Capabilities = { contrib: false, name: "onnx" };
 

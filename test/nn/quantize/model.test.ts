@@ -174,7 +174,7 @@ describe("whole networks", () => {
     const { matrix } = layers.get(KEYS[0]!)!;
     expect(matrixBytes(matrix) * 4).toBe(weightBytes(layers).quantized);
     expect(bitOperations({ rows: 8, columns: 256, bits: 4, group: 128 }, 8)).toBe(8 * 256 * 32 * 1.25);
-    const errors = await weightErrors(layers, linearLayers(model));
+    const errors = await weightErrors(withQuantized(model, layers, "packed"), linearLayers(model));
     expect([...errors.keys()]).toEqual(KEYS);
     for (const decibels of errors.values()) expect(decibels).toBeGreaterThan(15);
   });

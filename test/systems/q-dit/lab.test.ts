@@ -80,6 +80,7 @@ describe("the lab", () => {
   test("searches by the first judge on the pictures of its own seed", async () => {
     const settings = {
       ...{ population: 6, generations: 1, top: 1, mutation: 0.1, space: [16, 32, 64], budget: 32, seed: 3 },
+      ...{ calibrations: [11], tie: 1e-6 },
     };
     const events: WorkEvent[] = [];
     const asked = rounding({ method: "group-dynamic" });
@@ -91,7 +92,49 @@ describe("the lab", () => {
     expect(found.fitness.uniform).toBeCloseTo(await alone(new Array(8).fill(32)), 5);
     expect(found.best).not.toEqual(new Array(8).fill(32));
     expect(found.fitness.best).toBeLessThan(found.fitness.uniform);
-    expect(events).toMatchObject([{ type: "progress", stage: "a search", done: 1, total: 1 }]);
+    expect(events).toMatchObject(
+      [1, 2].map((done) => ({ type: "progress", stage: "a search", done, total: 2 })),
+    );
+  });
+
+  test("a search judges every candidate over all its calibration sets, and draws as many at random", async () => {
+    const settings = {
+      ...{ population: 3, generations: 2, top: 1, mutation: 0.3, space: [16, 32], budget: 32, seed: 3 },
+      ...{ calibrations: [11, 12], tie: 1e-6 },
+    };
+    const asked = rounding({ method: "q-dit" });
+    const search = (more: object) =>
+      drained(lab.search("a search", asked, { ...settings, ...more }, "predictions"));
+    const [both, one, other] = [
+      await search({}),
+      await search({ calibrations: [11] }),
+      await search({ calibrations: [12] }),
+    ];
+    expect(one.fitness.uniform).not.toBe(other.fitness.uniform);
+    expect(both.fitness.uniform).toBeCloseTo((one.fitness.uniform + other.fitness.uniform) / 2, 8);
+    expect(both.fitness.best).toBeLessThanOrEqual(both.fitness.uniform);
+    expect(both.fitness.random).toBeLessThanOrEqual(both.fitness.uniform);
+    expect(both.history).toHaveLength(2);
+  });
+
+  test("pictures of every seed are of a model with its own calibration; rounding to nearest has none", async () => {
+    const at = (seeds: number[]) => ({ ...drawing, seeds });
+    const [together, alone] = [
+      await lab.pictures(rounding({ method: "q-dit" }), at([5, 6]), second),
+      await lab.pictures(rounding({ method: "q-dit" }), at([6]), second),
+    ];
+    expect(together.first[1]).toBe(alone.first[0]);
+    expect(together.first[0]).not.toBe(together.first[1]);
+  });
+
+  test("without real pictures it packs and predicts, and says what the rest needs", async () => {
+    const bare = openLab({
+      ...{ model, threads: 1, stress: { seed: 7 } },
+      calibration: { samples: 32, batch: 16, steps: 4, seed: 1, guidance: 1.5 },
+      trajectory: { count: 4, steps: 3, seed: 2 },
+    });
+    expect(await bare.predictions(rounding({ method: "fp32" }))).toHaveLength(3);
+    await expect(bare.pictures(rounding(), drawing, second)).rejects.toThrow(/the lab has no judge/);
   });
 
   test("the mean pictures are those of the training half, against the real ones", async () => {

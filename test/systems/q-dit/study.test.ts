@@ -1,97 +1,19 @@
-/** What Q-DiT's study asks for, on a study and a lab that make nothing: what decides each number, and what rules cite. */
+/** What Q-DiT's study asks for: what decides each number, and what the lab is told to do. */
 import { describe, expect, test } from "vitest";
-import { judged, type MeasureCell, type ModelCell, type Study, summaryOf } from "../../../src/study/index.ts";
+import { judged, type Study, summaryOf } from "../../../src/study/index.ts";
+import { settingsOf } from "../../../src/systems/q-dit/asked.ts";
 import { METHODS } from "../../../src/systems/q-dit/baselines.ts";
-import { PACKED, SEARCHES, SHAPES, searchName } from "../../../src/systems/q-dit/cells.ts";
-import type { Lab, PictureScores } from "../../../src/systems/q-dit/lab.ts";
-import { type ReproduceActionOptions, reproduceOptions } from "../../../src/systems/q-dit/options.ts";
+import { PACKED, packedName, SEARCHES, SHAPES, searchName } from "../../../src/systems/q-dit/cells.ts";
+import type { Lab } from "../../../src/systems/q-dit/lab.ts";
+import type { ReproduceActionOptions } from "../../../src/systems/q-dit/options.ts";
 import { tablesOf } from "../../../src/systems/q-dit/page.ts";
-import { type Found, RULES } from "../../../src/systems/q-dit/rules.ts";
-import { measured, type Subject, settingsOf } from "../../../src/systems/q-dit/study.ts";
+import { RULES } from "../../../src/systems/q-dit/rules.ts";
+import { measured } from "../../../src/systems/q-dit/study.ts";
 import { qDiT } from "../../../src/systems/q-dit/system.ts";
-import { drained, type Work } from "../../../src/work.ts";
+import { drained } from "../../../src/work.ts";
 import { type AskedCell, recordingStudy } from "../../study/recording-study.ts";
 import { undecidingOptions } from "../deciding-options.ts";
-
-const optionsOf = (more: object = {}): ReproduceActionOptions =>
-  reproduceOptions.parse({ data: "clothes", further: true, threads: 3, ...more });
-
-const subjectOf = ({ model, data, threads = 3 }: ReproduceActionOptions): Subject => ({
-  model: `content of ${model}`,
-  judge: "network 0",
-  real: `test half of ${data}`,
-  training: `training half of ${data}`,
-  file: `/anywhere/${model}`,
-  threads,
-  kernels: { exactSignedBytes: true, roundsBlocks: true },
-});
-
-const SCORES: PictureScores = {
-  first: [1, 2, 3],
-  second: [4, 5, 6],
-  agreement: [0.8, 0.8, 0.8],
-  ratio: [30, 30, 30],
-};
-const TIMES = { milliseconds: [2], median: 2, fastest: 2, text: "2 ms" };
-const SIZES = { best: [16, 16], random: [128, 128] };
-
-/** Made-up content of a cell. */
-function contentOf(name: string): unknown {
-  if (name.startsWith("predictions")) return [20, 30, 40];
-  if (name.startsWith("pictures")) return SCORES;
-  if (name.startsWith("search"))
-    return { ...SIZES, fitness: { best: 1, uniform: 3, random: 2 }, history: [] };
-  if (name === "mean picture of each class") return [900, 800];
-  if (name.startsWith("weight") || name === "full precision")
-    return { fileBytes: 1, share: 0.2, memoryBytes: 1, peakBytes: 1, onnxBytes: 1, agreement: 62, ratio: 40 };
-  if (name === "time of a step") return { "full precision": TIMES };
-  if (name.startsWith("linear"))
-    return ["fp32", "W8A8 groups of 64"].map((layer) => ({ name: layer, times: TIMES, bytes: 1 }));
-  return { path: `file of ${name}` };
-}
-
-interface LabCall {
-  readonly cell: string;
-  readonly does: string;
-  readonly with: readonly unknown[];
-}
-
-/** Runs the whole study: the cells that were asked for, and what the lab was told to do for each of them. */
-async function studied(options = optionsOf()) {
-  const recording = recordingStudy(({ name }) => contentOf(name));
-  const calls: LabCall[] = [];
-  let cell = "";
-  const note =
-    (does: string) =>
-    async (...args: readonly unknown[]): Promise<unknown> =>
-      void calls.push({ cell, does, with: args });
-  const names = ["trainJudge", "predictions", "pictures", "means", "pack", "weigh", "stepTimes", "layers"];
-  const lab = {
-    ...Object.fromEntries(names.map((name) => [name, note(name)])),
-    // biome-ignore lint/correctness/useYield: it searches nothing
-    async *search(...args: readonly unknown[]) {
-      await note("search")(...args);
-    },
-  } as unknown as Lab;
-  /** Makes every cell, and forgets what came of it. */
-  const study: Study = {
-    ...recording,
-    async *model<M extends object>(name: string, asked: ModelCell<M>) {
-      cell = name;
-      yield* asked.make("folder");
-      return yield* recording.model<M>(name, asked);
-    },
-    async *measure<T>(name: string, asked: MeasureCell<T>) {
-      cell = name;
-      const work = asked.measure();
-      if (Symbol.asyncIterator in work) yield* work as Work<T>;
-      else await work;
-      return yield* recording.measure<T>(name, asked);
-    },
-  };
-  const found = await drained(measured(study, subjectOf(options), settingsOf(options), lab, options));
-  return { cells: recording.cells, calls, found };
-}
+import { contentOf, optionsOf, SIZES, studied, subjectOf } from "./made-up-study.ts";
 
 const given = (cells: readonly AskedCell[], name: string): Readonly<Record<string, unknown>> => {
   const cell = cells.find((one) => one.name === name);
@@ -223,13 +145,20 @@ describe("what decides a number", () => {
     });
   });
 
-  test("the pictures that judge a search are of no seed that judges its result", async () => {
+  test("a search is judged by seeds of noise and of calibration that do not judge its result", async () => {
     const { cells } = await studied();
     const { seeds } = given(cells, "pictures: natural fp32").drawing as { seeds: number[] };
-    for (const search of SEARCHES) {
-      const { drawing } = given(cells, searchName(search)) as { drawing: { seeds: number[] } };
+    for (const one of SEARCHES) {
+      const { drawing, search } = given(cells, searchName(one)) as {
+        drawing: { seeds: number[] };
+        search: { calibrations: number[] };
+      };
       expect(drawing.seeds).toHaveLength(1);
       expect(seeds).not.toContain(drawing.seeds[0]);
+      expect(search.calibrations.length).toBeGreaterThan(1);
+      const { seed } = settingsOf(optionsOf()).calibration;
+      for (const other of [seed, ...seeds.map((k) => seed + k)])
+        expect(search.calibrations).not.toContain(other);
     }
   });
 
@@ -245,7 +174,7 @@ describe("what decides a number", () => {
     }
     expect(given(cells, "time of a step")).toMatchObject({ rounds: 100, threads: 3, batch: 50, kernels });
     const timed = cells.find(({ name }) => name === "time of a step")!;
-    expect(timed.from).toEqual(PACKED.map(({ weights }) => `packed W${weights}A8 groups 64`));
+    expect(timed.from).toEqual(PACKED.map((one) => `packed ${packedName(one)}`));
   });
 });
 
@@ -276,8 +205,10 @@ describe("what is measured", () => {
         const { rounds, threads, kernels, ...shape } = cell.given;
         expect(args).toEqual([shape, { rounds, threads }]);
       } else if (call!.does === "weigh" && cell.name !== "full precision") {
-        const { weights, group } = given(cells, cell.from[0]!);
-        expect(args).toEqual([`file of ${cell.from[0]}`, 50, { weights, group }]);
+        expect(args).toEqual([`file of ${cell.from[0]}`, 50]);
+      } else if (call!.does === "pack") {
+        const groups = cell.from[0] === "search natural q-dit" ? SIZES.best : 64;
+        expect(args).toEqual([{ weights: cell.given.weights, groups }]);
       } else if (call!.does === "stepTimes") {
         expect(args[0]).toMatchObject({ "full precision": "/anywhere/fashion" });
         expect(Object.keys(args[0]!)).toHaveLength(1 + PACKED.length);
@@ -315,117 +246,6 @@ describe("what is measured", () => {
     expect(judged(RULES, "clothes", found).filter((verdict) => verdict.judged)).toEqual([]);
     const { drawing } = settingsOf(options);
     expect(JSON.stringify(tablesOf(found, drawing, subjectOf(options)))).toContain("not measured");
-  });
-});
-
-/** What a rule reads of the results. */
-function cited(name: string, found: Found): string[] {
-  const read = new Set<string>();
-  const spied = <T extends object>(values: T): T =>
-    new Proxy(values, {
-      get(target, key) {
-        if (typeof key === "string") read.add(key);
-        return Reflect.get(target, key);
-      },
-    });
-  const { predictions, pictures, packed } = found;
-  const rule = RULES.find((one) => one.name === name)!;
-  rule.judge({
-    ...found,
-    predictions: spied(predictions),
-    pictures: spied(pictures),
-    packed: spied(packed),
-  });
-  return [...read].sort();
-}
-
-describe("rules", () => {
-  test("have names of their own, and everything that they need is measured", async () => {
-    expect(new Set(RULES.map(({ name }) => name)).size).toBe(RULES.length);
-    const { found } = await studied();
-    const verdicts = judged(RULES, "clothes", found);
-    expect(verdicts.filter((verdict) => !verdict.judged).map(({ name }) => name)).toEqual([]);
-  });
-
-  test.each([
-    ["W6A8 keeps the quality", ["natural fp32", "natural q-dit W6A8 groups 64"]],
-    ["naive fails, stress", ["stress fp32", "stress tensor-static W4A8"]],
-    ["better than the rival, natural", ["natural gptq-static W4A8", "natural q-dit W4A8 groups 64"]],
-    [
-      "GPTQ shows in pictures, stress",
-      ["stress group-dynamic W4A8 groups 64", "stress q-dit W4A8 groups 64"],
-    ],
-    [
-      "groups of 32, stress, columns in their order",
-      ["stress gptq-static-in-order W4A8", "stress q-dit-in-order W4A8 groups 32"],
-    ],
-    [
-      "order, natural",
-      [
-        "natural channel-static W4A8",
-        "natural group-dynamic W4A8 groups 64",
-        "natural group-static W4A8 groups 64",
-        "natural tensor-static W4A8",
-      ],
-    ],
-    ["GPTQ at W3A8, stress", ["stress group-dynamic W3A8 groups 64", "stress q-dit W3A8 groups 64"]],
-    [
-      "search natural group-dynamic",
-      ["natural group-dynamic W4A8 groups 64", "natural group-dynamic W4A8 searched to nearest"],
-    ],
-    [
-      "search stress q-dit, control",
-      ["stress q-dit W4A8 random by GPTQ", "stress q-dit W4A8 searched by GPTQ"],
-    ],
-    ["file of W4A8 groups 64", ["W4A8 groups 64"]],
-    ["integers", ["W4A8 groups 64", "W6A8 groups 64", "W8A8 groups 64"]],
-  ])("%s cites its cells, and no other", async (name, cells) => {
-    const { found } = await studied();
-    expect(cited(name, found)).toEqual(cells);
-  });
-
-  const verdictOf = (name: string, found: Found) => RULES.find((one) => one.name === name)!.judge(found);
-  const withPictures = async (pictures: Found["pictures"]): Promise<Found> => ({
-    ...(await studied()).found,
-    pictures,
-  });
-  const scores = (first: number[], second = first): PictureScores => ({ ...SCORES, first, second });
-
-  test("a gain by the judge of the search alone is no gain", async () => {
-    const name = "search natural q-dit";
-    const [uniform, searched] = ["natural q-dit W4A8 groups 64", "natural q-dit W4A8 searched by GPTQ"];
-    const of = async (first: number[], second: number[]) =>
-      verdictOf(
-        name,
-        await withPictures({ [uniform!]: scores([40, 42, 44]), [searched!]: scores(first, second) }),
-      );
-    expect((await of([36, 38.1, 40], [36, 38.1, 40]))!.holds).toBe(true);
-    expect((await of([36, 38.1, 40], [42, 44.1, 46]))!.holds).toBe(false);
-    expect((await of([42, 44.1, 46], [36, 38.1, 40]))!.holds).toBe(false);
-    expect((await of([36, 38.1, 40], [42, 44.1, 46]))!.measured).toMatch(/first judge: .*second judge: /);
-  });
-
-  test("pictures are judged in pairs of seeds: seeds that scatter alike hide nothing", async () => {
-    const name = "better than naive, natural";
-    const pair = { "natural tensor-static W4A8": scores([31, 61, 91]) };
-    const of = async (ours: number[]) =>
-      verdictOf(name, await withPictures({ ...pair, "natural q-dit W4A8 groups 64": scores(ours) }));
-    expect((await of([30, 60.1, 90]))!.holds).toBe(true);
-    expect((await of([90, 60.1, 30]))!.holds).toBe(false); // the same mean
-  });
-
-  test("keeping the quality means that all of the interval lies below 5 %", async () => {
-    const of = async (ours: number[]) =>
-      verdictOf(
-        "W4A8 keeps the quality",
-        await withPictures({
-          "natural fp32": scores([100, 100, 100]),
-          "natural q-dit W4A8 groups 64": scores(ours),
-        }),
-      );
-    expect((await of([104, 104.1, 103.9]))!.holds).toBe(true);
-    expect((await of([106, 106.1, 105.9]))!.holds).toBe(false);
-    expect((await of([100, 108, 104]))!.holds).toBe(false); // 4 % on the average, but not surely below 5
   });
 });
 
