@@ -3,7 +3,7 @@
  * graph with other constants would have to be compiled again; a pass over a latent in JavaScript takes microseconds.
  */
 import { ArgumentError, NonFiniteError, ShapeError } from "../errors.ts";
-import { convertHost, type DType, readHost, type Tensor, tensor } from "../tensor/index.ts";
+import { convertHost, type DType, peekHost, type Tensor, tensor } from "../tensor/index.ts";
 
 /** A weight and its tensor. */
 export type Term = readonly [weight: number, x: Tensor];
@@ -12,7 +12,7 @@ type Floats = Float32Array | Float64Array;
 
 /** The elements of an evaluated float tensor; halves are widened to f32. */
 export function floatsOf(x: Tensor): Floats {
-  const host = readHost(x);
+  const host = peekHost(x);
   return (x.dtype === "f32" || x.dtype === "f64" ? host : convertHost(host, x.dtype, "f32")) as Floats;
 }
 

@@ -134,7 +134,7 @@ export async function* train<M, Batch, Raw = Batch>(
       for (const [name, value] of Object.entries(result.metrics)) metrics[name] = await value.item();
       const failed = failedUpdate(options, { loss, norm, metrics });
       if (failed) {
-        const [good] = step.takeBack() ?? [];
+        const [good] = step.takeBack(result) ?? [];
         if (good) state = good as TrainState<M>;
         await save();
         throw new NonFiniteError(await describeFailure(failed, state.model, batch, done + 1));

@@ -6,9 +6,11 @@ import {
   concat,
   type Tensor,
   treeEntries,
+  treeLeaves,
   treeMap,
   zerosLike,
 } from "../../tensor/index.ts";
+import { needLeaves } from "../../tensor/tree.ts";
 import { fixedPaths } from "../module.ts";
 
 /** Learning rate: a number, or a function of the step number (a float scalar, 0 at the first update). */
@@ -121,21 +123,30 @@ function unpacked(vector: Tensor, like: readonly Tensor[]): Tensor[] {
     .map((piece, i) => piece.reshape(like[i]!.shape));
 }
 
+/** @throws ArgumentError unless there is something to train */
+const needTree = (parameters: unknown, name: string): void =>
+  needLeaves(parameters, treeLeaves(parameters), `${name}: the parameters`);
+
 /** An optimiser from a rule for one parameter. */
 export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Optimizer {
   const { learningRate, weightDecay = 0, groups = [] } = options;
-  if (typeof learningRate === "number" && !(learningRate >= 0 && Number.isFinite(learningRate))) {
+  const isRate = typeof learningRate === "number" && learningRate >= 0 && Number.isFinite(learningRate);
+  if (!isRate && typeof learningRate !== "function") {
     throw new ArgumentError(
-      `${rule.name}: the learning rate must be finite and not negative, got ${learningRate}`,
+      `${rule.name}: the learning rate must be a number that is finite and not negative, or a function of the step, got ${learningRate}`,
     );
   }
   return {
     name: rule.name,
-    init: (parameters) => ({
-      step: asTensor(0, "f32"),
-      slots: Object.fromEntries(rule.slots.map((slot) => [slot, treeMap(zerosLike, parameters)])),
-    }),
+    init: (parameters) => {
+      needTree(parameters, rule.name);
+      return {
+        step: asTensor(0, "f32"),
+        slots: Object.fromEntries(rule.slots.map((slot) => [slot, treeMap(zerosLike, parameters)])),
+      };
+    },
     update(parameters, gradients, state) {
+      needTree(parameters, rule.name);
       const step = state.step.add(1);
       const rate =
         typeof learningRate === "number" ? asTensor(learningRate, "f32") : learningRate(state.step);

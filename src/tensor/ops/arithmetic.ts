@@ -1,13 +1,13 @@
 /** Elementwise functions of two or three tensors, with broadcasting. */
 import { DTypeError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
-import { isFloat, isInteger } from "../dtype.ts";
+import { elementToNumber, isFloat, isInteger } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import { type Cotangent, type Op, Tensor, type TensorLike } from "../tensor.ts";
+import { type Cotangent, type Op, peekHost, Tensor, type TensorLike } from "../tensor.ts";
 import { unblocked } from "./block-form.ts";
 import { blockedSum, elementwise, withChannels } from "./blocked.ts";
 import { cast } from "./cast.ts";
-import { asTensor, zerosLike } from "./create.ts";
+import { asTensor, literal, zerosLike } from "./create.ts";
 import { apply1, broadcastShapes, needSameDType } from "./op.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -74,9 +74,19 @@ const mulOp: BinaryOp = {
 };
 const divOp = binary("div", "Div", numbers, "same", (ct, _, b, y) => [ct.div(b), ct.mul(y).div(b).neg()]);
 const powOp = binary("pow", "Pow", numbers, "same", (ct, a, b, y) => [
-  ct.mul(b).mul(a.pow(b.sub(1))),
-  ct.mul(y).mul(where(a.greater(0), a, onesWhere(a)).log()),
+  powSlope(ct, a, b),
+  ct.mul(y).mul(where(logicalAnd(a.equal(0), b.greaterEqual(0)), onesWhere(a), a).log()),
 ]);
+
+/** Slope of a^b in a: 0 for b = 0 everywhere, at a = 0 too. An exponent that is a number in a formula stays one. */
+function powSlope(ct: Tensor, a: Tensor, b: Tensor): Tensor {
+  if (b.node.leaf === "literal" && b.size === 1) {
+    const exponent = elementToNumber(b.dtype, peekHost(b)[0]!);
+    return exponent === 0 ? zerosLike(ct) : ct.mul(b).mul(a.pow(literal(exponent - 1, b.dtype)));
+  }
+  const flat = b.equal(0);
+  return ct.mul(b).mul(where(flat, onesWhere(a), a).pow(b.sub(1)));
+}
 /** Blocked maps are summed as such, by the kernel of a convolution where one of them comes from it. */
 const lowerAdd = (g: GraphBuilder, inputs: readonly string[], avals: readonly Aval[]): string =>
   elementwise(
@@ -111,7 +121,7 @@ function byChannel(
 const isPerChannel = ([n, c, h, w]: readonly number[], [pictures, channels]: readonly number[]): boolean =>
   (n === pictures || n === 1) && c === channels && c !== 1 && h === 1 && w === 1;
 
-/** 1 of the tensor's dtype: log(1) = 0 stands in where the base is not positive. */
+/** 1 of the tensor's dtype, to stand in where a slope would be 0 times infinity. */
 const onesWhere = (a: Tensor): Tensor => asTensor(1, a.dtype);
 
 /** Ties share the gradient evenly. */
