@@ -11,14 +11,15 @@ import {
   zerosLike,
 } from "../../tensor/index.ts";
 import { needLeaves } from "../../tensor/tree.ts";
-import { fixedPaths } from "../module.ts";
+import { fixedPaths, type KeyedLeaf, keyedEntries } from "../module.ts";
 
 /** Learning rate: a number, or a function of the step number (a float scalar, 0 at the first update). */
 export type LearningRate = number | ((step: Tensor) => Tensor);
 
-/** Settings for the parameters whose path matches; the first matching group counts. */
+/** Settings for the parameters that match, by checkpoint key; the first matching group counts. */
 export interface ParameterGroup {
-  readonly match: (path: string, parameter: Tensor) => boolean;
+  /** `key` is that of `parameters()`, such as `down_blocks.0.conv.weight`. A group that matches nothing is an error. */
+  readonly match: (key: string, parameter: Tensor) => boolean;
   /** Multiplies the learning rate. 0 freezes. Default 1. */
   readonly rateScale?: number;
   /** Replaces the optimiser's weight decay. */
@@ -62,10 +63,26 @@ export interface OptimizerOptions {
 }
 
 /** Float leaves are trained; integer leaves (indices, counters) and what a module declares as fixed pass through. */
-export function trainedPaths(tree: unknown): ReadonlySet<string> {
+export const trainedPaths = (tree: unknown): ReadonlySet<string> =>
+  new Set(trainedEntries(tree).map(({ path }) => path));
+
+/** The trained leaves with their names. */
+export function trainedEntries(tree: unknown): KeyedLeaf[] {
   const fixed = fixedPaths(tree);
-  const trained = treeEntries(tree).filter(([path, t]) => t.dtype.startsWith("f") && !fixed.has(path));
-  return new Set(trained.map(([path]) => path));
+  return keyedEntries(tree).filter(({ path, leaf }) => leaf.dtype.startsWith("f") && !fixed.has(path));
+}
+
+/** @throws ArgumentError when a predicate of parameters holds for none of them: a misspelt key, most often */
+export function needMatch(
+  leaves: readonly KeyedLeaf[],
+  match: (key: string, parameter: Tensor) => boolean,
+  what: string,
+): void {
+  if (leaves.some(({ key, leaf }) => match(key, leaf))) return;
+  const some = leaves.slice(0, 5).map(({ key }) => key);
+  throw new ArgumentError(
+    `${what} matches none of the ${leaves.length} parameters that are trained; their keys are ${some.join(", ")}${leaves.length > some.length ? ", …" : ""}`,
+  );
 }
 
 /**
@@ -82,14 +99,14 @@ interface Bundle {
 
 /** Sorts trained leaves into bundles: one for each large leaf, one for all small leaves of equal settings. */
 function bundle(
-  leaves: ReadonlyMap<string, Tensor>,
+  leaves: readonly KeyedLeaf[],
   groups: readonly ParameterGroup[],
   decay: number,
   whole: boolean,
 ): Bundle[] {
   const bundles = new Map<string, Bundle>();
-  for (const [path, p] of leaves) {
-    const group = groups.find((candidate) => candidate.match(path, p));
+  for (const { key: name, path, leaf: p } of leaves) {
+    const group = groups.find((candidate) => candidate.match(name, p));
     const [rateScale, weightDecay] = [group?.rateScale ?? 1, group?.weightDecay ?? decay];
     if (rateScale === 0) continue;
     const key = p.size <= SMALL && !whole ? `${p.dtype} ${rateScale} ${weightDecay}` : path;
@@ -140,6 +157,8 @@ export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Opti
     name: rule.name,
     init: (parameters) => {
       needTree(parameters, rule.name);
+      const leaves = trainedEntries(parameters);
+      for (const [i, { match }] of groups.entries()) needMatch(leaves, match, `${rule.name}: groups[${i}]`);
       return {
         step: asTensor(0, "f32"),
         slots: Object.fromEntries(rule.slots.map((slot) => [slot, treeMap(zerosLike, parameters)])),
@@ -155,9 +174,8 @@ export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Opti
       assertSamePaths([...before.keys()], [...slopes.keys()]);
       const slots = new Map(rule.slots.map((slot) => [slot, new Map(treeEntries(state.slots[slot]))]));
       const after = new Map(before);
-      const trained = trainedPaths(parameters);
       for (const { paths, rateScale, weightDecay: decay } of bundle(
-        new Map([...before].filter(([path]) => trained.has(path))),
+        trainedEntries(parameters),
         groups,
         weightDecay,
         rule.whole ?? false,
