@@ -20,7 +20,13 @@ const entry = Object.fromEntries(
     .concat("tensor/runtime/node", "tensor/runtime/web") // what #runtime stands for
     .concat("cli/main") // what bin/tweedie.mjs starts
     .concat("cli/start") // the tour, for whoever has only the package
-    .concat("data/sample-worker", "studio/catalog", "studio/server/worker", "systems/q-dit/peak-memory") // started by address, imported by nobody
+    .concat(
+      "data/sample-source",
+      "workers/thread",
+      "studio/catalog",
+      "studio/server/worker",
+      "systems/q-dit/peak-memory",
+    ) // started by address, imported by nobody
     .map((name) => [name, `src/${name}.ts`]),
 );
 for (const source of Object.values(entry)) {
