@@ -20,6 +20,7 @@ import {
 } from "../tensor/index.ts";
 import { standsFor } from "../tensor/origin.ts";
 import { keyedEntries } from "./module.ts";
+import type * as RunFiles from "./run-files.node.ts";
 import { checkStatics, staticFields } from "./static-fields.ts";
 import {
   firstState,
@@ -243,10 +244,10 @@ async function describeFailure<M, Batch>(
 const STATE_FILE = "state.safetensors";
 
 /** Loaded on demand, because files exist in Node only and training works in browsers too. */
-async function openRun(directory: string, keep: number): Promise<RunDirectory> {
-  const { openRunDirectory } = await import("../io/run-directory.ts");
-  return openRunDirectory(directory, { keep });
-}
+const runFiles = async () => (await import("#run-files")) as typeof RunFiles;
+
+const openRun = async (directory: string, keep: number): Promise<RunDirectory> =>
+  (await runFiles()).openRunDirectory(directory, { keep });
 
 async function store<M>(
   run: RunDirectory,
@@ -273,7 +274,7 @@ async function store<M>(
 async function restore<M>(run: RunDirectory, fresh: TrainState<M>, settings: unknown) {
   const latest = await run.latest();
   if (!latest) return undefined;
-  const { readSafetensors } = await import("../io/safetensors-file.ts");
+  const { readSafetensors } = await runFiles();
   const file = await readSafetensors(`${latest.directory}/${STATE_FILE}`);
   const expected = JSON.stringify(settings ?? {});
   const saved = file.metadata.get("settings");
