@@ -1,7 +1,8 @@
 /** Tensors, operations, differentiation, compilation, random numbers. */
-import { installMethods, type TensorMethods } from "./methods.ts";
+import { installMethods } from "./methods.ts";
 import { OPS } from "./ops/table.ts";
 import { Node, peekHost, readHost, Tensor, type TensorLike } from "./tensor.ts";
+import type { TensorMethods } from "./tensor-methods.ts";
 
 // Declared here and not in tensor.ts, which would then import every operation.
 declare module "./tensor.js" {

@@ -129,12 +129,6 @@ const methods = {
   ...pick(control, "stopGradient"),
 };
 
-type Rest<F extends (...args: never[]) => unknown> = Parameters<F> extends [unknown, ...infer R] ? R : [];
-
-export type TensorMethods = {
-  [K in keyof typeof methods]: (...args: Rest<(typeof methods)[K]>) => ReturnType<(typeof methods)[K]>;
-};
-
 /** Installs the methods. Called once by `index.ts`. */
 export function installMethods(): void {
   for (const [name, f] of Object.entries(methods) as [string, (...args: unknown[]) => unknown][]) {

@@ -200,12 +200,15 @@ function pair(a: TensorLike, b: TensorLike): [Tensor, Tensor] {
   return [asTensor(a, second.dtype), second];
 }
 
+/** a + b, with broadcasting; a number takes the dtype of the other operand. */
 export function add(a: TensorLike, b: TensorLike): Tensor {
   return apply1(addOp, pair(a, b), {});
 }
+/** a - b, with broadcasting. */
 export function sub(a: TensorLike, b: TensorLike): Tensor {
   return apply1(subOp, pair(a, b), {});
 }
+/** a b, with broadcasting. */
 export function mul(a: TensorLike, b: TensorLike): Tensor {
   return apply1(mulOp, pair(a, b), {});
 }
@@ -213,12 +216,15 @@ export function mul(a: TensorLike, b: TensorLike): Tensor {
 export function div(a: TensorLike, b: TensorLike): Tensor {
   return apply1(divOp, pair(a, b), {});
 }
+/** a to the power of b, with broadcasting. */
 export function pow(a: TensorLike, b: TensorLike): Tensor {
   return apply1(powOp, pair(a, b), {});
 }
+/** The larger of a and b, element by element, with broadcasting. */
 export function maximum(a: TensorLike, b: TensorLike): Tensor {
   return apply1(maximumOp, pair(a, b), {});
 }
+/** The smaller of a and b, element by element, with broadcasting. */
 export function minimum(a: TensorLike, b: TensorLike): Tensor {
   return apply1(minimumOp, pair(a, b), {});
 }
@@ -226,36 +232,47 @@ export function minimum(a: TensorLike, b: TensorLike): Tensor {
 export function mod(a: TensorLike, b: TensorLike): Tensor {
   return apply1(modOp, pair(a, b), {});
 }
+/** Where a = b, as bool. */
 export function equal(a: TensorLike, b: TensorLike): Tensor {
   return apply1(equalOp, pair(a, b), {});
 }
+/** Where a < b, as bool. */
 export function less(a: TensorLike, b: TensorLike): Tensor {
   return apply1(lessOp, pair(a, b), {});
 }
+/** Where a <= b, as bool. */
 export function lessEqual(a: TensorLike, b: TensorLike): Tensor {
   return apply1(lessEqualOp, pair(a, b), {});
 }
+/** Where a > b, as bool. */
 export function greater(a: TensorLike, b: TensorLike): Tensor {
   return apply1(greaterOp, pair(a, b), {});
 }
+/** Where a >= b, as bool. */
 export function greaterEqual(a: TensorLike, b: TensorLike): Tensor {
   return apply1(greaterEqualOp, pair(a, b), {});
 }
+/** Where both hold. Of bool. */
 export function logicalAnd(a: Tensor, b: Tensor): Tensor {
   return apply1(andOp, [a, b], {});
 }
+/** Where at least one holds. Of bool. */
 export function logicalOr(a: Tensor, b: Tensor): Tensor {
   return apply1(orOp, [a, b], {});
 }
+/** Where exactly one holds. Of bool. */
 export function logicalXor(a: Tensor, b: Tensor): Tensor {
   return apply1(xorOp, [a, b], {});
 }
+/** Bits that both have. Of integers. */
 export function bitwiseAnd(a: Tensor, b: TensorLike): Tensor {
   return apply1(bitAndOp, pair(a, b), {});
 }
+/** Bits that at least one has. Of integers. */
 export function bitwiseOr(a: Tensor, b: TensorLike): Tensor {
   return apply1(bitOrOp, pair(a, b), {});
 }
+/** Bits that exactly one has. Of integers. */
 export function bitwiseXor(a: Tensor, b: TensorLike): Tensor {
   return apply1(bitXorOp, pair(a, b), {});
 }

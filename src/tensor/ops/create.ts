@@ -168,15 +168,19 @@ export function full(shape: readonly number[], value: number, dtype: DType = "f3
   assertTensorFits(shape, dtype);
   return literal(value, dtype).broadcastTo(shape);
 }
+/** All elements 0. */
 export function zeros(shape: readonly number[], dtype: DType = "f32"): Tensor {
   return full(shape, 0, dtype);
 }
+/** All elements 1. */
 export function ones(shape: readonly number[], dtype: DType = "f32"): Tensor {
   return full(shape, 1, dtype);
 }
+/** Zeros of the shape and dtype of a tensor. */
 export function zerosLike(x: Tensor): Tensor {
   return full(x.shape, 0, x.dtype);
 }
+/** Ones of the shape and dtype of a tensor. */
 export function onesLike(x: Tensor): Tensor {
   return full(x.shape, 1, x.dtype);
 }
