@@ -89,7 +89,7 @@ async function compile(
  * Compiles a function of trees (tensors inside arrays, objects, modules). It is traced once per signature: structure,
  * static values, shapes and dtypes of the arguments. Tensors that it captures from outside are embedded as constants,
  * so pass what changes as an argument: a number as a tensor, too, or every new one is compiled anew. One call is one run
- * of one session; on the CPU it holds up the event loop while it runs (`runInWorker`). `close()` it when it is done with:
+ * of one session; on the CPU it holds up the event loop while it runs (`openWorkers` of `tweedie/workers` computes elsewhere). `close()` it when it is done with:
  * sessions are not in JavaScript's memory.
  *
  * @throws TreeError when a donated argument's structure changes between calls, ArgumentError for an async function, for
