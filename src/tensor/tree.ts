@@ -93,7 +93,8 @@ function refuseHolder(value: object, path: string): void {
  * computes with that one's tensors instead of those that are traced, trained or loaded
  */
 function refuseBoundCall(value: object, path: string): void {
-  if (Object.hasOwn(value, "call") && typeof (value as { call: unknown }).call === "function")
+  const field = Object.getOwnPropertyDescriptor(value, "call");
+  if (field?.enumerable && typeof field.value === "function")
     throw new TreeError(
       `${path ? `"${path}"` : "the module"} (${value.constructor.name}) has call as a field (\`call = (x) => …\`): make it a method (\`call(x) { … }\`), or it goes on using the tensors that the module was made with`,
     );
