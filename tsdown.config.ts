@@ -18,9 +18,16 @@ const entry = Object.fromEntries(
     .filter((path) => path.startsWith("./dist/"))
     .map((path) => path.slice("./dist/".length, -".js".length))
     .concat("tensor/runtime/node", "tensor/runtime/web") // what #runtime stands for
+    .concat("nn/run-files.node", "nn/run-files.web") // what #run-files stands for
     .concat("cli/main") // what bin/tweedie.mjs starts
     .concat("cli/start") // the tour, for whoever has only the package
-    .concat("data/sample-worker", "studio/catalog", "studio/server/worker", "systems/q-dit/peak-memory") // started by address, imported by nobody
+    .concat(
+      "data/sample-source",
+      "workers/thread",
+      "studio/catalog",
+      "studio/server/worker",
+      "systems/q-dit/peak-memory",
+    ) // started by address, imported by nobody
     .map((name) => [name, `src/${name}.ts`]),
 );
 for (const source of Object.values(entry)) {
@@ -29,7 +36,7 @@ for (const source of Object.values(entry)) {
 }
 
 /**
- * `#runtime` is looked up in the nearest package.json: the repository's maps it to src, this one to dist. So neither
+ * `#runtime` and `#run-files` are looked up in the nearest package.json: the repository's maps it to src, this one to dist. So neither
  * tsx, vitest, Node nor a bundler needs a condition of its own.
  */
 const scope = {
@@ -37,6 +44,7 @@ const scope = {
   sideEffects: ["./tensor/index.js"],
   imports: {
     "#runtime": { browser: "./tensor/runtime/web.js", default: "./tensor/runtime/node.js" },
+    "#run-files": { browser: "./nn/run-files.web.js", default: "./nn/run-files.node.js" },
   },
 };
 
@@ -50,6 +58,6 @@ export default defineConfig({
   unbundle: true,
   fixedExtension: false,
   dts: true,
-  deps: { neverBundle: ["#runtime", /^onnxruntime-/, /^node:/, "sharp", /^@huggingface\//] },
+  deps: { neverBundle: ["#runtime", "#run-files", /^onnxruntime-/, /^node:/, "sharp", /^@huggingface\//] },
   onSuccess: () => writeFileSync("dist/package.json", `${JSON.stringify(scope, null, 2)}\n`),
 });

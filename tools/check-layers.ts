@@ -16,6 +16,7 @@ export const ROOMS = [
   "errors",
   "tensor",
   "io",
+  "workers",
   "work",
   "nn",
   "geometry",

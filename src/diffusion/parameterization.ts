@@ -77,13 +77,20 @@ export const PARAMETERIZATIONS: Readonly<Record<string, Parameterization>> = {
   flow_prediction: flowPrediction,
 };
 
-/** The clean sample, from x [N, ...] at sigma and the network's prediction of the same shape. */
+/**
+ * The clean sample, from x [N, ...] at sigma and the network's prediction of the same shape. Computed on the host, from
+ * values that are there: what is traced or differentiated (`jit`, `grad`) uses `tracedDenoiser` instead. Throws
+ * `LifetimeError` for a tensor that has not been evaluated.
+ */
 export function toDenoised(p: Parameterization, x: Tensor, prediction: Tensor, sigma: number): Tensor {
   const { skip, output } = p(sigma);
   return weightedSum([skip, x], [output, prediction]);
 }
 
-/** The prediction that gives this clean sample: inverse of `toDenoised`. Throws `ArgumentError` where it has none. */
+/**
+ * The prediction that gives this clean sample: inverse of `toDenoised`, on the host like it. Throws `ArgumentError` where it
+ * has none.
+ */
 export function toPrediction(p: Parameterization, x: Tensor, denoised: Tensor, sigma: number): Tensor {
   const { skip, output } = p(sigma);
   if (output === 0) throw new ArgumentError(`no prediction follows from the clean sample at sigma ${sigma}`);

@@ -2,17 +2,21 @@
  * The arithmetic of samplers: weighted sums of tensors, on the host. The weights are new numbers at every step, and a
  * graph with other constants would have to be compiled again; a pass over a latent in JavaScript takes microseconds.
  */
-import { ArgumentError, NonFiniteError, ShapeError } from "../errors.ts";
-import { convertHost, type DType, readHost, type Tensor, tensor } from "../tensor/index.ts";
+import { ArgumentError, LifetimeError, NonFiniteError, ShapeError } from "../errors.ts";
+import { convertHost, type DType, peekHost, type Tensor, tensor } from "../tensor/index.ts";
 
 /** A weight and its tensor. */
 export type Term = readonly [weight: number, x: Tensor];
 
 type Floats = Float32Array | Float64Array;
 
-/** The elements of an evaluated float tensor; halves are widened to f32. */
+/** The elements of an evaluated float tensor; halves are widened to f32. Throws `LifetimeError` for one without a value. */
 export function floatsOf(x: Tensor): Floats {
-  const host = readHost(x);
+  if (!x.value)
+    throw new LifetimeError(
+      `${x} has no value yet, and samplers compute on the host: await its eval() first; inside of jit and grad tracedDenoiser is the way`,
+    );
+  const host = peekHost(x);
   return (x.dtype === "f32" || x.dtype === "f64" ? host : convertHost(host, x.dtype, "f32")) as Floats;
 }
 

@@ -1,8 +1,10 @@
 /** Files that appear whole or not at all, whatever moment the process dies or the power fails. */
 
 import { randomBytes } from "node:crypto";
+import { fsync } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
 
 /** Content of a file: bytes, or chunks that are written in order without being gathered first. */
 export type FileContent = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
@@ -50,13 +52,16 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   await syncDirectory(folder);
 }
 
+/** `FileHandle.sync` by its number: the file systems that package managers put in between (Yarn's PnP) lack the method. */
+const flush = (file: FileHandle): Promise<void> => promisify(fsync)(file.fd);
+
 /** Creates a new file, which must not exist yet, and flushes it to the disk before returning. */
 export async function writeFileSynced(path: string, content: FileContent): Promise<void> {
   const file = await open(path, "wx");
   try {
     if (content instanceof Uint8Array) await writeAll(file, content);
     else for await (const chunk of content) await writeAll(file, chunk);
-    await file.sync();
+    await flush(file);
   } finally {
     await file.close();
   }
@@ -67,7 +72,7 @@ export async function syncDirectory(path: string): Promise<void> {
   if (process.platform === "win32") return; // folders cannot be opened there; NTFS journals renames itself
   const folder = await open(path, "r");
   try {
-    await folder.sync();
+    await flush(folder);
   } finally {
     await folder.close();
   }

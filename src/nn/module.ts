@@ -65,6 +65,19 @@ export function parameters(module: object): Map<string, Tensor> {
   return found;
 }
 
+/** A leaf with its two names: the checkpoint key, which is what users see, and the property path of `flatten`. */
+export interface KeyedLeaf {
+  readonly key: string;
+  readonly path: string;
+  readonly leaf: Tensor;
+}
+
+/** All tensors of a tree under both names, in the order of `flatten`. */
+export function keyedEntries(tree: unknown): KeyedLeaf[] {
+  const keys = [...keyedLeaves(tree, "")];
+  return treeEntries(tree).map(([path, leaf], i) => ({ key: keys[i]![0], path, leaf }));
+}
+
 /** Number of values in all tensors of a module, or with `trained` in those that are trained. */
 export function parameterCount(module: object, { trained = false } = {}): number {
   const fixed = trained ? fixedPaths(module) : new Set();

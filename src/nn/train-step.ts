@@ -1,11 +1,11 @@
 /** One training step: losses, gradients, clipping, updates and the average as a single compiled run. */
 import { ArgumentError } from "../errors.ts";
-import { type JitOptions, jit, Tensor, treeEntries, treeMap, valueAndGrad } from "../tensor/index.ts";
+import { type JitOptions, jit, Tensor, treeEntries, valueAndGrad } from "../tensor/index.ts";
 import { type BatchNorm, trackingStatistics } from "./layers/norm.ts";
-import { fixedPaths, mapModules } from "./module.ts";
+import { fixedPaths, keyedEntries, mapModules, mapParameters } from "./module.ts";
 import { type EmaDecay, updateEma } from "./optim/ema.ts";
 import { accumulatedValueAndGrad, clipByGlobalNorm, globalNorm } from "./optim/gradients.ts";
-import { type Optimizer, type OptimizerState, trainedPaths } from "./optim/optimizer.ts";
+import { needMatch, type Optimizer, type OptimizerState, trainedEntries } from "./optim/optimizer.ts";
 
 /** Everything that a step changes. A tree: saved, resumed and donated as a whole. */
 export interface TrainState<M> {
@@ -39,8 +39,11 @@ export interface UpdateOptions<M, Batch> {
   readonly optimizer: Optimizer;
   /** Largest global norm of the gradient. Default: no clipping. */
   readonly clipNorm?: number;
-  /** Parameters that stay as they are; nothing is computed or kept for them. `path` is the property path. */
-  readonly frozen?: (path: string, parameter: Tensor) => boolean;
+  /**
+   * Parameters that stay as they are; nothing is computed or kept for them. `key` is that of `parameters()`, such as
+   * `down_blocks.0.conv.weight`. A predicate that holds for nothing is an error.
+   */
+  readonly frozen?: (key: string, parameter: Tensor) => boolean;
 }
 
 /** A further update in the same step: another loss, another optimiser, another part of the model. */
@@ -63,18 +66,17 @@ export interface StepOptions<M, Batch> extends UpdateOptions<M, Batch> {
 
 type Frozen = UpdateOptions<unknown, unknown>["frozen"];
 
-/** The trainable part: the model itself, or, when some leaves are frozen, a record of the others by path. */
+/** The trainable part: the model itself, or, when some leaves are frozen, a record of the others by key. */
 function trainedPart<M>(model: M, frozen: Frozen): M | Record<string, Tensor> {
   if (!frozen) return model;
-  const trained = trainedPaths(model);
-  const kept = treeEntries(model).filter(([path, t]) => trained.has(path) && !frozen(path, t));
+  const kept = trainedEntries(model).filter(({ key, leaf }) => !frozen(key, leaf));
   if (kept.length === 0) throw new ArgumentError("train: all parameters are frozen");
-  return Object.fromEntries(kept);
+  return Object.fromEntries(kept.map(({ key, leaf }) => [key, leaf]));
 }
 
-/** The model with other values for some leaves, by path. */
+/** The model with other values for some leaves, by key. */
 const withLeaves = <M>(model: M, leaves: Readonly<Record<string, Tensor>>): M =>
-  treeMap((t, path) => leaves[path] ?? t, model);
+  mapParameters(model as M & object, (t, key) => leaves[key] ?? t);
 
 /** The model with another trained part. */
 const withPart = <M>(model: M, part: M | Record<string, Tensor>, frozen: Frozen): M =>
@@ -86,21 +88,21 @@ const frozenByAll = <M, B>({
   further = [],
 }: Pick<StepOptions<M, B>, "frozen" | "further">): Frozen =>
   frozen && further.every((update) => update.frozen)
-    ? (path, t) => frozen(path, t) && further.every((update) => update.frozen!(path, t))
+    ? (key, t) => frozen(key, t) && further.every((update) => update.frozen!(key, t))
     : undefined;
 
 /** Names of the metrics of a further update. */
 export const lossName = (update: string): string => `${update} loss`;
 export const normName = (update: string): string => `${update} gradient norm`;
 
-/** Running statistics that batch norms have moved, by path. */
+/** Running statistics that batch norms have moved, by key. */
 function movedLeaves<M>(model: M, moved: ReadonlyMap<BatchNorm, BatchNorm>): Record<string, Tensor> {
   if (moved.size === 0) return {};
   const after = new Map(treeEntries(mapModules(model, (m) => moved.get(m as BatchNorm) ?? m)));
   const fixed = fixedPaths(model);
   return Object.fromEntries(
-    treeEntries(model).flatMap(([path, t]) =>
-      fixed.has(path) && after.get(path) !== t ? [[path, after.get(path)!] as const] : [],
+    keyedEntries(model).flatMap(({ key, path, leaf }) =>
+      fixed.has(path) && after.get(path) !== leaf ? [[key, after.get(path)!] as const] : [],
     ),
   );
 }
@@ -145,10 +147,10 @@ function checkUpdates<M, Batch>(model: M, { further = [], together, frozen }: St
   if (!together) return;
   const seen = new Set<string>();
   for (const update of [{ frozen }, ...further]) {
-    for (const [path, t] of treeEntries(model)) {
-      if (!trainedPaths(model).has(path) || update.frozen?.(path, t)) continue;
-      if (seen.has(path)) throw new ArgumentError(`train: two updates that start together train ${path}`);
-      seen.add(path);
+    for (const { key, leaf } of trainedEntries(model)) {
+      if (update.frozen?.(key, leaf)) continue;
+      if (seen.has(key)) throw new ArgumentError(`train: two updates that start together train ${key}`);
+      seen.add(key);
     }
   }
 }
@@ -197,6 +199,28 @@ export function makeTrainStep<M, Batch>(options: StepOptions<M, Batch>) {
   );
 }
 
+/** @throws ArgumentError when one tensor is two parameters, which would be two different ones after the first step */
+function refuseTied(part: unknown): void {
+  const seen = new Map<string, string>();
+  for (const { key, leaf } of trainedEntries(part)) {
+    const name = `${leaf.node.id}:${leaf.output}`;
+    const before = seen.get(name);
+    if (before !== undefined)
+      throw new ArgumentError(
+        `train: "${before}" and "${key}" are the same tensor, and would be two after the first step; keep it in one field, and read it from there (a getter) in the other place`,
+      );
+    seen.set(name, key);
+  }
+}
+
+/** The trainable part, when everything about it makes sense. */
+function checkedPart<M>(model: M, frozen: Frozen): M | Record<string, Tensor> {
+  if (frozen) needMatch(trainedEntries(model), frozen, "train: frozen");
+  const part = trainedPart(model, frozen);
+  refuseTied(part);
+  return part;
+}
+
 /** State before the first step of one update, of the same `ema` and `frozen` as the step. */
 export function initialState<M>(
   model: M,
@@ -204,7 +228,7 @@ export function initialState<M>(
   ema?: EmaDecay,
   frozen?: Frozen,
 ): TrainState<M> {
-  return { model, optimizer: optimizer.init(trainedPart(model, frozen)), ...(ema && { ema: model }) };
+  return { model, optimizer: optimizer.init(checkedPart(model, frozen)), ...(ema && { ema: model }) };
 }
 
 /** State before the first step of all updates. */
@@ -214,7 +238,7 @@ export function firstState<M, Batch>(
 ): TrainState<M> {
   const { ema: average, ...state } = initialState(model, optimizer, ema, frozen);
   const others = Object.fromEntries(
-    further.map((update) => [update.name, update.optimizer.init(trainedPart(model, update.frozen))]),
+    further.map((update) => [update.name, update.optimizer.init(checkedPart(model, update.frozen))]),
   );
   return { ...state, ...(further.length > 0 && { others }), ...(average && { ema: average }) };
 }

@@ -6,16 +6,22 @@ import { AbortError, ArgumentError, NonFiniteError, ShapeError, TreeError } from
 import type { RunDirectory } from "../io/run-directory.ts";
 import { isRawTensor } from "../io/safetensors.ts";
 import {
+  adopt,
   assertSamePaths,
   evaluate,
   firstNonFinite,
   flatten,
   fromHost,
+  peekHost,
   type Tensor,
   treeEntries,
   treeMap,
   valueAndGrad,
 } from "../tensor/index.ts";
+import { standsFor } from "../tensor/origin.ts";
+import { keyedEntries } from "./module.ts";
+import type * as RunFiles from "./run-files.node.ts";
+import { checkStatics, staticFields } from "./static-fields.ts";
 import {
   firstState,
   type Loss,
@@ -77,11 +83,18 @@ export type TrainEvent<M> =
   | { readonly type: "saved"; readonly step: number; readonly directory: string }
   | { readonly type: "done"; readonly step: number; readonly state: TrainState<M> };
 
-/** Copies the leaves, so that donating the state leaves the caller's model alone. */
+/**
+ * Copies the leaves, so that donating the state leaves the caller's model alone. The copies stand for the caller's tensors: a
+ * loss that uses those instead is found out.
+ */
 async function ownCopy<T>(tree: T): Promise<T> {
   await evaluate(flatten(tree).leaves);
   const copies = new Map<Tensor, Tensor>();
-  for (const t of flatten(tree).leaves) copies.set(t, fromHost(t.dtype, t.shape, (await t.data()).slice()));
+  for (const t of flatten(tree).leaves) {
+    const copy = adopt(t.dtype, t.shape, peekHost(t).slice());
+    standsFor(copy, t);
+    copies.set(t, copy);
+  }
   return treeMap((t) => copies.get(t)!, tree);
 }
 
@@ -89,7 +102,7 @@ async function ownCopy<T>(tree: T): Promise<T> {
  * Trains. Yields an event per step and per checkpoint; ends with `done`. Resuming is bit-exact: the same as never
  * having stopped. Throws `NonFiniteError`, naming the step and the layer, when the loss or the gradient is not finite
  * (after saving the last good state), `AbortError` when the signal fires (after saving), and `ArgumentError` for
- * impossible settings.
+ * impossible settings, for a first gradient of exactly 0, and for a checkpoint of another model or of other settings.
  */
 export async function* train<M, Batch, Raw = Batch>(
   options: TrainOptions<M, Batch, Raw>,
@@ -134,11 +147,12 @@ export async function* train<M, Batch, Raw = Batch>(
       for (const [name, value] of Object.entries(result.metrics)) metrics[name] = await value.item();
       const failed = failedUpdate(options, { loss, norm, metrics });
       if (failed) {
-        const [good] = step.takeBack() ?? [];
+        const [good] = step.takeBack(result) ?? [];
         if (good) state = good as TrainState<M>;
         await save();
         throw new NonFiniteError(await describeFailure(failed, state.model, batch, done + 1));
       }
+      if (done === 0 && norm === 0) throw new ArgumentError(nothingToLearn(loss));
       state = result.state;
       done++;
       const elapsed = (performance.now() - startedAt) / 1000;
@@ -169,6 +183,10 @@ export async function* train<M, Batch, Raw = Batch>(
     await run?.close();
   }
 }
+
+/** Why a gradient may be nothing but zeros. */
+const nothingToLearn = (loss: number): string =>
+  `train: the gradient of the first step is exactly 0 (the loss is ${loss}), so nothing would be trained. Does the loss use the model that it is given, and not one from outside? Is there a stopGradient, a rounding or a comparison between the parameters and the loss, or a factor of 0 in front of it?`;
 
 function checkBatch(batch: unknown, step: number): void {
   for (const [path, t] of treeEntries(batch)) {
@@ -216,9 +234,9 @@ async function describeFailure<M, Batch>(
   if (bad)
     return `${head}; the first value that is not finite is the result of ${bad.operation} [${bad.shape}] at ${bad.nearest}`;
   const [, gradients] = valueAndGrad(scalar)(model, batch);
-  for (const [path, g] of treeEntries(gradients).toReversed()) {
-    if (!(await g.toArray()).every(Number.isFinite))
-      return `${head}; the loss is finite, the gradient of ${path} is not`;
+  for (const { key, leaf } of keyedEntries(gradients).toReversed()) {
+    if (!(await leaf.toArray()).every(Number.isFinite))
+      return `${head}; the loss is finite, the gradient of ${key} is not`;
   }
   return `${head}; each gradient is finite, their norm overflows`;
 }
@@ -226,10 +244,10 @@ async function describeFailure<M, Batch>(
 const STATE_FILE = "state.safetensors";
 
 /** Loaded on demand, because files exist in Node only and training works in browsers too. */
-async function openRun(directory: string, keep: number): Promise<RunDirectory> {
-  const { openRunDirectory } = await import("../io/run-directory.ts");
-  return openRunDirectory(directory, { keep });
-}
+const runFiles = async () => (await import("#run-files")) as typeof RunFiles;
+
+const openRun = async (directory: string, keep: number): Promise<RunDirectory> =>
+  (await runFiles()).openRunDirectory(directory, { keep });
 
 async function store<M>(
   run: RunDirectory,
@@ -243,8 +261,12 @@ async function store<M>(
     { dtype: Tensor["dtype"]; shape: readonly number[]; data: Awaited<ReturnType<Tensor["data"]>> }
   > = {};
   for (const [path, t] of treeEntries(state))
-    tensors[path] = { dtype: t.dtype, shape: t.shape, data: await t.data() };
-  const metadata = { step: String(step), settings: JSON.stringify(settings ?? {}) };
+    tensors[path] = { dtype: t.dtype, shape: t.shape, data: peekHost(t) }; // written before the next step
+  const metadata = {
+    step: String(step),
+    settings: JSON.stringify(settings ?? {}),
+    statics: JSON.stringify(staticFields(state.model)),
+  };
   return await run.save(step, { [STATE_FILE]: { tensors, metadata } });
 }
 
@@ -252,7 +274,7 @@ async function store<M>(
 async function restore<M>(run: RunDirectory, fresh: TrainState<M>, settings: unknown) {
   const latest = await run.latest();
   if (!latest) return undefined;
-  const { readSafetensors } = await import("../io/safetensors-file.ts");
+  const { readSafetensors } = await runFiles();
   const file = await readSafetensors(`${latest.directory}/${STATE_FILE}`);
   const expected = JSON.stringify(settings ?? {});
   const saved = file.metadata.get("settings");
@@ -261,6 +283,8 @@ async function restore<M>(run: RunDirectory, fresh: TrainState<M>, settings: unk
       `train: ${latest.directory} was made with settings ${saved}, this run has ${expected}`,
     );
   }
+  const statics = file.metadata.get("statics");
+  if (statics !== undefined) checkStatics(JSON.parse(statics), staticFields(fresh.model), latest.directory);
   const paths = treeEntries(fresh).map(([path]) => path);
   assertSamePaths([...paths].sort(), [...file.tensors.keys()].sort());
   const state = treeMap((t, path) => {
@@ -273,7 +297,9 @@ async function restore<M>(run: RunDirectory, fresh: TrainState<M>, settings: unk
         `train: ${path} in ${latest.directory} is ${dtype}[${shape}], the model has ${t.dtype}[${t.shape}]`,
       );
     }
-    return fromHost(t.dtype, t.shape, data);
+    const kept = fromHost(t.dtype, t.shape, data);
+    standsFor(kept, t);
+    return kept;
   }, fresh);
   return { state, step: latest.step, skipped: latest.skipped.map((s) => `${s.directory}: ${s.reason}`) };
 }

@@ -8,7 +8,8 @@ import {
   UNet2DModel,
 } from "../networks/index.ts";
 import { isQuantized, type Module, modules } from "../nn/index.ts";
-import { type Jitted, jit, type Tensor, tensor } from "../tensor/index.ts";
+import { type Tensor, tensor } from "../tensor/index.ts";
+import { CompiledFunctions } from "./compiled-functions.ts";
 import type { PipelineComponents } from "./components.ts";
 
 /** The conditions of a network; each tensor has one row, or one per sample. */
@@ -41,14 +42,15 @@ interface Fixed {
 }
 
 interface Nets {
-  readonly denoiser: Module;
+  /** Absent: it is a constant of the graph. */
+  readonly denoiser: Module | undefined;
   readonly controls: readonly ControlNetModel[];
 }
 
 /** The network as a function of the sample [N, C, H, W] (scaled as it wants it), the timestep and the conditions. */
 export interface ConditionalNetwork {
   call(x: Tensor, timestep: number, condition: Condition): Promise<Tensor>;
-  /** Sessions compiled so far. */
+  /** Compilations so far. */
   readonly signatures: number;
   close(): Promise<void>;
 }
@@ -74,7 +76,7 @@ function predictWithText(unet: UNet2DConditionModel, controlNets: readonly Contr
 }
 
 /** What the network computes, for use inside `jit`. */
-function predictor({ denoiser, controls }: Nets): Predict {
+function predictor(denoiser: Module, controls: readonly ControlNetModel[]): Predict {
   if (denoiser instanceof UNet2DConditionModel) return predictWithText(denoiser, controls);
   if (denoiser instanceof DiTTransformer2DModel) return (x, t, { labels }) => denoiser.call(x, t, labels!);
   if (denoiser instanceof UNet2DModel)
@@ -82,17 +84,22 @@ function predictor({ denoiser, controls }: Nets): Predict {
   throw new ArgumentError(`a pipeline cannot sample from a ${denoiser.constructor.name}`);
 }
 
-/** Compiles the denoiser of a pipeline with its ControlNets. */
+/** Compiles the denoiser of a pipeline with its ControlNets. With `functions` it is theirs, and they close it. */
 export function conditionalNetwork(
   { unet, transformer }: PipelineComponents,
-  { controls = [], channels }: { controls?: readonly Control[]; channels?: Tensor } = {},
+  {
+    controls = [],
+    channels,
+    functions,
+  }: { controls?: readonly Control[]; channels?: Tensor; functions?: CompiledFunctions } = {},
 ): ConditionalNetwork {
   const { model } = (unet ?? transformer)!;
-  const nets: Nets = { denoiser: model, controls: controls.map((c) => c.model) };
   // The integer kernels want their weights as constants of the graph; floats are inputs, which need no second copy.
-  const passed = [...modules(model).values()].some(isQuantized) ? undefined : nets;
-  const predict: Jitted<[Nets | undefined, ...Parameters<Predict>], Tensor> = jit((given, ...inputs) =>
-    predictor(given ?? nets)(...inputs),
+  const embedded = [...modules(model).values()].some(isQuantized);
+  const nets: Nets = { denoiser: embedded ? undefined : model, controls: controls.map((c) => c.model) };
+  const own = functions ?? new CompiledFunctions();
+  const predict = own.get("denoiser", (given: Nets, ...inputs: Parameters<Predict>) =>
+    predictor(given.denoiser ?? model, given.controls)(...inputs),
   );
   const fixed: Fixed = {
     hints: controls.map((c) => c.image),
@@ -100,10 +107,12 @@ export function conditionalNetwork(
     ...(channels && { channels }),
   };
   return {
-    call: (x, timestep, condition) => predict(passed, x, tensor([timestep]), condition, fixed),
+    call: (x, timestep, condition) => predict(nets, x, tensor([timestep]), condition, fixed),
     get signatures() {
       return predict.signatures;
     },
-    close: () => predict.close(),
+    close: async () => {
+      if (!functions) await own.close();
+    },
   };
 }

@@ -1,6 +1,7 @@
 /** The positive and negative conditions of each kind of pipeline. */
 import { DiTTransformer2DModel } from "../networks/index.ts";
 import { fromHost, type Tensor, tensor } from "../tensor/index.ts";
+import type { CompiledFunctions } from "./compiled-functions.ts";
 import type { Condition } from "./compiled-network.ts";
 import { encodePrompts } from "./encode-prompt.ts";
 import type { PicturePlan } from "./plan.ts";
@@ -30,9 +31,18 @@ export function embeddedGuidance(guidance: number, dim: number): Tensor {
   return tensor([[...angles.map(Math.sin), ...angles.map(Math.cos), ...padding]]);
 }
 
-async function textConditions({ components, options, settings }: PicturePlan): Promise<Conditions> {
+async function textConditions(
+  { components, options, settings }: PicturePlan,
+  functions: CompiledFunctions | undefined,
+): Promise<Conditions> {
   const { prompt = "", negative, emphasis, longPrompts, clipSkip } = options;
-  const encoded = await encodePrompts(components, prompt, negative, { emphasis, longPrompts, clipSkip });
+  const encoded = await encodePrompts(
+    components,
+    prompt,
+    negative,
+    { emphasis, longPrompts, clipSkip },
+    functions,
+  );
   const isXl = components.kind === "sdxl";
   const guidanceDim = components.unet?.config.time_cond_proj_dim;
   const timestepCond =
@@ -50,9 +60,12 @@ async function textConditions({ components, options, settings }: PicturePlan): P
 }
 
 /** The conditions of a plan. Prompts are encoded; the text encoders are not needed any more afterwards. */
-export async function pictureConditions(plan: PicturePlan): Promise<Conditions> {
+export async function pictureConditions(
+  plan: PicturePlan,
+  functions?: CompiledFunctions,
+): Promise<Conditions> {
   const { components, options } = plan;
-  if (components.kind === "sd" || components.kind === "sdxl") return textConditions(plan);
+  if (components.kind === "sd" || components.kind === "sdxl") return textConditions(plan, functions);
   if (options.label === undefined) return { condition: {}, warnings: [] };
   const condition = { labels: label(options.label) };
   const model = components.transformer?.model;

@@ -11,7 +11,8 @@ import {
   joinChunks,
   type PromptChunks,
 } from "../networks/index.ts";
-import { concat, evaluate, jit, type Tensor, zerosLike } from "../tensor/index.ts";
+import { concat, evaluate, type Tensor, zerosLike } from "../tensor/index.ts";
+import { CompiledFunctions } from "./compiled-functions.ts";
 import type { PipelineComponents, TokenizerFiles } from "./components.ts";
 
 export interface EncodePromptOptions {
@@ -75,31 +76,45 @@ function windows(
   return equalChunks(tokenizer, chunked);
 }
 
-/** One encoder's features of both prompts: context [2, K T, D], and the pooled text [2, P] where it has a projection. */
+interface Layers {
+  readonly skip: number;
+  readonly norm: boolean;
+}
+
+/** One encoder's features of several prompts: context [N, K T, D], and the pooled text [N, P] where it has a projection. */
+function features(
+  encoder: CLIPTextModel,
+  ids: Tensor,
+  weights: Tensor,
+  layers: Layers & { readonly prompts: number },
+): { context: Tensor; pooled?: Tensor } {
+  const { prompts, ...which } = layers;
+  const output = encoder.call(ids);
+  const context = joinChunks(encoder.hidden(output, which), weights, { prompts });
+  const embeds =
+    encoder instanceof CLIPTextModelWithProjection
+      ? (output as { textEmbeds?: Tensor }).textEmbeds
+      : undefined;
+  const perPrompt = embeds?.reshape([prompts, -1, embeds.shape[1]!]).sliceAxis(1, 0, 1).squeeze(1); // first window
+  return { context, ...(perPrompt && { pooled: perPrompt }) };
+}
+
+/** The features of prompts by one encoder. */
 async function encodeWith(
   model: CLIPTextModel,
   chunks: readonly PromptChunks[],
-  { skip, norm }: { skip: number; norm: boolean },
+  { skip, norm }: Layers,
+  functions: CompiledFunctions,
 ): Promise<{ context: Tensor; pooled?: Tensor }> {
   const layers = model.textModel.encoder.layers.length;
   if (!Number.isInteger(skip) || skip < 0 || skip >= layers)
     throw new ArgumentError(`clip skip: this text encoder has ${layers} layers, ${skip} cannot be left out`);
-  const encode = jit((encoder: CLIPTextModel, ids: Tensor, weights: Tensor) => {
-    const output = encoder.call(ids);
-    const context = joinChunks(encoder.hidden(output, { skip, norm }), weights, { prompts: chunks.length });
-    const embeds =
-      encoder instanceof CLIPTextModelWithProjection
-        ? (output as { textEmbeds?: Tensor }).textEmbeds
-        : undefined;
-    const perPrompt = embeds?.reshape([chunks.length, -1, embeds.shape[1]!]).sliceAxis(1, 0, 1).squeeze(1); // first window
-    return { context, ...(perPrompt && { pooled: perPrompt }) };
+  const { ids, weights } = chunkTensors(chunks);
+  return functions.get("text encoder", features)(model, ids, weights, {
+    skip,
+    norm,
+    prompts: chunks.length,
   });
-  try {
-    const { ids, weights } = chunkTensors(chunks);
-    return await encode(model, ids, weights);
-  } finally {
-    await encode.close();
-  }
 }
 
 const tokenizerOf = ({ merges, vocabulary, config }: TokenizerFiles): CLIPTokenizer =>
@@ -109,7 +124,7 @@ const row = (x: Tensor, i: number): Tensor => x.sliceAxis(0, i, i + 1);
 
 /**
  * Features of a prompt and a negative prompt. Without a negative prompt the empty text stands for it, for SDXL zeros
- * as in diffusers.
+ * as in diffusers. The encoders are compiled for this call, or kept by `functions`.
  *
  * @throws {ArgumentError} when the pipeline has no text encoder or no tokenizer, or clipSkip leaves no layer
  */
@@ -118,6 +133,7 @@ export async function encodePrompts(
   prompt: string,
   negative: string | undefined,
   options: EncodePromptOptions = {},
+  functions?: CompiledFunctions,
 ): Promise<EncodedPrompts> {
   if (textEncoders.length === 0 || tokenizers.length !== textEncoders.length)
     throw new ArgumentError(
@@ -125,12 +141,17 @@ export async function encodePrompts(
     );
   const warnings: string[] = [];
   const isXl = kind === "sdxl";
+  const own = functions ?? new CompiledFunctions();
   const parts: { context: Tensor; pooled?: Tensor }[] = [];
-  for (const [i, { model }] of textEncoders.entries()) {
-    const prompts = { prompt, "negative prompt": negative ?? "" };
-    const chunks = windows(tokenizerOf(tokenizers[i]!), prompts, options, i === 0 ? warnings : []);
-    const skip = (options.clipSkip ?? 0) + (isXl ? 1 : 0);
-    parts.push(await encodeWith(model as CLIPTextModel, chunks, { skip, norm: !isXl }));
+  try {
+    for (const [i, { model }] of textEncoders.entries()) {
+      const prompts = { prompt, "negative prompt": negative ?? "" };
+      const chunks = windows(tokenizerOf(tokenizers[i]!), prompts, options, i === 0 ? warnings : []);
+      const skip = (options.clipSkip ?? 0) + (isXl ? 1 : 0);
+      parts.push(await encodeWith(model as CLIPTextModel, chunks, { skip, norm: !isXl }, own));
+    }
+  } finally {
+    if (!functions) await own.close();
   }
   const contexts = parts.map((p) => p.context);
   const context = contexts.length === 1 ? contexts[0]! : concat(contexts[0]!, contexts.slice(1), 2); // [2, T, D]

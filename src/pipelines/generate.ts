@@ -15,6 +15,7 @@ import {
 } from "../diffusion/index.ts";
 import { AbortError } from "../errors.ts";
 import { concat, type NoiseSource, type Seed, type Tensor, tensor } from "../tensor/index.ts";
+import { CompiledFunctions } from "./compiled-functions.ts";
 import { type Condition, type ConditionalNetwork, conditionalNetwork } from "./compiled-network.ts";
 import { type Conditions, pictureConditions } from "./conditions.ts";
 import { type LatentCodec, latentCodec } from "./latent-codec.ts";
@@ -231,8 +232,9 @@ async function* decoded(
 
 /**
  * Makes the pictures of a plan. The networks are compiled once for all batches of a size, with their weights as
- * inputs; the loop ends cleanly when it is left. Where there is an autoencoder, all batches are sampled before the
- * first is decoded, so that the denoiser's memory is free by then.
+ * inputs, and closed at the end: a program that makes pictures again and again keeps them (`compilePipeline`). Whoever
+ * leaves the loop without `break` or an error calls `return()`, or the sessions stay until they are collected. Where there
+ * is an autoencoder, all batches are sampled before the first is decoded, so that the denoiser's memory is free by then.
  *
  * @throws {AbortError} when the signal says so, {NonFiniteError} where a NaN appeared
  */
@@ -240,32 +242,45 @@ export async function* generatePictures(
   plan: PicturePlan,
   options: GeneratePicturesOptions = {},
 ): AsyncGenerator<PictureEvent> {
+  const functions = new CompiledFunctions();
+  try {
+    yield* picturesWith(functions, plan, options, () => functions.close());
+  } finally {
+    await functions.close();
+  }
+}
+
+/**
+ * The pictures of a plan by functions that the caller closes; `stageEnded` is called where what was compiled so far is not
+ * needed any more for this plan: after the text encoders, and after the denoiser.
+ */
+export async function* picturesWith(
+  functions: CompiledFunctions,
+  plan: PicturePlan,
+  options: GeneratePicturesOptions = {},
+  stageEnded: () => Promise<void> = async () => undefined,
+): AsyncGenerator<PictureEvent> {
   const { components, settings } = plan;
   const { seeds, controls } = plan.options;
   const scheduler = schedulerFromConfig(plan.scheduler, { steps: settings.steps });
-  const conditions = await pictureConditions(plan);
+  const conditions = await pictureConditions(plan, functions);
   for (const message of conditions.warnings) yield { type: "warning", message };
   throwIfAborted(options.signal);
-  const codec = latentCodec(components, options.signal);
+  await stageEnded();
+  const codec = latentCodec(components, options.signal, functions);
   const latentMask = await latentMaskOf(plan.options.mask, codec.factor);
-  const network = conditionalNetwork(components, {
-    controls,
-    channels: await inpaintingChannels(plan, codec, latentMask),
-  });
-  try {
-    const guided = guidedDenoiser(plan, scheduler, network, conditions);
-    const run: Run = { plan, options, scheduler, ...guided, codec, latentMask };
-    const waiting: Batch[] = [];
-    for (let first = 0; first < seeds.length; first += settings.batch) {
-      const own = seeds.slice(first, first + settings.batch);
-      const batch = { first, seeds: own, samples: yield* sampled(run, own) };
-      // Samples of latents are small, and network and decoder together are what needs the most memory.
-      if (components.vae) waiting.push(batch);
-      else yield* decoded(run, batch);
-    }
-    await network.close();
-    for (const batch of waiting) yield* decoded(run, batch);
-  } finally {
-    await Promise.all([network.close(), codec.close()]);
+  const channels = await inpaintingChannels(plan, codec, latentMask);
+  const network = conditionalNetwork(components, { controls, channels, functions });
+  const guided = guidedDenoiser(plan, scheduler, network, conditions);
+  const run: Run = { plan, options, scheduler, ...guided, codec, latentMask };
+  const waiting: Batch[] = [];
+  for (let first = 0; first < seeds.length; first += settings.batch) {
+    const own = seeds.slice(first, first + settings.batch);
+    const batch = { first, seeds: own, samples: yield* sampled(run, own) };
+    // Samples of latents are small, and network and decoder together are what needs the most memory.
+    if (components.vae) waiting.push(batch);
+    else yield* decoded(run, batch);
   }
+  await stageEnded();
+  for (const batch of waiting) yield* decoded(run, batch);
 }

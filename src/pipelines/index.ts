@@ -2,7 +2,9 @@
 
 export { type LoraFile, withLoras } from "./adapters.ts";
 export { type CheckOptions, type CheckReport, checkModel, type Finding } from "./check-model.ts";
+export { CompiledFunctions } from "./compiled-functions.ts";
 export * from "./compiled-network.ts";
+export * from "./compiled-pipeline.ts";
 export * from "./components.ts";
 export {
   type ConvertOptions,
@@ -12,7 +14,7 @@ export {
 } from "./convert.ts";
 export * from "./encode-prompt.ts";
 export { type ExportedModel, type ExportModelOptions, exportModel } from "./export-model.ts";
-export * from "./generate.ts";
+export { type GeneratePicturesOptions, generatePictures, type PictureEvent } from "./generate.ts";
 export { cachedModels, type HubOptions, hubCacheFolder, parseHubId, resolveModelPath } from "./hub.ts";
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";

@@ -9,7 +9,8 @@ import {
   gaussianOf,
   sampleGaussian,
 } from "../networks/index.ts";
-import { jit, type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
+import { type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
+import { CompiledFunctions } from "./compiled-functions.ts";
 import type { PipelineComponents } from "./components.ts";
 import { latentFactor } from "./plan.ts";
 
@@ -53,18 +54,23 @@ const MAX_POINTS = 128 * 128;
 const tileOf = (height: number, width: number): number =>
   height * width > MAX_POINTS ? 64 : Number.POSITIVE_INFINITY;
 
-/** The codec of a pipeline. Each direction is compiled once, at its first use. */
-export function latentCodec(components: PipelineComponents, signal?: AbortSignal): LatentCodec {
+/** The codec of a pipeline. Each direction is compiled at its first use. With `functions` it is theirs, and they close it. */
+export function latentCodec(
+  components: PipelineComponents,
+  signal?: AbortSignal,
+  functions?: CompiledFunctions,
+): LatentCodec {
   if (!components.vae) return throughPixels;
   const vae = components.vae.model as AutoencoderKL | AutoencoderTiny;
   const factor = latentFactor(components);
-  const moments = jit((model: typeof vae, x: Tensor) =>
+  const own = functions ?? new CompiledFunctions();
+  const moments = own.get("moments", (model: typeof vae, x: Tensor) =>
     "moments" in model ? model.moments(x) : model.encode(x),
   );
-  const sampled = jit((model: AutoencoderKL, x: Tensor, noise: Tensor) =>
+  const sampled = own.get("sampled", (model: AutoencoderKL, x: Tensor, noise: Tensor) =>
     model.scaled(sampleGaussian(gaussianOf(x), noise)),
   );
-  const decoder = jit((model: typeof vae, z: Tensor) => model.decode(z));
+  const decoder = own.get("decoder", (model: typeof vae, z: Tensor) => model.decode(z));
   return {
     factor,
     async encode(picture, noise, rows) {
@@ -84,7 +90,7 @@ export function latentCodec(components: PipelineComponents, signal?: AbortSignal
       return picture;
     },
     close: async () => {
-      await Promise.all([moments.close(), sampled.close(), decoder.close()]);
+      if (!functions) await own.close();
     },
   };
 }

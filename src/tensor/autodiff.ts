@@ -7,8 +7,9 @@ import { isFloat } from "./dtype.ts";
 import { reachable } from "./lower.ts";
 import { onesLike, zerosLike } from "./ops/create.ts";
 import { alias, barrier, customVjp, stopGradient } from "./ops/gradient-control.ts";
-import { type AnyOp, type Cotangent, type Node, peekNodeId, type Tensor } from "./tensor.ts";
-import { flatten } from "./tree.ts";
+import { refuseFromOutside } from "./origin.ts";
+import { type AnyOp, type Cotangent, type Node, peekNodeId, Tensor } from "./tensor.ts";
+import { assertSamePaths, describeValue, flatten, needLeaves } from "./tree.ts";
 
 interface TapeEntry {
   readonly node: Node;
@@ -61,18 +62,38 @@ function pullBack(
   return sources.map((t) => cotangents.get(t.node)?.[t.output]);
 }
 
-/** Fresh stand-ins for the float leaves of a tree, so that the function differentiates with respect to these uses only. */
-function mark<T>(tree: T): { marked: T; sources: Tensor[]; unflatten: (leaves: readonly unknown[]) => T } {
+/**
+ * Fresh stand-ins for the float leaves of a tree, so that the function differentiates with respect to these uses only.
+ * `checkUse` throws when a result depends on a leaf from outside and not through its stand-in.
+ */
+function mark<T>(tree: T, what: string) {
   const { leaves, def } = flatten(tree);
+  needLeaves(tree, leaves, what);
   const sources = leaves.map((t) => (isFloat(t.dtype) ? alias(t) : t));
-  return { marked: def.unflatten(sources) as T, sources, unflatten: (l) => def.unflatten(l) as T };
+  return {
+    marked: def.unflatten(sources) as T,
+    sources,
+    unflatten: (l: readonly unknown[]): T => def.unflatten(l) as T,
+    checkUse: (outputs: readonly Tensor[]): void =>
+      refuseFromOutside(outputs, leaves, sources, def.paths, what),
+  };
+}
+
+/** The result itself; a promise is let go of, so that what it says later ends no process. */
+function settledResult<R>(result: R): R {
+  if (result instanceof Promise) result.catch(() => {});
+  return result;
 }
 
 const gradientOf = (source: Tensor, ct: Cotangent): Tensor => ct ?? zerosLike(source);
 
-function checkScalar(loss: Tensor): void {
-  if (loss.size !== 1)
-    throw new ShapeError(`grad: expected a function with a scalar result, got shape [${loss.shape}]`);
+function checkScalar(loss: unknown): asserts loss is Tensor {
+  if (!(loss instanceof Tensor))
+    throw new ArgumentError(`grad: expected a function whose result is a tensor, got ${describeValue(loss)}`);
+  if (loss.rank !== 0)
+    throw new ShapeError(
+      `grad: expected a function with a scalar result, got shape [${loss.shape}]: take its sum() or mean()`,
+    );
   if (!isFloat(loss.dtype)) throw new DTypeError(`grad: expected a float result, got ${loss.dtype}`);
 }
 
@@ -80,17 +101,21 @@ function checkScalar(loss: Tensor): void {
  * `valueAndGrad(f)(x, ...rest)` gives `[f(x, ...rest), df/dx]`, the gradient as a tree of the same structure as `x`
  * (zeros for leaves that are integers or do not matter). `f` returns a scalar, or `[scalar, anything]` with
  * `{ aux: true }`; then the value is that pair.
+ *
+ * @throws ArgumentError when `x` holds no float tensors, when the result is no tensor, and when `f` uses tensors of `x`
+ * from outside instead of those that it is given
  */
 export function valueAndGrad<X, Rest extends unknown[], R>(
   f: (x: X, ...rest: Rest) => R,
   options: { aux?: boolean } = {},
 ): (x: X, ...rest: Rest) => [value: R, gradient: X] {
   return (x, ...rest) => {
-    const { marked, sources, unflatten } = mark(x);
-    const result = f(marked, ...rest);
-    const loss = (options.aux ? (result as [Tensor])[0] : result) as Tensor;
+    const { marked, sources, unflatten, checkUse } = mark(x, "grad: the first argument");
+    const result = settledResult(f(marked, ...rest));
+    const loss: unknown = options.aux ? (result as [Tensor])[0] : result;
     checkScalar(loss);
     const grads = pullBack(record([loss], sources), [loss], [onesLike(loss)], sources);
+    if (grads.includes(undefined)) checkUse([loss]);
     return [result, unflatten(sources.map((s, i) => gradientOf(s, grads[i])))];
   };
 }
@@ -107,37 +132,62 @@ export function vjp<Args extends unknown[], R>(
   f: (...args: Args) => R,
   ...args: Args
 ): [result: R, pullback: (cotangent: R) => Args] {
-  const { marked, sources, unflatten } = mark(args);
-  const result = f(...(marked as Args));
-  const { leaves: outputs } = flatten(result);
+  const { marked, sources, unflatten, checkUse } = mark(args, "vjp: the arguments");
+  const result = settledResult(f(...(marked as Args)));
+  const { leaves: outputs, def } = flatten(result);
+  if (outputs.length === 0)
+    throw new ArgumentError(
+      `vjp: expected a function whose result holds tensors, got ${describeValue(result)}`,
+    );
+  checkUse(outputs);
   const tape = record(outputs, sources);
   return [
     result,
     (cotangent) => {
-      const { leaves: seeds } = flatten(cotangent);
-      if (seeds.length !== outputs.length) {
+      const seeds = flatten(cotangent).leaves;
+      if (seeds.length !== outputs.length)
         throw new ArgumentError(`vjp: expected ${outputs.length} cotangents, got ${seeds.length}`);
-      }
+      checkAlike(outputs, seeds, def.paths, "vjp: the cotangent");
       const grads = pullBack(tape, outputs, seeds, sources);
       return unflatten(sources.map((s, i) => gradientOf(s, grads[i])));
     },
   ];
 }
 
+/** @throws ShapeError or DTypeError unless tensors are of the shapes and dtypes of others */
+function checkAlike(
+  expected: readonly Tensor[],
+  got: readonly Tensor[],
+  paths: readonly string[],
+  what: string,
+): void {
+  got.forEach((t, i) => {
+    const like = expected[i]!;
+    const where = paths[i] ? ` "${paths[i]}"` : "";
+    if (t.shape.join() !== like.shape.join())
+      throw new ShapeError(`${what}${where} must have the shape [${like.shape}], got [${t.shape}]`);
+    if (t.dtype !== like.dtype) throw new DTypeError(`${what}${where} must be ${like.dtype}, got ${t.dtype}`);
+  });
+}
+
 /**
- * Result of `f` and its directional derivative along `tangents`. Forward mode by differentiating the pullback, which is
- * linear in its cotangent, once more.
+ * Result of `f` and its directional derivative along `tangents`, which are a tree like `args`. Forward mode by
+ * differentiating the pullback, which is linear in its cotangent, once more. Throws `TreeError`, `ShapeError` or
+ * `DTypeError` when the tangents do not match the arguments.
  */
 export function jvp<Args extends unknown[], R>(
   f: (...args: Args) => R,
   args: Args,
   tangents: Args,
 ): [result: R, tangent: R] {
+  const [primals, directions] = [flatten(args), flatten(tangents)];
+  assertSamePaths(primals.def.paths, directions.def.paths);
+  checkAlike(primals.leaves, directions.leaves, primals.def.paths, "jvp: the tangent");
   const [result, pullback] = vjp(f, ...args);
   const { leaves, def } = flatten(result);
   const dummies = leaves.map((t) => zerosLike(t));
   const [, pushForward] = vjp((cts: unknown[]) => flatten(pullback(def.unflatten(cts) as R)).leaves, dummies);
-  const [out] = pushForward(flatten(tangents).leaves);
+  const [out] = pushForward(directions.leaves);
   return [result, def.unflatten(out) as R];
 }
 
@@ -212,13 +262,20 @@ function capturedBy(outputs: readonly Tensor[], inputs: readonly Tensor[], first
 
 /**
  * Maps a function over axis 0 of its arguments' leaves by applying it to each slice and stacking the results. Unrolled:
- * the graph grows with the batch, so prefer writing batched code where it matters.
+ * the graph grows with the batch, so prefer writing batched code where it matters. Throws `ShapeError` unless all leaves
+ * have as many elements on axis 0.
  */
 export function vmap<Args extends unknown[], R>(f: (...args: Args) => R): (...args: Args) => R {
   return (...args) => {
     const { leaves, def } = flatten(args);
     const n = leaves[0]?.shape[0] ?? 0;
     if (n === 0) throw new ShapeError("vmap: expected tensors with at least one element on axis 0");
+    leaves.forEach((t, i) => {
+      if (t.shape[0] !== n)
+        throw new ShapeError(
+          `vmap: axis 0 of "${def.paths[i]}" must have ${n} elements as that of "${def.paths[0]}", got ${t}`,
+        );
+    });
     const results = Array.from({ length: n }, (_, i) =>
       flatten(f(...(def.unflatten(leaves.map((t) => t.slice([i], [i + 1]).squeeze(0))) as Args))),
     );

@@ -2,7 +2,7 @@
 import { isFloat } from "./dtype.ts";
 import { evaluate } from "./eager.ts";
 import { reachable } from "./lower.ts";
-import { type Node, readHost, type Tensor } from "./tensor.ts";
+import { type Node, peekHost, type Tensor } from "./tensor.ts";
 import { treeEntries } from "./tree.ts";
 
 export interface NonFiniteReport {
@@ -29,7 +29,7 @@ export async function firstNonFinite(inputs: unknown, result: Tensor): Promise<N
     nearest: origin.get(node),
   }));
   await evaluate(flags);
-  const first = flags.findIndex((flag) => Number.isNaN(Number(readHost(flag)[0])));
+  const first = flags.findIndex((flag) => Number.isNaN(Number(peekHost(flag)[0])));
   if (first < 0) return undefined;
   const { name, shape, nearest } = known[first]!;
   return { operation: name, shape, nearest };

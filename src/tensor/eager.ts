@@ -6,26 +6,28 @@ import { assertFits } from "./memory.ts";
 import { defaultDevice, runtime } from "./runtime/devices.ts";
 import { downloaded, withBits } from "./runtime/half.ts";
 import type { DeviceTensor, Runtime, Session } from "./runtime/runtime.ts";
-import { type Node, readHost, type Tensor, type Value } from "./tensor.ts";
+import { SharedCache } from "./shared-cache.ts";
+import { type Node, peekHost, readHost, type Tensor, type Value } from "./tensor.ts";
+import { refuseWhileTracing } from "./tracing.ts";
 
-/** Compiled eager graphs, least recently used first. */
-const sessions = new Map<string, Promise<Session>>();
+/** Eager graphs that are kept compiled. */
 const MAX_SESSIONS = 256;
+const sessions = new SharedCache<Session>(MAX_SESSIONS, (session) => session.close());
 
-async function sessionFor(model: Uint8Array): Promise<Session> {
+/** Runs a model, in a session that is kept for the next time. */
+async function runModel(
+  model: Uint8Array,
+  feeds: Record<string, DeviceTensor>,
+  fetches: Record<string, null>,
+): Promise<Record<string, DeviceTensor>> {
   const device = await defaultDevice();
+  const rt = await runtime();
   const key = device + new TextDecoder("latin1").decode(model);
-  let session = sessions.get(key);
-  sessions.delete(key);
-  session ??= (await runtime()).createSession(model, device);
-  sessions.set(key, session);
-  session.catch(() => sessions.delete(key));
-  if (sessions.size > MAX_SESSIONS) {
-    const [oldest, stale] = sessions.entries().next().value!;
-    sessions.delete(oldest);
-    await (await stale).close();
-  }
-  return session;
+  return sessions.use(
+    key,
+    () => rt.createSession(model, device),
+    (session) => session.run(feeds, fetches),
+  );
 }
 
 /** The tensor's value as the runtime's own tensor, uploaded on first use. */
@@ -65,13 +67,18 @@ function fill(node: Node): boolean {
   if (node.op?.name !== "broadcastTo" || source?.node.leaf !== "literal" || source.size !== 1) return false;
   const { shape, dtype } = node.avals[0]!;
   const host = new DTYPES[dtype].array(sizeOf(shape));
-  host.fill(readHost(source)[0] as never);
+  host.fill(peekHost(source)[0] as never);
   node.settle([{ host }]);
   return true;
 }
 
 /** Computes the values of all tensors that have none yet, in one run. */
-export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
+export function evaluate(tensors: readonly Tensor[]): Promise<void> {
+  refuseWhileTracing("a value was asked for");
+  return compute(tensors);
+}
+
+async function compute(tensors: readonly Tensor[]): Promise<void> {
   await loadFiles(tensors);
   const unknown = [...new Set(tensors.filter((t) => !t.value).map((t) => t.node))];
   const nodes = unknown.filter((node) => !fill(node));
@@ -87,17 +94,23 @@ export async function evaluate(tensors: readonly Tensor[]): Promise<void> {
   for (const out of graph.outputs) if ("name" in out) fetches[out.name] = null;
   let results: Record<string, DeviceTensor> = {};
   if (Object.keys(fetches).length > 0) {
-    const session = await sessionFor(graph.model);
     await loadFiles(graph.inputs);
     const feeds = Object.fromEntries(graph.inputs.map((t, i) => [`i${i}`, toDevice(t, rt)]));
-    results = await session.run(feeds, fetches);
+    results = await runModel(graph.model, feeds, fetches);
   }
   const values = graph.outputs.map(
-    (out): Value => ("name" in out ? { device: results[out.name]! } : out.leaf.value!),
+    (out): Value => ("name" in out ? { device: results[out.name]! } : sharedValue(out.leaf)),
   );
   let at = 0;
   for (const node of nodes) node.settle(values.slice(at, (at += node.avals.length)));
   for (const t of wanted) if (t.value!.device && t.value!.device.location !== "cpu") await download(t);
+}
+
+/** The value of a tensor that is another one's, too. */
+function sharedValue(t: Tensor): Value {
+  const value = t.value!;
+  value.shared = true;
+  return value;
 }
 
 async function download(t: Tensor): Promise<void> {
@@ -110,33 +123,39 @@ async function download(t: Tensor): Promise<void> {
 export const cachedSessions = (): number => sessions.size;
 
 /** Closes all compiled eager graphs. */
-export async function clearEagerCache(): Promise<void> {
-  const open = [...sessions.values()];
-  sessions.clear();
-  await Promise.all(open.map(async (s) => (await s).close()));
+export function clearEagerCache(): Promise<void> {
+  return sessions.close();
 }
 
 // ---- methods of a tensor ----
 
+// Not async themselves: inside of a traced function they throw at once, where a rejected promise would end the process.
+
 /** Computes the value now (with everything it depends on) and returns the tensor. */
-export async function evalTensor(t: Tensor): Promise<Tensor> {
-  await evaluate([t]);
-  return t;
+export function evalTensor(t: Tensor): Promise<Tensor> {
+  return evaluate([t]).then(() => t);
 }
 
-/** The elements, row-major, in the dtype's typed array. Do not write into it. */
-export async function data(t: Tensor): Promise<HostArray> {
-  await evaluate([t]);
-  return readHost(t);
+/**
+ * The elements, row-major, in the dtype's typed array, which is the tensor's own memory: do not write into it. It stays as
+ * it is when the tensor is donated or disposed.
+ */
+export function data(t: Tensor): Promise<HostArray> {
+  return evaluate([t]).then(() => readHost(t));
 }
 
 /** The elements as a flat array of numbers. */
-export async function toArray(t: Tensor): Promise<number[]> {
-  return Array.from(await data(t), (v: number | bigint) => elementToNumber(t.dtype, v));
+export function toArray(t: Tensor): Promise<number[]> {
+  return evaluate([t]).then(() =>
+    Array.from(peekHost(t), (v: number | bigint) => elementToNumber(t.dtype, v)),
+  );
 }
 
 /** The single element as a number. Throws `ShapeError` when there is not exactly one. */
-export async function item(t: Tensor): Promise<number> {
-  if (t.size !== 1) throw new ShapeError(`item: expected exactly one element, got shape [${t.shape}]`);
-  return elementToNumber(t.dtype, (await data(t))[0]!);
+export function item(t: Tensor): Promise<number> {
+  const computed = evaluate(t.size === 1 ? [t] : []);
+  return computed.then(() => {
+    if (t.size !== 1) throw new ShapeError(`item: expected exactly one element, got shape [${t.shape}]`);
+    return elementToNumber(t.dtype, peekHost(t)[0]!);
+  });
 }

@@ -7,6 +7,7 @@ import { checkDevice, defaultDevice, runtime } from "./runtime/devices.ts";
 import { downloaded } from "./runtime/half.ts";
 import type { Device, DeviceTensor, SessionSettings } from "./runtime/runtime.ts";
 import type { Tensor } from "./tensor.ts";
+import { refuseWhileTracing } from "./tracing.ts";
 
 /** What a model takes or gives. A free axis has its symbolic name, or -1. */
 export interface Port {
@@ -69,25 +70,30 @@ export async function importOnnx(
   return {
     inputs,
     outputs,
-    async run(given) {
-      const names = inputs.map((p) => p.name);
-      const unknown = Object.keys(given).filter((name) => !names.includes(name));
-      const missing = names.filter((name) => !given[name]);
-      if (unknown.length + missing.length > 0) {
-        throw new ArgumentError(
-          `importOnnx: inputs are ${names.join(", ")}; missing: ${missing.join(", ") || "none"}; unknown: ${unknown.join(", ") || "none"}`,
-        );
-      }
-      for (const p of inputs) checkInput(given[p.name]!, p);
-      await evaluate(Object.values(given));
-      const feeds = Object.fromEntries(names.map((name) => [name, toDevice(given[name]!, rt)]));
-      const results = await session.run(feeds, Object.fromEntries(outputs.map((p) => [p.name, null])));
-      const read = async ({ name, dtype }: Port): Promise<[string, Tensor]> => {
-        const value: DeviceTensor = results[name]!;
-        return [name, fromHost(dtype, value.dims, await downloaded(value))];
-      };
-      return Object.fromEntries(await Promise.all(outputs.map(read)));
+    run: (given) => {
+      refuseWhileTracing("an imported model was run");
+      return run(given);
     },
     close: () => session.close(),
   };
+
+  async function run(given: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
+    const names = inputs.map((p) => p.name);
+    const unknown = Object.keys(given).filter((name) => !names.includes(name));
+    const missing = names.filter((name) => !given[name]);
+    if (unknown.length + missing.length > 0) {
+      throw new ArgumentError(
+        `importOnnx: inputs are ${names.join(", ")}; missing: ${missing.join(", ") || "none"}; unknown: ${unknown.join(", ") || "none"}`,
+      );
+    }
+    for (const p of inputs) checkInput(given[p.name]!, p);
+    await evaluate(Object.values(given));
+    const feeds = Object.fromEntries(names.map((name) => [name, toDevice(given[name]!, rt)]));
+    const results = await session.run(feeds, Object.fromEntries(outputs.map((p) => [p.name, null])));
+    const read = async ({ name, dtype }: Port): Promise<[string, Tensor]> => {
+      const value: DeviceTensor = results[name]!;
+      return [name, fromHost(dtype, value.dims, await downloaded(value))];
+    };
+    return Object.fromEntries(await Promise.all(outputs.map(read)));
+  }
 }

@@ -1,7 +1,8 @@
 /** Tensors, operations, differentiation, compilation, random numbers. */
-import { installMethods, type TensorMethods } from "./methods.ts";
+import { installMethods } from "./methods.ts";
 import { OPS } from "./ops/table.ts";
-import { Node, readHost, Tensor, type TensorLike } from "./tensor.ts";
+import { Node, peekHost, readHost, Tensor, type TensorLike } from "./tensor.ts";
+import type { TensorMethods } from "./tensor-methods.ts";
 
 // Declared here and not in tensor.ts, which would then import every operation.
 declare module "./tensor.js" {
@@ -13,6 +14,7 @@ export * from "./autodiff.ts";
 export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
+export { type ExportOptions, exportOnnx } from "./export-onnx.ts";
 export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
@@ -22,17 +24,34 @@ export { cast, castHost, storedOf } from "./ops/cast.ts";
 export * from "./ops/conv.ts";
 export type { ConvGeometry, ConvOptions } from "./ops/conv-geometry.ts";
 export * from "./ops/create.ts";
+export { type CumulativeOptions, cumprod, cumsum, prod } from "./ops/cumulative.ts";
 export * from "./ops/elementwise.ts";
 export { barrier, stopGradient } from "./ops/gradient-control.ts";
 export * from "./ops/image.ts";
 export * from "./ops/indexing.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";
+export { logSumExp, norm } from "./ops/norms.ts";
 export { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 export * from "./ops/pool.ts";
 export * from "./ops/quant.ts";
 export * from "./ops/random.ts";
-export * from "./ops/reduce.ts";
+export {
+  type Axes,
+  argmax,
+  argmin,
+  logSoftmax,
+  max,
+  mean,
+  min,
+  reduceOps,
+  softmax,
+  sort,
+  sum,
+  sumTo,
+  topK,
+  variance,
+} from "./ops/reduce.ts";
 export * from "./ops/shape.ts";
 export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
 export * from "./random/index.ts";
@@ -44,5 +63,13 @@ export {
   setDefaultDevice,
 } from "./runtime/devices.ts";
 export type { Device, ThreadCount } from "./runtime/runtime.ts";
-export * from "./tree.ts";
-export { Node, OPS, readHost, Tensor, type TensorLike };
+export {
+  assertSamePaths,
+  flatten,
+  registerTreeClass,
+  type TreeDef,
+  treeEntries,
+  treeLeaves,
+  treeMap,
+} from "./tree.ts";
+export { Node, OPS, peekHost, readHost, Tensor, type TensorLike };

@@ -166,6 +166,7 @@ function nameLeaf(
     if (data === "embed" && file && !host && g.capabilities.externalWeights && t.dtype !== "bf16")
       return g.constantInFile(t.dtype, t.shape, file);
     if (node.leaf === "literal" || data === "embed" || t.dtype === "bf16") {
+      // The runtime may keep the array itself, so that nobody may write into it from now on.
       const widened = t.dtype === "bf16" ? convertHost(readHost(t), "bf16", "f32") : readHost(t);
       return g.constant(t.dtype === "bf16" ? "f32" : t.dtype, t.shape, widened);
     }

@@ -2,11 +2,13 @@
 import { data, evalTensor, item, toArray } from "./eager.ts";
 import * as arithmetic from "./ops/arithmetic.ts";
 import * as casting from "./ops/cast.ts";
+import * as cumulative from "./ops/cumulative.ts";
 import * as elementwise from "./ops/elementwise.ts";
 import * as control from "./ops/gradient-control.ts";
 import * as image from "./ops/image.ts";
 import * as indexing from "./ops/indexing.ts";
 import * as matrix from "./ops/matmul.ts";
+import * as norms from "./ops/norms.ts";
 import * as padding from "./ops/pad.ts";
 import * as reduce from "./ops/reduce.ts";
 import * as shape from "./ops/shape.ts";
@@ -90,17 +92,14 @@ const methods = {
     "min",
     "argmax",
     "argmin",
-    "norm",
-    "cumsum",
     "topK",
     "sort",
-    "logSumExp",
     "softmax",
     "logSoftmax",
     "sumTo",
-    "prod",
-    "cumprod",
   ),
+  ...pick(norms, "norm", "logSumExp"),
+  ...pick(cumulative, "cumsum", "prod", "cumprod"),
   ...pick(matrix, "matmul"),
   ...pick(
     indexing,
@@ -128,12 +127,6 @@ const methods = {
   ...pick(image, "resize", "pixelShuffle", "pixelUnshuffle", "gridSample"),
   ...pick(casting, "cast", "castHost"),
   ...pick(control, "stopGradient"),
-};
-
-type Rest<F extends (...args: never[]) => unknown> = Parameters<F> extends [unknown, ...infer R] ? R : [];
-
-export type TensorMethods = {
-  [K in keyof typeof methods]: (...args: Rest<(typeof methods)[K]>) => ReturnType<(typeof methods)[K]>;
 };
 
 /** Installs the methods. Called once by `index.ts`. */

@@ -3,7 +3,7 @@
  * demand. The same class serves eager use (a value is computed when it is asked for) and tracing (`jit` compiles the
  * graph into one session). Every function of `methods.ts` is also a method, so that formulas chain.
  */
-import { LifetimeError } from "../errors.ts";
+import { ArgumentError, LifetimeError } from "../errors.ts";
 import type { Aval, FileSlice } from "./aval.ts";
 import { bytesOf, type DType, type HostArray, sizeOf } from "./dtype.ts";
 import type { GraphBuilder } from "./onnx/builder.ts";
@@ -15,6 +15,18 @@ export interface Value {
   host?: HostArray;
   device?: DeviceTensor;
   file?: FileSlice;
+  /** Somebody else holds this memory too (who gave it, or was given it): it is never written into. */
+  shared?: boolean;
+  /** Of a result of a compiled function that was given arguments by donation: what it was given. */
+  undo?: Undo;
+}
+
+/** The memory of donated arguments, until the result has been donated in turn. */
+export interface Undo {
+  /** The arguments as they were, by their index; once. */
+  restore(): unknown[] | undefined;
+  /** The caller has gone on: the memory goes to `give`, or to nobody. */
+  release(give?: (aval: Aval, device: DeviceTensor) => void): void;
 }
 
 /** A cotangent is absent where nothing flows back. */
@@ -101,7 +113,10 @@ export class Node {
 /** Numbers are taken as scalars of the other operand's dtype. */
 export type TensorLike = Tensor | number;
 
-/** Its methods are installed from one table in `methods.ts`. */
+/**
+ * Its methods are installed from one table in `methods.ts`. JavaScript's operators do not compute on tensors: a tensor is
+ * always truthy, and `x > 0`, `x + 1` throw. Comparisons are `x.greater(0)`, choices are `where`.
+ */
 export class Tensor {
   readonly node: Node;
   /** Which output of the node this is. */
@@ -143,6 +158,13 @@ export class Tensor {
     this.node.inputs = [];
     this.node.gone = "it was disposed";
   }
+  /** Text in a template is the only thing that an operator of JavaScript makes of a tensor. Otherwise throws `ArgumentError`. */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint === "string") return this.toString();
+    throw new ArgumentError(
+      `${this}: the operators of JavaScript do not work on tensors; use its methods (x.add(1), x.greater(0)), where(condition, a, b) to choose, and await x.item() for a number`,
+    );
+  }
   /** What `console.log` shows in Node. */
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
@@ -152,11 +174,18 @@ export class Tensor {
   }
 }
 
-/** Host data of a computed tensor. */
-export function readHost(t: Tensor): HostArray {
+/** Host data of a computed tensor, for a look: who keeps it takes `readHost`. */
+export function peekHost(t: Tensor): HostArray {
   const value = t.value;
   if (!value || (!value.host && !value.device))
     throw new LifetimeError(`${t} has no value yet: await its data()`);
   value.host ??= asHostArray(value.device!.data);
   return value.host;
+}
+
+/** Host data of a computed tensor, to keep: no compiled function writes into it any more. Do not write into it. */
+export function readHost(t: Tensor): HostArray {
+  const host = peekHost(t);
+  t.value!.shared = true;
+  return host;
 }

@@ -139,6 +139,7 @@ describe("a configuration that is wrong, or not built here, is refused by key", 
     up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D"],
   };
   it.each([
+    [{ num_classes: 10 }, /no key "num_classes".*"num_class_embeds"/],
     [{ norm_num_groups: 3 }, /norm_num_groups.*divisor of the 8 channels of level 0/],
     [{ attention_head_dim: 9 }, /attention_head_dim.*at most the 8 channels of down_blocks.0/],
     [{ num_attention_heads: 9 }, /num_attention_heads.*at most/],

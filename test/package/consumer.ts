@@ -1,6 +1,11 @@
 /** What a user of the package writes, checked against the declarations in dist: `npm run types:package`. */
 import { grad, type Tensor, tensor } from "tweedie";
+import { decodeSafetensors } from "tweedie/io/safetensors";
+import * as qDit from "tweedie/systems/q-dit";
+import * as sdseg from "tweedie/systems/sdseg";
+import * as umd from "tweedie/systems/umd";
 import type { DType } from "tweedie/tensor";
+import { openWorkers, type Workers } from "tweedie/workers";
 
 const x: Tensor = tensor([
   [1, 2],
@@ -10,7 +15,10 @@ const total: number = await x.add(1).silu().sum().item();
 const first: number[] = await x.slice([0], [1]).toArray();
 const slope: Tensor = grad((t: Tensor) => t.square().sum())(x);
 const dtype: DType = (await slope.eval()).cast("f16").dtype;
-console.log(total, first, dtype);
+const workers: Workers<[Tensor], Tensor> = await openWorkers({ module: new URL("file:///model.mjs") });
+const answer: Tensor = await workers.run(x);
+console.log(total, first, dtype, answer, decodeSafetensors(new Uint8Array()).tensors.size);
+console.log(sdseg.createSDSeg, sdseg.openSegmenter, umd.initUMD, qDit.groupOf);
 
 // @ts-expect-error methods that do not exist are found
 x.nothing();

@@ -1,12 +1,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { AbortError, ArgumentError, NonFiniteError } from "../../src/errors.ts";
 import type { AutoencoderKL, ControlNetModel } from "../../src/networks/index.ts";
 import { mapParameters } from "../../src/nn/index.ts";
 import { embeddedGuidance } from "../../src/pipelines/conditions.ts";
 import {
+  compilePipeline,
   conditionalNetwork,
   encodePrompts,
   generatePictures,
@@ -19,6 +20,7 @@ import {
   planPictures,
 } from "../../src/pipelines/index.ts";
 import { cachedSessions, fillNormal, full, type Tensor, tensor } from "../../src/tensor/index.ts";
+import { runtime } from "../../src/tensor/runtime/devices.ts";
 import {
   SCHEDULER,
   writeTinyControlNet,
@@ -76,6 +78,40 @@ const largestDifference = (a: Float32Array, b: Float32Array): number =>
   a.reduce((worst, v, i) => Math.max(worst, Math.abs(v - b[i]!)), 0);
 
 const TEXT = { prompt: "a red cat at night", steps: 4 } as const;
+
+describe("a pipeline that stays compiled", () => {
+  const imagesOf = async (events: AsyncIterable<PictureEvent>): Promise<Float32Array[]> => {
+    const images: Float32Array[] = [];
+    for await (const event of events)
+      if (isPicture(event)) images.push((await event.image.data()) as Float32Array);
+    return images;
+  };
+  test("makes the same pictures, compiles nothing the second time, and serves several at once", async () => {
+    const rt = await runtime();
+    const pipeline = compilePipeline(sd!);
+    const plan = (seed: number) => planPictures(sd!, { ...TEXT, seeds: [seed] });
+    const [alone, other] = [
+      await pictures(sd!, { ...TEXT, seeds: [3] }),
+      await pictures(sd!, { ...TEXT, seeds: [4] }),
+    ];
+    expect(await imagesOf(pipeline.generate(plan(3)))).toEqual(alone);
+    const compile = vi.spyOn(rt, "createSession");
+    const both = await Promise.all([3, 4].map((seed) => imagesOf(pipeline.generate(plan(seed)))));
+    expect(both).toEqual([alone, other]);
+    expect(compile).not.toHaveBeenCalled();
+    await pipeline.close();
+    expect(await imagesOf(pipeline.generate(plan(3)))).toEqual(alone);
+    expect(compile).toHaveBeenCalled();
+    compile.mockRestore();
+    await pipeline.close();
+  });
+  test("takes plans of its own components only", () => {
+    const pipeline = compilePipeline(sd!);
+    expect(() => pipeline.generate(planPictures(sdxl!, { ...TEXT, seeds: [0] }))).toThrow(
+      /plan is for other components/,
+    );
+  });
+});
 
 /** A picture of 64x64 pixels to start from. */
 const picture = (seed: number): Tensor =>

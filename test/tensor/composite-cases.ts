@@ -1,7 +1,16 @@
 /** Functions composed of operations: values against loops, and derivatives. */
 import * as tw from "../../src/tensor/index.ts";
 import { einsumCases } from "./composite-einsum.ts";
-import { alongAxis, axisCase, reduced, reduction, softmaxOf, spaced, unary } from "./op-cases-kit.ts";
+import {
+  alongAxis,
+  axisCase,
+  reduced,
+  reduction,
+  softmaxOf,
+  spaced,
+  unary,
+  withZero,
+} from "./op-cases-kit.ts";
 import { at, type Draw, type Nd, nd, type OpCase, sumOver } from "./op-check.ts";
 
 const mean = (v: readonly number[]): number => v.reduce((a, b) => a + b, 0) / v.length;
@@ -234,11 +243,6 @@ const foldAxis =
   (f: (v: number[]) => number) =>
   (x: Nd, axis: number): Nd =>
     reduced(x, [axis], false, f);
-const withZero = (d: Draw, s: readonly number[]) => ({
-  ...d.away(s),
-  data: d.away(s).data.map((v, i) => (i === 1 ? 0 : v)),
-});
-
 export const COMPOSITES: Record<string, OpCase | readonly OpCase[]> = {
   prod: [
     axisCase(
@@ -255,11 +259,21 @@ export const COMPOSITES: Record<string, OpCase | readonly OpCase[]> = {
       name: "with a zero",
     },
   ],
-  cumprod: axisCase(
-    (x, a) => x.cumprod(a),
-    (x, a) => alongAxis(x, a, (v) => v.map((_, i) => v.slice(0, i + 1).reduce((p, q) => p * q, 1))),
-    withZero,
-  ),
+  exclusive: [
+    axisCase(
+      (x, a) => x.cumprod(a, { exclusive: true }),
+      (x, a) => alongAxis(x, a, (v) => v.map((_, i) => v.slice(0, i).reduce((p, q) => p * q, 1))),
+      withZero,
+    ),
+    axisCase(
+      (x, a) => x.cumsum(a, { exclusive: true }),
+      (x, a) => alongAxis(x, a, (v) => v.map((_, i) => v.slice(0, i).reduce((p, q) => p + q, 0))),
+    ),
+    axisCase(
+      (x, a) => x.cumsum(a, { exclusive: true, reverse: true }),
+      (x, a) => alongAxis(x, a, (v) => v.map((_, i) => v.slice(i + 1).reduce((p, q) => p + q, 0))),
+    ),
+  ],
   logSumExp: reduction(
     (x, axes, keep) => x.logSumExp(axes, keep),
     (v) => Math.log(v.reduce((s, x) => s + Math.exp(x), 0)),

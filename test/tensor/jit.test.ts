@@ -8,6 +8,7 @@ import {
   jit,
   listDevices,
   matmul,
+  peekHost,
   setDefaultDevice,
   setMemoryLimit,
   type Tensor,
@@ -157,7 +158,7 @@ describe("donation", () => {
     const buffers = new Set<unknown>();
     for (let i = 0; i < 10; i++) {
       s = await step(s);
-      buffers.add((await s.w.data()).buffer);
+      buffers.add(peekHost(s.w).buffer);
     }
     expect(await s.w.toArray()).toEqual([1024, 2048, 3072]);
     expect(await s.steps.item()).toBe(10);
@@ -185,16 +186,57 @@ describe("donation", () => {
     await g.close();
   });
 
-  it("can be taken back until the next call", async () => {
+  it("can be taken back by its result, whoever called in between, until the result is donated", async () => {
     const step = advance();
-    const s = await step(state());
-    expect(await s.w.toArray()).toEqual([2, 4, 6]);
-    const [before] = step.takeBack()!;
+    const [mine, theirs] = [await step(state()), await step({ w: tensor([10, 20, 30]), steps: tensor(0) })];
+    const goneOn = await step(theirs);
+    expect(step.takeBack(theirs)).toBeUndefined();
+    expect(await mine.w.toArray()).toEqual([2, 4, 6]);
+    const [before] = step.takeBack(mine)!;
     expect(await before!.w.toArray()).toEqual([1, 2, 3]);
-    expect(step.takeBack()).toBeUndefined();
+    expect(step.takeBack(mine)).toBeUndefined();
     const again = await step(before!);
     expect(await again.w.toArray()).toEqual([2, 4, 6]);
+    expect(await step.takeBack(goneOn)![0]!.w.toArray()).toEqual([20, 40, 60]);
     await step.close();
+  });
+
+  it("leaves alone what data() has handed out", async () => {
+    const step = advance();
+    let s = state();
+    const seen: Float32Array[] = [];
+    for (let i = 0; i < 6; i++) {
+      s = await step(s);
+      seen.push((await s.w.data()) as Float32Array);
+    }
+    expect(seen.map((w) => w[0])).toEqual([2, 4, 8, 16, 32, 64]);
+    await step.close();
+  });
+
+  it("leaves alone the arrays that tensors were made of, taken back or not", async () => {
+    const own = [Float32Array.of(1, 2, 3), Float32Array.of(1, 2, 3)] as const;
+    const step = advance();
+    for (const [i, make] of [
+      (w: Float32Array) => tensor(w),
+      (w: Float32Array) => fromHost("f32", [3], w),
+    ].entries()) {
+      let s = await step({ w: make(own[i]!), steps: tensor(0) });
+      s = await step(step.takeBack(s)![0]!);
+      for (let k = 0; k < 4; k++) s = await step(s);
+      expect([...own[i]!]).toEqual([1, 2, 3]);
+      expect(await s.w.toArray()).toEqual([32, 64, 96]);
+    }
+    await step.close();
+  });
+
+  it("leaves alone memory that an evaluated alias shares", async () => {
+    const x = await tensor([1, 2]).add(0).eval();
+    const alias = await x.stopGradient().eval();
+    const double = jit((s: Tensor) => s.mul(2), { donate: [0] });
+    let s = await double(alias);
+    for (let i = 0; i < 3; i++) s = await double(s);
+    expect(await x.toArray()).toEqual([1, 2]);
+    await double.close();
   });
 });
 

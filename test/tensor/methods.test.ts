@@ -1,6 +1,8 @@
+import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import * as tw from "../../src/tensor/index.ts";
-import type { TensorMethods } from "../../src/tensor/methods.ts";
+import type { TensorMethods } from "../../src/tensor/tensor-methods.ts";
+import { methodsText, WRITTEN } from "../../tools/tensor-methods.ts";
 
 /** All methods by name: one more or less is a change of what users may write. */
 const METHODS = `
@@ -39,4 +41,9 @@ it("a method is the function of its name with the tensor as first argument", asy
     expect(byMethod.dtype, name).toBe(byFunction.dtype);
     expect(await byMethod.toArray(), name).toEqual(await byFunction.toArray());
   }
+});
+
+it("every method has the text and the parameters of its function, for who hovers over it", () => {
+  const bare = (text: string): string => text.replace(/\s+/g, "").replace(/,(?=[)}\]])/g, "");
+  expect(bare(readFileSync(WRITTEN, "utf8"))).toBe(bare(methodsText())); // npx tsx tools/tensor-methods.ts
 });

@@ -158,3 +158,9 @@ export const softmaxOf = (v: number[]): number[] => {
 };
 export const argBest = (v: number[], better: (a: number, b: number) => boolean): number =>
   v.reduce((best, x, i) => (better(x, v[best]!) ? i : best), 0);
+
+/** The second element is zero. */
+export const withZero = (d: Draw, s: readonly number[]) => ({
+  ...d.away(s),
+  data: d.away(s).data.map((v, i) => (i === 1 ? 0 : v)),
+});

@@ -24,6 +24,7 @@ import {
   type T,
   unary,
   wide,
+  withZero,
 } from "./op-cases-kit.ts";
 import { quantCases } from "./op-cases-quant.ts";
 import * as structure from "./op-cases-structure.ts";
@@ -159,6 +160,11 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
   cumsum: axisCase(
     (x, a) => x.cumsum(a),
     (x, a) => alongAxis(x, a, (v) => v.map((_, i) => v.slice(0, i + 1).reduce((p, q) => p + q, 0))),
+  ),
+  cumprod: axisCase(
+    (x, a) => x.cumprod(a),
+    (x, a) => alongAxis(x, a, (v) => v.map((_, i) => v.slice(0, i + 1).reduce((p, q) => p * q, 1))),
+    withZero,
   ),
   topK: axisCase(
     (x, a) => x.sort(a, true),

@@ -60,9 +60,18 @@ const OPTIONS: ReadonlyMap<string, string> = new Map(
   Object.entries(KEYS).map(([option, key]) => [key, option]),
 );
 
-/** Typed options of a network; errors name the option. */
-export const optionFields = (network: string, options: object): Fields =>
-  new Fields(network, options, { error: ArgumentError });
+/** Typed options of a network; errors name the option. @throws ArgumentError for an option that does not exist */
+export function optionFields(network: string, options: object): Fields {
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(KEYS, name));
+  if (unknown !== undefined)
+    throw new ArgumentError(
+      `${network}: there is no option "${unknown}"; there are ${Object.keys(KEYS).join(", ")}`,
+    );
+  return new Fields(network, options, { error: ArgumentError });
+}
+
+/** What files do not have and people write: it would be passed over like the notes that files do have. */
+const MISTAKEN: Readonly<Record<string, string>> = { num_classes: KEYS.classes, channels: KEYS.channels };
 
 /**
  * A `config.json` in the terms of the options; errors name the key of the file. In conditional U-Nets the key
@@ -70,6 +79,9 @@ export const optionFields = (network: string, options: object): Fields =>
  */
 export function diffusersFields(network: string, config: unknown, { headDimIsHeads = false } = {}): Fields {
   const json = new Fields(network, config);
+  for (const [key, meant] of Object.entries(MISTAKEN))
+    if (json.has(key))
+      throw new FormatError(`${network}: there is no key "${key}"; "${meant}" is what it is called`);
   const keys: Record<string, string> = { ...KEYS };
   const values = Object.fromEntries(json.entries().map(([key, value]) => [OPTIONS.get(key) ?? key, value]));
   if (headDimIsHeads && !json.has(KEYS.heads)) {

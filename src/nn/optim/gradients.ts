@@ -1,21 +1,12 @@
 /** Gradients between the loss and the optimiser: norms, clipping, accumulation. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import {
-  barrier,
-  flatten,
-  type Tensor,
-  treeEntries,
-  treeLeaves,
-  treeMap,
-  valueAndGrad,
-} from "../../tensor/index.ts";
-import { packed, trainedPaths } from "./optimizer.ts";
+import { barrier, flatten, type Tensor, treeLeaves, treeMap, valueAndGrad } from "../../tensor/index.ts";
+import { needLeaves } from "../../tensor/tree.ts";
+import { keyedEntries } from "../module.ts";
+import { packed, trainedEntries } from "./optimizer.ts";
 
 /** The trained leaves. */
-function trainedLeaves(tree: unknown): Tensor[] {
-  const trained = trainedPaths(tree);
-  return treeEntries(tree).flatMap(([path, t]) => (trained.has(path) ? [t] : []));
-}
+const trainedLeaves = (tree: unknown): Tensor[] => trainedEntries(tree).map(({ leaf }) => leaf);
 
 /** Sum of squares as a product of a row with itself: one pass, no temporary. */
 function sumOfSquares(t: Tensor): Tensor {
@@ -28,17 +19,17 @@ function sumOfSquares(t: Tensor): Tensor {
 /** Euclidean norm of all trained leaves (floats that no module declares as fixed) together. */
 export function globalNorm(tree: unknown): Tensor {
   const leaves = trainedLeaves(tree);
-  if (leaves.length === 0) throw new ArgumentError("globalNorm: the tree holds no float tensors");
+  needLeaves(tree, leaves, "globalNorm: the tree");
   const small = leaves.filter((t) => t.size <= 8192 && t.dtype === leaves[0]!.dtype);
   const large = leaves.filter((t) => !small.includes(t));
   const parts = (small.length > 0 ? [packed(small), ...large] : large).map(sumOfSquares);
   return parts.reduce((a, b) => a.add(b)).sqrt();
 }
 
-/** Norm of each float leaf, by path: names the layer when something explodes. */
+/** Norm of each float leaf, by checkpoint key: names the layer when something explodes. */
 export function normsByPath(tree: unknown): Record<string, Tensor> {
-  const entries = treeEntries(tree).filter(([, t]) => t.dtype.startsWith("f"));
-  return Object.fromEntries(entries.map(([path, t]) => [path, sumOfSquares(t).sqrt()]));
+  const entries = keyedEntries(tree).filter(({ leaf }) => leaf.dtype.startsWith("f"));
+  return Object.fromEntries(entries.map(({ key, leaf }) => [key, sumOfSquares(leaf).sqrt()]));
 }
 
 /** Scales a tree so that its global norm is at most `max` (as PyTorch's `clip_grad_norm_`). Also gives the norm before. */

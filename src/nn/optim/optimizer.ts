@@ -6,17 +6,20 @@ import {
   concat,
   type Tensor,
   treeEntries,
+  treeLeaves,
   treeMap,
   zerosLike,
 } from "../../tensor/index.ts";
-import { fixedPaths } from "../module.ts";
+import { needLeaves } from "../../tensor/tree.ts";
+import { fixedPaths, type KeyedLeaf, keyedEntries } from "../module.ts";
 
 /** Learning rate: a number, or a function of the step number (a float scalar, 0 at the first update). */
 export type LearningRate = number | ((step: Tensor) => Tensor);
 
-/** Settings for the parameters whose path matches; the first matching group counts. */
+/** Settings for the parameters that match, by checkpoint key; the first matching group counts. */
 export interface ParameterGroup {
-  readonly match: (path: string, parameter: Tensor) => boolean;
+  /** `key` is that of `parameters()`, such as `down_blocks.0.conv.weight`. A group that matches nothing is an error. */
+  readonly match: (key: string, parameter: Tensor) => boolean;
   /** Multiplies the learning rate. 0 freezes. Default 1. */
   readonly rateScale?: number;
   /** Replaces the optimiser's weight decay. */
@@ -60,10 +63,26 @@ export interface OptimizerOptions {
 }
 
 /** Float leaves are trained; integer leaves (indices, counters) and what a module declares as fixed pass through. */
-export function trainedPaths(tree: unknown): ReadonlySet<string> {
+export const trainedPaths = (tree: unknown): ReadonlySet<string> =>
+  new Set(trainedEntries(tree).map(({ path }) => path));
+
+/** The trained leaves with their names. */
+export function trainedEntries(tree: unknown): KeyedLeaf[] {
   const fixed = fixedPaths(tree);
-  const trained = treeEntries(tree).filter(([path, t]) => t.dtype.startsWith("f") && !fixed.has(path));
-  return new Set(trained.map(([path]) => path));
+  return keyedEntries(tree).filter(({ path, leaf }) => leaf.dtype.startsWith("f") && !fixed.has(path));
+}
+
+/** @throws ArgumentError when a predicate of parameters holds for none of them: a misspelt key, most often */
+export function needMatch(
+  leaves: readonly KeyedLeaf[],
+  match: (key: string, parameter: Tensor) => boolean,
+  what: string,
+): void {
+  if (leaves.some(({ key, leaf }) => match(key, leaf))) return;
+  const some = leaves.slice(0, 5).map(({ key }) => key);
+  throw new ArgumentError(
+    `${what} matches none of the ${leaves.length} parameters that are trained; their keys are ${some.join(", ")}${leaves.length > some.length ? ", …" : ""}`,
+  );
 }
 
 /**
@@ -80,14 +99,14 @@ interface Bundle {
 
 /** Sorts trained leaves into bundles: one for each large leaf, one for all small leaves of equal settings. */
 function bundle(
-  leaves: ReadonlyMap<string, Tensor>,
+  leaves: readonly KeyedLeaf[],
   groups: readonly ParameterGroup[],
   decay: number,
   whole: boolean,
 ): Bundle[] {
   const bundles = new Map<string, Bundle>();
-  for (const [path, p] of leaves) {
-    const group = groups.find((candidate) => candidate.match(path, p));
+  for (const { key: name, path, leaf: p } of leaves) {
+    const group = groups.find((candidate) => candidate.match(name, p));
     const [rateScale, weightDecay] = [group?.rateScale ?? 1, group?.weightDecay ?? decay];
     if (rateScale === 0) continue;
     const key = p.size <= SMALL && !whole ? `${p.dtype} ${rateScale} ${weightDecay}` : path;
@@ -121,21 +140,32 @@ function unpacked(vector: Tensor, like: readonly Tensor[]): Tensor[] {
     .map((piece, i) => piece.reshape(like[i]!.shape));
 }
 
+/** @throws ArgumentError unless there is something to train */
+const needTree = (parameters: unknown, name: string): void =>
+  needLeaves(parameters, treeLeaves(parameters), `${name}: the parameters`);
+
 /** An optimiser from a rule for one parameter. */
 export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Optimizer {
   const { learningRate, weightDecay = 0, groups = [] } = options;
-  if (typeof learningRate === "number" && !(learningRate >= 0 && Number.isFinite(learningRate))) {
+  const isRate = typeof learningRate === "number" && learningRate >= 0 && Number.isFinite(learningRate);
+  if (!isRate && typeof learningRate !== "function") {
     throw new ArgumentError(
-      `${rule.name}: the learning rate must be finite and not negative, got ${learningRate}`,
+      `${rule.name}: the learning rate must be a number that is finite and not negative, or a function of the step, got ${learningRate}`,
     );
   }
   return {
     name: rule.name,
-    init: (parameters) => ({
-      step: asTensor(0, "f32"),
-      slots: Object.fromEntries(rule.slots.map((slot) => [slot, treeMap(zerosLike, parameters)])),
-    }),
+    init: (parameters) => {
+      needTree(parameters, rule.name);
+      const leaves = trainedEntries(parameters);
+      for (const [i, { match }] of groups.entries()) needMatch(leaves, match, `${rule.name}: groups[${i}]`);
+      return {
+        step: asTensor(0, "f32"),
+        slots: Object.fromEntries(rule.slots.map((slot) => [slot, treeMap(zerosLike, parameters)])),
+      };
+    },
     update(parameters, gradients, state) {
+      needTree(parameters, rule.name);
       const step = state.step.add(1);
       const rate =
         typeof learningRate === "number" ? asTensor(learningRate, "f32") : learningRate(state.step);
@@ -144,9 +174,8 @@ export function makeOptimizer(rule: UpdateRule, options: OptimizerOptions): Opti
       assertSamePaths([...before.keys()], [...slopes.keys()]);
       const slots = new Map(rule.slots.map((slot) => [slot, new Map(treeEntries(state.slots[slot]))]));
       const after = new Map(before);
-      const trained = trainedPaths(parameters);
       for (const { paths, rateScale, weightDecay: decay } of bundle(
-        new Map([...before].filter(([path]) => trained.has(path))),
+        trainedEntries(parameters),
         groups,
         weightDecay,
         rule.whole ?? false,

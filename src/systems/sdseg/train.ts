@@ -5,7 +5,7 @@ import type { Dataset } from "../../data/index.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/index.ts";
 import { type AutoencoderKL, klDivergence, sampleGaussian } from "../../networks/index.ts";
-import { adamW, constantDecay, warmupDecay, withFields } from "../../nn/index.ts";
+import { adamW, constantDecay, parameters, warmupDecay, withFields } from "../../nn/index.ts";
 import { grid, overlay } from "../../report/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
 import { type PhaseSettings, rateOf, runPhase } from "../../training/index.ts";
@@ -286,9 +286,9 @@ export async function* trainDenoiser(inputs: TrainInputs): Work<SDSeg> {
   const averaged = (network: SegmentationNetwork, average = network): SDSeg =>
     withParts(model, { network: withFields<SegmentationNetwork>(network, { unet: average.unet }) });
   const groups = [
-    { match: (path: string) => path.includes("labelEmb"), rateScale: 100 },
-    ...(trainVision ? [] : [{ match: (path: string) => path.startsWith("vision"), rateScale: 0 }]),
-  ];
+    { match: (key: string) => key.includes("label_emb"), rateScale: 100 },
+    ...(trainVision ? [] : [{ match: (key: string) => key.startsWith("vision"), rateScale: 0 }]),
+  ].filter(({ match }) => [...parameters(model.network).keys()].some(match)); // binary models have no labels
   let seen: Validated | undefined;
   try {
     const trained = yield* runPhase<SegmentationNetwork, DenoisingBatch>({

@@ -70,7 +70,7 @@ export interface TrainInputs {
 }
 
 /** Class tokens, the mask token and biases are not decayed; scales of norms and positions are. */
-const undecayed = (path: string): boolean => path === "cls" || path === "maskToken" || path.endsWith("bias");
+const undecayed = (key: string): boolean => key === "cls" || key === "mask_token" || key.endsWith("bias");
 
 const kept = ({ model, ema }: TrainState<UMD>): UMD => ema ?? model;
 

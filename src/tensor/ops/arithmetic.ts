@@ -1,13 +1,13 @@
 /** Elementwise functions of two or three tensors, with broadcasting. */
 import { DTypeError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
-import { isFloat, isInteger } from "../dtype.ts";
+import { elementToNumber, isFloat, isInteger } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import { type Cotangent, type Op, Tensor, type TensorLike } from "../tensor.ts";
+import { type Cotangent, type Op, peekHost, Tensor, type TensorLike } from "../tensor.ts";
 import { unblocked } from "./block-form.ts";
 import { blockedSum, elementwise, withChannels } from "./blocked.ts";
 import { cast } from "./cast.ts";
-import { asTensor, zerosLike } from "./create.ts";
+import { asTensor, literal, zerosLike } from "./create.ts";
 import { apply1, broadcastShapes, needSameDType } from "./op.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -74,9 +74,19 @@ const mulOp: BinaryOp = {
 };
 const divOp = binary("div", "Div", numbers, "same", (ct, _, b, y) => [ct.div(b), ct.mul(y).div(b).neg()]);
 const powOp = binary("pow", "Pow", numbers, "same", (ct, a, b, y) => [
-  ct.mul(b).mul(a.pow(b.sub(1))),
-  ct.mul(y).mul(where(a.greater(0), a, onesWhere(a)).log()),
+  powSlope(ct, a, b),
+  ct.mul(y).mul(where(logicalAnd(a.equal(0), b.greaterEqual(0)), onesWhere(a), a).log()),
 ]);
+
+/** Slope of a^b in a: 0 for b = 0 everywhere, at a = 0 too. An exponent that is a number in a formula stays one. */
+function powSlope(ct: Tensor, a: Tensor, b: Tensor): Tensor {
+  if (b.node.leaf === "literal" && b.size === 1) {
+    const exponent = elementToNumber(b.dtype, peekHost(b)[0]!);
+    return exponent === 0 ? zerosLike(ct) : ct.mul(b).mul(a.pow(literal(exponent - 1, b.dtype)));
+  }
+  const flat = b.equal(0);
+  return ct.mul(b).mul(where(flat, onesWhere(a), a).pow(b.sub(1)));
+}
 /** Blocked maps are summed as such, by the kernel of a convolution where one of them comes from it. */
 const lowerAdd = (g: GraphBuilder, inputs: readonly string[], avals: readonly Aval[]): string =>
   elementwise(
@@ -111,7 +121,7 @@ function byChannel(
 const isPerChannel = ([n, c, h, w]: readonly number[], [pictures, channels]: readonly number[]): boolean =>
   (n === pictures || n === 1) && c === channels && c !== 1 && h === 1 && w === 1;
 
-/** 1 of the tensor's dtype: log(1) = 0 stands in where the base is not positive. */
+/** 1 of the tensor's dtype, to stand in where a slope would be 0 times infinity. */
 const onesWhere = (a: Tensor): Tensor => asTensor(1, a.dtype);
 
 /** Ties share the gradient evenly. */
@@ -190,12 +200,15 @@ function pair(a: TensorLike, b: TensorLike): [Tensor, Tensor] {
   return [asTensor(a, second.dtype), second];
 }
 
+/** a + b, with broadcasting; a number takes the dtype of the other operand. */
 export function add(a: TensorLike, b: TensorLike): Tensor {
   return apply1(addOp, pair(a, b), {});
 }
+/** a - b, with broadcasting. */
 export function sub(a: TensorLike, b: TensorLike): Tensor {
   return apply1(subOp, pair(a, b), {});
 }
+/** a b, with broadcasting. */
 export function mul(a: TensorLike, b: TensorLike): Tensor {
   return apply1(mulOp, pair(a, b), {});
 }
@@ -203,12 +216,15 @@ export function mul(a: TensorLike, b: TensorLike): Tensor {
 export function div(a: TensorLike, b: TensorLike): Tensor {
   return apply1(divOp, pair(a, b), {});
 }
+/** a to the power of b, with broadcasting. */
 export function pow(a: TensorLike, b: TensorLike): Tensor {
   return apply1(powOp, pair(a, b), {});
 }
+/** The larger of a and b, element by element, with broadcasting. */
 export function maximum(a: TensorLike, b: TensorLike): Tensor {
   return apply1(maximumOp, pair(a, b), {});
 }
+/** The smaller of a and b, element by element, with broadcasting. */
 export function minimum(a: TensorLike, b: TensorLike): Tensor {
   return apply1(minimumOp, pair(a, b), {});
 }
@@ -216,36 +232,47 @@ export function minimum(a: TensorLike, b: TensorLike): Tensor {
 export function mod(a: TensorLike, b: TensorLike): Tensor {
   return apply1(modOp, pair(a, b), {});
 }
+/** Where a = b, as bool. */
 export function equal(a: TensorLike, b: TensorLike): Tensor {
   return apply1(equalOp, pair(a, b), {});
 }
+/** Where a < b, as bool. */
 export function less(a: TensorLike, b: TensorLike): Tensor {
   return apply1(lessOp, pair(a, b), {});
 }
+/** Where a <= b, as bool. */
 export function lessEqual(a: TensorLike, b: TensorLike): Tensor {
   return apply1(lessEqualOp, pair(a, b), {});
 }
+/** Where a > b, as bool. */
 export function greater(a: TensorLike, b: TensorLike): Tensor {
   return apply1(greaterOp, pair(a, b), {});
 }
+/** Where a >= b, as bool. */
 export function greaterEqual(a: TensorLike, b: TensorLike): Tensor {
   return apply1(greaterEqualOp, pair(a, b), {});
 }
+/** Where both hold. Of bool. */
 export function logicalAnd(a: Tensor, b: Tensor): Tensor {
   return apply1(andOp, [a, b], {});
 }
+/** Where at least one holds. Of bool. */
 export function logicalOr(a: Tensor, b: Tensor): Tensor {
   return apply1(orOp, [a, b], {});
 }
+/** Where exactly one holds. Of bool. */
 export function logicalXor(a: Tensor, b: Tensor): Tensor {
   return apply1(xorOp, [a, b], {});
 }
+/** Bits that both have. Of integers. */
 export function bitwiseAnd(a: Tensor, b: TensorLike): Tensor {
   return apply1(bitAndOp, pair(a, b), {});
 }
+/** Bits that at least one has. Of integers. */
 export function bitwiseOr(a: Tensor, b: TensorLike): Tensor {
   return apply1(bitOrOp, pair(a, b), {});
 }
+/** Bits that exactly one has. Of integers. */
 export function bitwiseXor(a: Tensor, b: TensorLike): Tensor {
   return apply1(bitXorOp, pair(a, b), {});
 }

@@ -1,7 +1,7 @@
 /** Conversion between element types. */
 import { DTypeError } from "../../errors.ts";
 import { convertHost, DTYPES, type DType, isFloat } from "../dtype.ts";
-import { type Op, readHost, type Tensor } from "../tensor.ts";
+import { type Op, peekHost, type Tensor } from "../tensor.ts";
 import { fromHost } from "./create.ts";
 import { apply1 } from "./op.ts";
 
@@ -22,7 +22,7 @@ const castOp: Op<{ to: DType }> = {
 export function cast(x: Tensor, to: DType): Tensor {
   if (x.dtype === to) return x;
   if (x.dtype === "bf16")
-    return cast(fromHost("f32", x.shape, convertHost(readHost(x), "bf16", "f32") as Float32Array), to);
+    return cast(fromHost("f32", x.shape, convertHost(peekHost(x), "bf16", "f32") as Float32Array), to);
   return apply1(castOp, [x], { to });
 }
 

@@ -15,12 +15,30 @@ function checkShape(shape: readonly number[]): void {
   }
 }
 
-/** A leaf over a host array, which is not copied and must not be written to afterwards. */
+/**
+ * A leaf over a host array, which is not copied: a later write to the array changes the tensor, and is a mistake. The
+ * library never writes into it, not even when the tensor is donated.
+ */
 export function fromHost(
   dtype: DType,
   shape: readonly number[],
   data: HostArray,
   leaf: LeafKind = "data",
+): Tensor {
+  return leafOver(dtype, shape, data, leaf, true);
+}
+
+/** `fromHost` for an array that the caller gives up: when the tensor is donated, other values are written into it. */
+export function adopt(dtype: DType, shape: readonly number[], data: HostArray): Tensor {
+  return leafOver(dtype, shape, data, "data", false);
+}
+
+function leafOver(
+  dtype: DType,
+  shape: readonly number[],
+  data: HostArray,
+  leaf: LeafKind,
+  shared: boolean,
 ): Tensor {
   checkShape(shape);
   if (!(data instanceof DTYPES[dtype].array)) {
@@ -34,7 +52,7 @@ export function fromHost(
     );
   }
   const node = new Node(undefined, [], undefined, [{ shape: [...shape], dtype }], leaf);
-  node.values[0] = { host: data };
+  node.values[0] = shared ? { host: data, shared } : { host: data };
   return new Tensor(node);
 }
 
@@ -66,10 +84,21 @@ function shapeOfNested(values: NestedNumbers): number[] {
   return shape;
 }
 
+const nameOf = (value: unknown): string =>
+  value === null || value === undefined
+    ? String(value)
+    : typeof value === "string"
+      ? JSON.stringify(value)
+      : typeof value;
+
 function flattenNested(values: NestedNumbers, shape: readonly number[], axis: number, out: number[]): void {
   if (axis === shape.length) {
-    if (typeof values === "object")
+    if (Array.isArray(values))
       throw new ShapeError("tensor: nested arrays are deeper in some places than in others");
+    if (typeof values !== "number" && typeof values !== "boolean")
+      throw new ArgumentError(
+        `tensor: expected numbers or booleans, got ${nameOf(values)} as element ${out.length}`,
+      );
     out.push(Number(values));
     return;
   }
@@ -81,7 +110,9 @@ function flattenNested(values: NestedNumbers, shape: readonly number[], axis: nu
 
 /**
  * A tensor from nested arrays, or from a flat typed array with a shape. The dtype is f32 unless told otherwise
- * (bool for booleans, the array's own for typed arrays other than `Uint16Array`).
+ * (bool for booleans, the array's own for typed arrays other than `Uint16Array`). A typed array of the tensor's own type is
+ * not copied: a later write to it changes the tensor. Throws `ArgumentError` for what is no number, `ShapeError` for
+ * ragged arrays.
  */
 export function tensor(
   values: NestedNumbers | HostArray,
@@ -98,7 +129,7 @@ export function tensor(
   let first: NestedNumbers | undefined = values;
   while (Array.isArray(first)) first = first[0];
   const dtype = options.dtype ?? (typeof first === "boolean" ? "bool" : "f32");
-  return fromHost(dtype, options.shape ?? shape, hostArray(dtype, flat));
+  return adopt(dtype, options.shape ?? shape, hostArray(dtype, flat));
 }
 
 function dtypeOfArray(array: HostArray): DType {
@@ -112,6 +143,7 @@ function dtypeOfArray(array: HostArray): DType {
 
 /** A number in a formula: embedded in compiled graphs as a constant. */
 export function literal(value: number, dtype: DType = "f32"): Tensor {
+  if (typeof value !== "number") throw new ArgumentError(`expected a number, got ${nameOf(value)}`);
   return fromHost(dtype, [], hostArray(dtype, [value]), "literal");
 }
 
@@ -136,15 +168,19 @@ export function full(shape: readonly number[], value: number, dtype: DType = "f3
   assertTensorFits(shape, dtype);
   return literal(value, dtype).broadcastTo(shape);
 }
+/** All elements 0. */
 export function zeros(shape: readonly number[], dtype: DType = "f32"): Tensor {
   return full(shape, 0, dtype);
 }
+/** All elements 1. */
 export function ones(shape: readonly number[], dtype: DType = "f32"): Tensor {
   return full(shape, 1, dtype);
 }
+/** Zeros of the shape and dtype of a tensor. */
 export function zerosLike(x: Tensor): Tensor {
   return full(x.shape, 0, x.dtype);
 }
+/** Ones of the shape and dtype of a tensor. */
 export function onesLike(x: Tensor): Tensor {
   return full(x.shape, 1, x.dtype);
 }

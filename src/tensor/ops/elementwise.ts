@@ -178,9 +178,11 @@ const clipOp: Op<{ min: number; max: number }> = {
   ],
 };
 
+/** -x. */
 export function neg(x: Tensor): Tensor {
   return apply1(negOp, [x], {});
 }
+/** Magnitude |x|. */
 export function abs(x: Tensor): Tensor {
   return apply1(absOp, [x], {});
 }
@@ -188,6 +190,7 @@ export function abs(x: Tensor): Tensor {
 export function sign(x: Tensor): Tensor {
   return apply1(signOp, [x], {});
 }
+/** e to the power of x. */
 export function exp(x: Tensor): Tensor {
   return apply1(expOp, [x], {});
 }
@@ -195,9 +198,11 @@ export function exp(x: Tensor): Tensor {
 export function log(x: Tensor): Tensor {
   return apply1(logOp, [x], {});
 }
+/** Square root; NaN below 0. */
 export function sqrt(x: Tensor): Tensor {
   return apply1(sqrtOp, [x], {});
 }
+/** 1 / x. */
 export function reciprocal(x: Tensor): Tensor {
   return apply1(reciprocalOp, [x], {});
 }
@@ -205,27 +210,35 @@ export function reciprocal(x: Tensor): Tensor {
 export function rsqrt(x: Tensor): Tensor {
   return reciprocal(sqrt(x));
 }
+/** x times x. */
 export function square(x: Tensor): Tensor {
   return x.mul(x);
 }
+/** Sine of radians. */
 export function sin(x: Tensor): Tensor {
   return apply1(sinOp, [x], {});
 }
+/** Cosine of radians. */
 export function cos(x: Tensor): Tensor {
   return apply1(cosOp, [x], {});
 }
+/** Tangent of radians. */
 export function tan(x: Tensor): Tensor {
   return apply1(tanOp, [x], {});
 }
+/** Arc sine, in radians. */
 export function asin(x: Tensor): Tensor {
   return apply1(asinOp, [x], {});
 }
+/** Arc cosine, in radians. */
 export function acos(x: Tensor): Tensor {
   return apply1(acosOp, [x], {});
 }
+/** Arc tangent, in radians. */
 export function atan(x: Tensor): Tensor {
   return apply1(atanOp, [x], {});
 }
+/** Hyperbolic tangent. */
 export function tanh(x: Tensor): Tensor {
   return apply1(tanhOp, [x], {});
 }
@@ -241,6 +254,7 @@ export function sigmoid(x: Tensor): Tensor {
 export function softplus(x: Tensor): Tensor {
   return apply1(softplusOp, [x], {});
 }
+/** x above 0, else 0. */
 export function relu(x: Tensor): Tensor {
   return apply1(reluOp, [x], {});
 }
@@ -256,9 +270,11 @@ export function quickGelu(x: Tensor): Tensor {
 export function gelu(x: Tensor, approximate: "none" | "tanh" = "none"): Tensor {
   return apply1(geluOp, [x], { approximate });
 }
+/** Largest whole number that is not above x. */
 export function floor(x: Tensor): Tensor {
   return apply1(floorOp, [x], {});
 }
+/** Smallest whole number that is not below x. */
 export function ceil(x: Tensor): Tensor {
   return apply1(ceilOp, [x], {});
 }
@@ -266,15 +282,19 @@ export function ceil(x: Tensor): Tensor {
 export function round(x: Tensor): Tensor {
   return apply1(roundOp, [x], {});
 }
+/** Where x is NaN, as bool. */
 export function isNan(x: Tensor): Tensor {
   return apply1(isNaNOp, [x], {});
 }
+/** Where x is infinite, of either sign, as bool. */
 export function isInf(x: Tensor): Tensor {
   return apply1(isInfOp, [x], {});
 }
+/** True where x is false. Of bool. */
 export function logicalNot(x: Tensor): Tensor {
   return apply1(notOp, [x], {});
 }
+/** All bits turned over. Of integers. */
 export function bitwiseNot(x: Tensor): Tensor {
   return apply1(bitwiseNotOp, [x], {});
 }

@@ -207,6 +207,12 @@ function corners(at: Tensor, size: number, { mode, padding }: GridSampleOptions)
  */
 export function gridSample(x: Tensor, grid: Tensor, options: GridSampleOptions = {}): Tensor {
   const { mode = "bilinear", padding = "zeros", alignCorners = false } = options;
+  for (const [name, value, known] of [
+    ["mode", mode, ["bilinear", "nearest"]],
+    ["padding", padding, ["zeros", "border", "reflection"]],
+  ] as const)
+    if (!(known as readonly string[]).includes(value))
+      throw new ArgumentError(`gridSample: ${name} is one of ${known.join(", ")}, got "${value}"`);
   const [n, c, ...spatial] = x.shape as [number, number, ...number[]];
   const k = spatial.length;
   if (k < 1 || grid.rank < 2 || grid.shape[0] !== n || grid.shape.at(-1) !== k) {

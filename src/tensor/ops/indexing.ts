@@ -63,7 +63,7 @@ const gatherElementsOp: Op<{ axis: number }> = {
 };
 
 /** How written values meet what is there. */
-type Reduction = "none" | "add";
+export type Reduction = "none" | "add";
 
 const scatterElementsOp: Op<{ axis: number; reduction: Reduction }> = {
   name: "scatterElements",

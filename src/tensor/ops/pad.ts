@@ -1,5 +1,5 @@
 /** What is built on padding and joining: mirrored borders, repetition, rolling, writing into a block. */
-import { ArgumentError } from "../../errors.ts";
+import { ArgumentError, ShapeError } from "../../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import { zeros } from "./create.ts";
 import { normalizeAxis } from "./op.ts";
@@ -86,8 +86,20 @@ export function roll(x: Tensor, shift: number, axis: number): Tensor {
   return by === 0 ? x : concat(sliceAxis(x, at, size - by), sliceAxis(x, at, 0, size - by), at);
 }
 
-/** `x` with `value` in place of the block that begins at `starts`. */
+/**
+ * `x` with `value` in place of the block that begins at `starts` (0 for axes without one). Throws `ShapeError` unless the
+ * block lies inside of `x`.
+ */
 export function setSlice(x: Tensor, starts: readonly number[], value: Tensor): Tensor {
+  const inside =
+    value.rank === x.rank &&
+    starts.length <= x.rank &&
+    x.shape.every((d, i) => {
+      const start = starts[i] ?? 0;
+      return Number.isInteger(start) && start >= 0 && start + value.shape[i]! <= d;
+    });
+  if (!inside)
+    throw new ShapeError(`setSlice: a block ${value} at [${starts.join(", ")}] does not lie inside of ${x}`);
   const full = x.shape.map((_, i) => starts[i] ?? 0);
   const pads = x.shape.map((d, i): [number, number] => [full[i]!, d - full[i]! - value.shape[i]!]);
   const hole = padOnes(value, pads);

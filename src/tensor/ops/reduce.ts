@@ -1,17 +1,20 @@
-/** Reductions, scans, sorting. */
+/** Reductions, sorting. */
 import { ArgumentError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
+import { DTYPES, isFloat } from "../dtype.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { cast } from "./cast.ts";
 import { zeros } from "./create.ts";
 import { scatterElements } from "./indexing.ts";
 import { apply, apply1, needFloat, normalizeAxes, normalizeAxis, notDifferentiable } from "./op.ts";
-import { broadcastTo, concat, reshape } from "./shape.ts";
-import { select, sliceAxis } from "./slice.ts";
+import { broadcastTo, reshape } from "./shape.ts";
 
 export interface ReduceAttrs {
   readonly axes: readonly number[];
   readonly keepDims: boolean;
+  /** Of extremes: a NaN need not come through. */
+  readonly finite?: boolean;
 }
 
 function reducedShape(shape: readonly number[], { axes, keepDims }: ReduceAttrs): number[] {
@@ -52,8 +55,28 @@ const extremeVjp: Op<ReduceAttrs>["vjp"] = ([ct], [x], [y], attrs) => {
   const hit = cast(x!.equal(restoreAxes(y!, x!, attrs)), ct.dtype);
   return [hit.mul(restoreAxes(ct, x!, attrs).div(hit.sum(attrs.axes, true)))];
 };
-const maxOp = reduction("max", "ReduceMax", extremeVjp);
-const minOp = reduction("min", "ReduceMin", extremeVjp);
+
+/** A sum of magnitudes is NaN where a NaN is among them and nowhere else: the kernels lose one that is not first. */
+function magnitude(g: GraphBuilder, x: string, { dtype }: Aval, { axes, keepDims }: ReduceAttrs): string {
+  const attributes = { keepdims: keepDims ? 1 : 0 };
+  return dtype === "f32"
+    ? g.op("ReduceL1", [x, g.ints(axes)], attributes)
+    : g.op("ReduceSum", [g.op("Abs", [x]), g.ints(axes)], attributes);
+}
+
+function extreme(name: string, onnx: string): Op<ReduceAttrs> {
+  return {
+    ...reduction(name, onnx, extremeVjp),
+    lower: (g, [x], attrs, { inputs: [aval] }) => {
+      const found = g.op(onnx, [x!, g.ints(attrs.axes)], { keepdims: attrs.keepDims ? 1 : 0 });
+      if (attrs.finite || !isFloat(aval!.dtype)) return [found];
+      const total = magnitude(g, x!, aval!, attrs);
+      return [g.op("Where", [g.op("IsNaN", [total]), total, found])];
+    },
+  };
+}
+const maxOp = extreme("max", "ReduceMax");
+const minOp = extreme("min", "ReduceMin");
 
 export interface ArgAttrs {
   readonly axis: number;
@@ -67,21 +90,21 @@ function argReduction(name: string, onnx: string): Op<ArgAttrs> {
       if (x!.shape[axis] === 0) throw new ArgumentError("nothing to reduce: the axis is empty");
       return [{ shape: reducedShape(x!.shape, { axes: [axis], keepDims }), dtype: "i64" }];
     },
-    lower: (g, [x], { axis, keepDims }) => [g.op(onnx, [x!], { axis, keepdims: keepDims ? 1 : 0 })],
+    lower: (g, [x], { axis, keepDims }, { inputs: [aval] }) => {
+      const first = (of: string): string => g.op(onnx, [of], { axis, keepdims: keepDims ? 1 : 0 });
+      if (!isFloat(aval!.dtype)) return [first(x!)];
+      const total = magnitude(g, x!, aval!, { axes: [axis], keepDims });
+      const nan = g.op("ArgMax", [g.op("Cast", [g.op("IsNaN", [x!])], { to: DTYPES.u8.onnx })], {
+        axis,
+        keepdims: keepDims ? 1 : 0,
+      });
+      return [g.op("Where", [g.op("IsNaN", [total]), nan, first(x!)])];
+    },
     vjp: notDifferentiable,
   };
 }
 const argmaxOp = argReduction("argmax", "ArgMax");
 const argminOp = argReduction("argmin", "ArgMin");
-
-const cumsumOp: Op<{ axis: number; reverse: boolean }> = {
-  name: "cumsum",
-  infer: ([x]) => [x!],
-  lower: (g, [x], { axis, reverse }) => [
-    g.op("CumSum", [x!, g.scalar("i64", axis)], { reverse: reverse ? 1 : 0 }),
-  ],
-  vjp: ([ct], _, __, { axis, reverse }) => [ct && apply1(cumsumOp, [ct], { axis, reverse: !reverse })],
-};
 
 const topKOp: Op<{ k: number; axis: number; largest: boolean }> = {
   name: "topK",
@@ -119,11 +142,18 @@ const logSoftmaxOp: Op<{ axis: number }> = {
   vjp: ([ct], _, [y], { axis }) => [ct?.sub(y!.exp().mul(ct.sum(axis, true)))],
 };
 
-type Axes = number | readonly number[];
+/** One axis, several, or (absent) all; negative ones count from the end. */
+export type Axes = number | readonly number[];
 
-function reduce(op: Op<ReduceAttrs>, x: Tensor, axes: Axes | undefined, keepDims: boolean): Tensor {
+function reduce(
+  op: Op<ReduceAttrs>,
+  x: Tensor,
+  axes: Axes | undefined,
+  keepDims: boolean,
+  finite = false,
+): Tensor {
   const list = normalizeAxes(axes, x.rank);
-  return list.length === 0 ? x : apply1(op, [x], { axes: list, keepDims });
+  return list.length === 0 ? x : apply1(op, [x], { axes: list, keepDims, finite });
 }
 
 /** Sum over axes (all of them unless named). */
@@ -143,27 +173,23 @@ export function variance(x: Tensor, axes?: Axes, keepDims = false, correction = 
     throw new ArgumentError(`variance: expected more than ${correction} elements, got ${count}`);
   return sum(x.sub(mean(x, axes, true)).square(), axes, keepDims).mul(1 / (count - correction));
 }
+/** Largest element over axes (all of them unless named); NaN where one is among them. */
 export function max(x: Tensor, axes?: Axes, keepDims = false): Tensor {
   return reduce(maxOp, x, axes, keepDims);
 }
+/** Largest element over axes, kept as axes of size 1, where a NaN need not come through: as fast as the kernel. */
+export const peakOf = (x: Tensor, axes?: Axes): Tensor => reduce(maxOp, x, axes, true, true);
+/** Smallest element over axes (all of them unless named); NaN where one is among them. */
 export function min(x: Tensor, axes?: Axes, keepDims = false): Tensor {
   return reduce(minOp, x, axes, keepDims);
 }
-/** Index of the (first) largest element, as i64. */
+/** Index of the (first) largest element along an axis, as i64; that of the first NaN where there is one. */
 export function argmax(x: Tensor, axis: number, keepDims = false): Tensor {
   return apply1(argmaxOp, [x], { axis: normalizeAxis(axis, x.rank), keepDims });
 }
-/** Index of the (first) smallest element, as i64. */
+/** Index of the (first) smallest element along an axis, as i64; that of the first NaN where there is one. */
 export function argmin(x: Tensor, axis: number, keepDims = false): Tensor {
   return apply1(argminOp, [x], { axis: normalizeAxis(axis, x.rank), keepDims });
-}
-/** Euclidean norm over axes. Its gradient at zero is not finite; see `eps`, added below the root. */
-export function norm(x: Tensor, axes?: Axes, keepDims = false, eps = 0): Tensor {
-  return sum(x.square(), axes, keepDims).add(eps).sqrt();
-}
-/** Running sums along an axis. */
-export function cumsum(x: Tensor, axis: number): Tensor {
-  return apply1(cumsumOp, [x], { axis: normalizeAxis(axis, x.rank), reverse: false });
 }
 /** The `k` largest (or smallest) elements along an axis, in order, and their indices. */
 export function topK(x: Tensor, k: number, axis = -1, largest = true): [values: Tensor, indices: Tensor] {
@@ -173,17 +199,11 @@ export function topK(x: Tensor, k: number, axis = -1, largest = true): [values: 
 export function sort(x: Tensor, axis = -1, descending = false): [values: Tensor, indices: Tensor] {
   return topK(x, x.shape[normalizeAxis(axis, x.rank)]!, axis, descending);
 }
-/** log(sum(exp(x))), without overflow. */
-export function logSumExp(x: Tensor, axes?: Axes, keepDims = false): Tensor {
-  const peak = max(x, axes, true).stopGradient();
-  const out = sum(x.sub(peak).exp(), axes, true).log().add(peak);
-  return keepDims
-    ? out
-    : reshape(out, reducedShape(x.shape, { axes: normalizeAxes(axes, x.rank), keepDims }));
-}
+/** exp(x) / sum(exp(x)) along an axis. */
 export function softmax(x: Tensor, axis = -1): Tensor {
   return apply1(softmaxOp, [x], { axis: normalizeAxis(axis, x.rank) });
 }
+/** log(softmax(x)) along an axis, without overflow. */
 export function logSoftmax(x: Tensor, axis = -1): Tensor {
   return apply1(logSoftmaxOp, [x], { axis: normalizeAxis(axis, x.rank) });
 }
@@ -195,37 +215,12 @@ export function sumTo(x: Tensor, shape: readonly number[]): Tensor {
   return axes.length === 0 ? x : reshape(sum(x, axes), shape);
 }
 
-/** Product of all elements along an axis, by halving; its gradient is exact where elements are zero. */
-export function prod(x: Tensor, axis: number, keepDims = false): Tensor {
-  const at = normalizeAxis(axis, x.rank);
-  let y = x;
-  while (y.shape[at]! > 1) {
-    const half = y.shape[at]! >> 1;
-    const product = sliceAxis(y, at, 0, half).mul(sliceAxis(y, at, half, 2 * half));
-    y = y.shape[at]! % 2 ? concat(product, sliceAxis(y, at, 2 * half), at) : product;
-  }
-  return keepDims ? y : select(y, at, 0);
-}
-
-/** Running product along an axis, by doubling (Hillis and Steele 1986). Transmittance along a ray is one. */
-export function cumprod(x: Tensor, axis: number): Tensor {
-  const at = normalizeAxis(axis, x.rank);
-  const size = x.shape[at]!;
-  let y = x;
-  for (let shift = 1; shift < size; shift *= 2) {
-    const tail = sliceAxis(y, at, shift).mul(sliceAxis(y, at, 0, size - shift));
-    y = concat(sliceAxis(y, at, 0, shift), tail, at);
-  }
-  return y;
-}
-
 export const reduceOps = {
   sum: sumOp,
   max: maxOp,
   min: minOp,
   argmax: argmaxOp,
   argmin: argminOp,
-  cumsum: cumsumOp,
   topK: topKOp,
   softmax: softmaxOp,
   logSoftmax: logSoftmaxOp,

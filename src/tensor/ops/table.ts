@@ -5,6 +5,7 @@ import { arithmeticOps } from "./arithmetic.ts";
 import { attentionOps } from "./attention.ts";
 import { castOps } from "./cast.ts";
 import { convOps } from "./conv.ts";
+import { cumulativeOps } from "./cumulative.ts";
 import { elementwiseOps } from "./elementwise.ts";
 import { gradientControlOps } from "./gradient-control.ts";
 import { indexingOps } from "./indexing.ts";
@@ -21,6 +22,7 @@ export const OPS = {
   ...elementwiseOps,
   ...arithmeticOps,
   ...reduceOps,
+  ...cumulativeOps,
   ...matmulOps,
   ...convOps,
   ...attentionOps,

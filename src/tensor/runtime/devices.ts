@@ -15,7 +15,7 @@ let chosen: Device | undefined;
 
 /** The device that eager values and `jit` without a `device` option use. */
 export async function defaultDevice(): Promise<Device> {
-  return chosen ?? (await runtime()).devices()[0]!;
+  return chosen ?? (await runtime()).first;
 }
 
 /** Sets the default device. Throws `DeviceError`, listing what is there, when it is missing. */
@@ -30,6 +30,7 @@ export async function listDevices(): Promise<Device[]> {
 
 /** The device itself when it is there; otherwise throws `DeviceError`. */
 export async function checkDevice(device: Device): Promise<Device> {
+  if (device === (await runtime()).first) return device; // without a look for others
   const here = await listDevices();
   if (!here.includes(device)) {
     throw new DeviceError(`device "${device}" is not available here; available: ${here.join(", ")}`);

@@ -12,9 +12,20 @@ import type { Device, Runtime, ThreadCount } from "./runtime.ts";
 import { openSession } from "./session.ts";
 import { decideThreads } from "./threads.node.ts";
 
+/** Path of the binding's code, where it can be told: bundlers put numbers in place of paths, or give no address at all. */
+function mainOfBinding(): string | undefined {
+  try {
+    const main: unknown = createRequire(import.meta.url).resolve("onnxruntime-node");
+    return typeof main === "string" ? main : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the library of a provider that the package does not bundle (CUDA, TensorRT) lies beside its binding. */
 function isInstalled(provider: string): boolean {
-  const main = createRequire(import.meta.url).resolve("onnxruntime-node");
+  const main = mainOfBinding();
+  if (main === undefined) return false;
   const folder = join(dirname(main), "..", "bin", "napi-v6", process.platform, process.arch);
   const file =
     process.platform === "win32"
@@ -40,7 +51,8 @@ async function probeKernels() {
 
 const runtime: Runtime = {
   Tensor: ort.Tensor,
-  devices: () => {
+  first: "cpu",
+  devices: async () => {
     const usable = ort
       .listSupportedBackends()
       .filter((b) => b.name !== "cpu" && (b.bundled || isInstalled(b.name)));

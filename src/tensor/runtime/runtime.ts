@@ -58,8 +58,10 @@ export interface Session {
 
 export interface Runtime {
   readonly Tensor: TensorConstructor;
+  /** The device that is used where none is named: always there. */
+  readonly first: Device;
   /** Devices that this build of ONNX Runtime can use here, the default first. */
-  devices(): Device[];
+  devices(): Promise<Device[]>;
   capabilities(device: Device): Promise<Capabilities>;
   /** Threads of a session that is not told how many. Decided once. */
   threads(): Promise<ThreadCount>;

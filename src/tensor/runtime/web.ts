@@ -63,20 +63,22 @@ function load(device: Device): Promise<Build> {
 
 /** `navigator.gpu` alone promises nothing: there may be no adapter behind it. */
 async function hasAdapter(): Promise<boolean> {
-  const { gpu } = globalThis.navigator as { gpu?: { requestAdapter(): Promise<unknown> } };
+  const { gpu } = (globalThis.navigator ?? {}) as { gpu?: { requestAdapter(): Promise<unknown> } };
   return (await gpu?.requestAdapter().catch(() => null)) != null;
 }
 
-const devices: readonly Device[] = (await hasAdapter()) ? ["wasm", "webgpu"] : ["wasm"];
+/** Asked for when somebody asks for another device than wasm, and once. */
+let adapter: Promise<boolean> | undefined;
 
 const runtime: Runtime = {
   Tensor,
-  devices: () => [...devices],
+  first: "wasm",
+  devices: async () => ((await (adapter ??= hasAdapter())) ? ["wasm", "webgpu"] : ["wasm"]),
   capabilities: async (device) =>
     device === "wasm" ? { ...CPU_CAPABILITIES, name: "wasm" } : { ...PLAIN_ONNX, name: device },
   threads: async () => ({
     threads: webThreads(options.threads),
-    usable: navigator.hardwareConcurrency,
+    usable: globalThis.navigator?.hardwareConcurrency ?? 1,
     milliseconds: new Map(), // fixed when the runtime starts, so that there is nothing to try
   }),
   createSession: async (model, device) =>
