@@ -307,6 +307,28 @@ describe("bad input", () => {
   });
 });
 
+test("fresh noise and parts from elsewhere are recorded and repeated; another sampler goes without its noise", async () => {
+  const here = async (...args: string[]): Promise<string> => {
+    const errors: string[] = [];
+    await runCli(tweedie, ["generate", ...args], { out: () => {}, error: (text) => errors.push(text) });
+    return errors.join("\n");
+  };
+  const sd = ["--model", path("sd"), "--prompt", "a cat", "--steps", "3", "--seed", "2"];
+  const parts = ["--vae", path("sd", "vae"), "--text-encoder", path("sd", "text_encoder")];
+  await here(...sd, ...parts, "--sampler", "tcd", "--eta", "0.5", "--out", path("half.png"));
+  await here("--from", path("half.png"), "--out", path("half-again.png"));
+  expect(readFileSync(path("half-again.png"))).toEqual(readFileSync(path("half.png")));
+  await here(...sd, "--sampler", "tcd", "--out", path("no-noise.png"));
+  expect(await difference("half.png", "no-noise.png")).toBeGreaterThan(1);
+  const [, settings] = await readPngTextFile(path("no-noise.png"));
+  expect(JSON.parse(settings!.text).options.eta).toEqual(["0"]);
+  await here("--from", path("half.png"), "--sampler", "euler", "--out", path("euler.png"));
+  expect(existsSync(path("euler.png"))).toBe(true);
+  expect(await here(...sd, "--sampler", "euler", "--eta", "0.5", "--out", path("x.png"))).toContain(
+    "eta: ddim and tcd take it, this model's sampler is euler",
+  );
+});
+
 test("a picture of the web UI with Clip skip, which it passes over for SDXL, and what is not repeated is said", async () => {
   await writeTinySdxl(path("xl"));
   const from = (name: string): string =>
