@@ -43,7 +43,7 @@ export function describedBy<T>(
 ): T {
   if (metadata.get("format") !== format)
     throw new FormatError(
-      `${path}: is no ${name} checkpoint (format ${JSON.stringify(metadata.get("format"))})`,
+      `${path}: is no ${name} checkpoint (format ${JSON.stringify(metadata.get("format") ?? "not said")})`,
     );
   try {
     return read((key) => metadata.get(key));

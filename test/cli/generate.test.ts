@@ -292,7 +292,7 @@ describe("bad input", () => {
     expect(await mistake("--model", path("lfs.safetensors"), "--prompt", "a")).toContain("git-LFS pointer");
     expect(await mistake("--model", path("control"), "--prompt", "a")).toContain("control");
     expect(await sd("--init-image", path("none.png"))).toContain("none.png: there is no such file");
-    expect(await sd("--init-image", path("page.png"))).toMatch(/page\.png: not a picture.*web page/);
+    expect(await sd("--init-image", path("page.png"))).toMatch(/page\.png: not the file.*web page/);
     expect(await sd("--init-image", folder)).toContain("a folder");
     expect(await sd("--lora", path("lfs.safetensors"))).toContain("git-LFS pointer");
     expect(await sd("--lora", path("control", "diffusion_pytorch_model.safetensors"))).toMatch(
@@ -302,7 +302,7 @@ describe("bad input", () => {
       "expected a ControlNetModel",
     );
     expect(await mistake("--from", path("cut.png"))).toMatch(/cut\.png: .*cut off/);
-    expect(await mistake("--from", path("page.png"))).toContain("not a PNG file");
+    expect(await mistake("--from", path("page.png"))).toContain("a web page");
     expect(await mistake("--from", path("init.png"))).toContain("carries no settings");
   });
 });
