@@ -9,6 +9,7 @@ import {
   openMasked,
   openSegmented,
   readAll,
+  type SegmentedOptions,
   type SegmentedPicture,
   type Split,
   subset,
@@ -169,18 +170,30 @@ export interface OpenedData {
   readonly scale: number;
 }
 
-/** Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. */
+/** What values of pictures and masks mean, where their files do not say it. */
+export type DataMeaning = Pick<SegmentedOptions, "range" | "colours" | "inverted">;
+
+/**
+ * Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. @throws
+ * ArgumentError for a meaning of masks that a known set has already
+ */
 export async function openData(
   folder: string | undefined,
   { classes, imageChannels }: Pick<SDSegConfig, "classes" | "imageChannels">,
   split: Split,
+  meaning: DataMeaning = {},
 ): Promise<OpenedData> {
   if (folder === undefined) return { title: "procedural lesions", source: lesions(split), scale: 1 };
   const set = knownSet(basename(folder));
-  if (set && (await hasSet(dirname(folder), set)))
+  if (set && (await hasSet(dirname(folder), set))) {
+    if (meaning.range || meaning.colours || meaning.inverted)
+      throw new ArgumentError(
+        `${folder}: ${set.title} is known; ranges and meanings of masks cannot be given`,
+      );
     return { title: set.title, source: await openKnown(dirname(folder), set, split), scale: set.scale };
+  }
   const colour = imageChannels === 3 ? "rgb" : "gray";
-  return { title: folder, source: await openSegmented(folder, { classes, colour }), scale: 1 };
+  return { title: folder, source: await openSegmented(folder, { classes, colour, ...meaning }), scale: 1 };
 }
 
 /** A file that cannot be decoded, as opposed to one that says what it must not. */
