@@ -103,12 +103,13 @@ async function counted(data: Dataset<Sample>): Promise<string> {
 
 /** What the values of pictures and masks mean, from the options and from what the checkpoint says. */
 const dataOf = (
-  { maskColours: colours, invertMasks }: TrainActionOptions | EvaluateActionOptions,
+  { maskColours: colours, invertMasks, foreground }: TrainActionOptions | EvaluateActionOptions,
   range: string | undefined,
 ): DataMeaning => ({
   ...(range !== undefined && { range: intensityRange(range) }),
   ...(colours !== undefined && { colours: maskColours(colours) }),
   inverted: invertMasks,
+  foreground,
 });
 
 /** Options about data that come with the procedural lesions, which need none. */
@@ -116,9 +117,15 @@ function* maskWarnings({
   data,
   range,
   maskColours: colours,
+  foreground,
   invertMasks,
 }: TrainActionOptions | EvaluateActionOptions) {
-  const named = { range, "mask-colours": colours, "invert-masks": invertMasks || undefined };
+  const named = {
+    range,
+    "mask-colours": colours,
+    foreground: foreground || undefined,
+    "invert-masks": invertMasks || undefined,
+  };
   const given = Object.entries(named).filter(([, value]) => value !== undefined);
   if (data === undefined && given.length > 0)
     yield {

@@ -51,6 +51,10 @@ const masks = {
     "masks in colours: those of the classes, of the background first, as in #000000,#ff0000",
     "LIST",
   ),
+  foreground: data(
+    z.boolean().default(false),
+    "all classes of the masks as one: foreground against the rest, with which several classes begin",
+  ),
   invertMasks: data(z.boolean().default(false), "what is to be found is 0 in the masks"),
 };
 
