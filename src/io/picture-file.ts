@@ -193,7 +193,7 @@ const ORIENTATION = 274;
 
 /** A copy whose directories say that the picture is upright. The file was parsed before, so its structure is sound. */
 function withoutOrientation(bytes: Uint8Array): Uint8Array {
-  const copy = bytes.slice();
+  const copy = Uint8Array.from(bytes); // a Buffer's own `slice` would be a view
   const view = new DataView(copy.buffer);
   const little = copy[0] === 0x49;
   const seen = new Set<number>();

@@ -22,5 +22,5 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
     const cause = new Error("another file than was asked for");
     throw new FormatError(`${path}: not the file that was expected${disguiseHint(head)}`, { cause });
   }
-  return bytes;
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength); // whose `slice` copies, unlike a Buffer's
 }
