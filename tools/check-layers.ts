@@ -14,6 +14,7 @@ import ts from "typescript";
  */
 export const ROOMS = [
   "errors",
+  "disguise",
   "tensor",
   "io",
   "workers",
@@ -36,7 +37,16 @@ export const ROOMS = [
 ] as const;
 
 /** Rooms that run unchanged in the browser: only their files called `node.ts` or `*.node.ts` may need Node. */
-const BROWSER_ROOMS = new Set(["errors", "tensor", "work", "nn", "geometry", "diffusion", "networks"]);
+const BROWSER_ROOMS = new Set([
+  "errors",
+  "disguise",
+  "tensor",
+  "work",
+  "nn",
+  "geometry",
+  "diffusion",
+  "networks",
+]);
 const NODE_ONLY = /^(node:|onnxruntime-node$|sharp$)/;
 
 export const MAX_LINES = 420;

@@ -1,16 +1,14 @@
 /** Reading files whole or as text, gzip undone, with errors that name the file. */
-import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import { ArgumentError, FormatError } from "../errors.ts";
+import { FormatError } from "../errors.ts";
+import { readFileBytes } from "../io/read-bytes.ts";
 
 /** Most bytes a compressed file may grow to. */
 export const MAX_INFLATED = 4 * 1024 ** 3 - 1;
 
 /** The bytes of a file; of a `.gz` file, what it holds. @throws ArgumentError when there is none to read. */
 export async function readBytes(path: string): Promise<Uint8Array> {
-  const bytes = await readFile(path).catch((cause) => {
-    throw new ArgumentError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
-  });
+  const bytes = await readFileBytes(path);
   if (!(bytes[0] === 0x1f && bytes[1] === 0x8b)) return bytes;
   try {
     return gunzipSync(bytes, { maxOutputLength: MAX_INFLATED });

@@ -5,7 +5,7 @@ import { ArgumentError, FormatError } from "../errors.ts";
 import { type DecodeOptions, decodePicture, type Picture, probePicture } from "../io/picture-codec.ts";
 import { type Dataset, dataset } from "./dataset.ts";
 import { naturalOrder, readBytes } from "./files.ts";
-import { inUnits } from "./units.ts";
+import { inUnits, type UnitOptions } from "./units.ts";
 
 const PICTURES = /\.(png|jpe?g|webp|tiff?|gif|bmp|avif)$/i;
 
@@ -13,8 +13,14 @@ const PICTURES = /\.(png|jpe?g|webp|tiff?|gif|bmp|avif)$/i;
 export const isPictureName = (name: string): boolean =>
   PICTURES.test(name) && !basename(name).startsWith(".");
 
-/** Paths of all pictures in a folder and below, in natural order. @throws ArgumentError when there are none. */
-export async function listPictures(folder: string): Promise<string[]> {
+/**
+ * Paths of all pictures in a folder and below, and of files that `also` names, in natural order. @throws ArgumentError when
+ * there are none
+ */
+export async function listPictures(
+  folder: string,
+  also: (name: string) => boolean = () => false,
+): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch((cause) => {
     throw new ArgumentError(
       `${folder}: cannot be read as a folder (${(cause as NodeJS.ErrnoException).code})`,
@@ -24,7 +30,7 @@ export async function listPictures(folder: string): Promise<string[]> {
     );
   });
   const paths = entries
-    .filter((entry) => entry.isFile() && isPictureName(entry.name))
+    .filter((entry) => entry.isFile() && (isPictureName(entry.name) || also(entry.name)))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort(naturalOrder);
   if (paths.length === 0)
@@ -132,10 +138,25 @@ export async function openPairs(
   });
 }
 
+/** Red, green and blue, 0 to 255. */
+export type MaskColour = readonly [r: number, g: number, b: number];
+
+/** Reads "#000000,#ff0000": colours of classes, of the background first. @throws ArgumentError for anything else */
+export function maskColours(text: string): MaskColour[] {
+  const colours = text.split(",").map((one) => /^#?([0-9a-f]{6})$/i.exec(one.trim())?.[1]?.toLowerCase());
+  if (colours.length < 2 || colours.includes(undefined) || new Set(colours).size < colours.length)
+    throw new ArgumentError(
+      `mask colours: expected different colours as in #000000,#ff0000, of the background first, got ${JSON.stringify(text)}`,
+    );
+  return colours.map((hex) => [0, 2, 4].map((at) => Number.parseInt(hex!.slice(at, at + 2), 16)) as never);
+}
+
 /** What the values of a mask file mean. */
 export type MaskMeaning =
   /** Class numbers as they are, each below `classes`. */
   | { readonly classes: number }
+  /** Colours, of class 0 first. */
+  | { readonly colours: readonly MaskColour[] }
   /** 0 is background, the one other value foreground. */
   | "binary"
   /** Instance numbers, 0 for the background. */
@@ -164,6 +185,7 @@ function maskValues({ width, height, channels, data }: Picture, name: string): I
 
 /** Labels of a mask picture, one per pixel. @throws {FormatError} for a value that the meaning does not know. */
 export function maskLabels(mask: Picture, meaning: MaskMeaning, name = "mask"): Int32Array {
+  if (typeof meaning === "object" && "colours" in meaning) return colourLabels(mask, meaning.colours, name);
   const values = maskValues(mask, name);
   if (meaning === "instances") return values;
   if (meaning === "binary") return binaryLabels(values, name);
@@ -173,6 +195,22 @@ export function maskLabels(mask: Picture, meaning: MaskMeaning, name = "mask"): 
       `${name}: label ${values[bad]} at (${bad % mask.width}, ${Math.floor(bad / mask.width)}) of ${meaning.classes} classes`,
     );
   return values;
+}
+
+/** The place of each pixel's colour in a list. @throws {FormatError} for a colour that is not in it */
+function colourLabels(mask: Picture, colours: readonly MaskColour[], name: string): Int32Array {
+  const { width, height, channels, data } = mask;
+  const byColour = new Map(colours.map(([r, g, b], label) => [(r << 16) | (g << 8) | b, label]));
+  const gray = channels < 3;
+  return Int32Array.from({ length: width * height }, (_, i) => {
+    const [r, g, b] = [0, 1, 2].map((c) => data[i * channels + (gray ? 0 : c)]!) as [number, number, number];
+    const label = byColour.get((r << 16) | (g << 8) | b);
+    if (label !== undefined) return label;
+    const hex = [r, g, b].map((v) => v.toString(16).padStart(2, "0")).join("");
+    throw new FormatError(
+      `${name}: the colour #${hex} at (${i % width}, ${Math.floor(i / width)}) is none of the ${colours.length} declared`,
+    );
+  });
 }
 
 /**
@@ -198,6 +236,8 @@ export interface MaskedPicture extends NamedPicture {
 /** A mask file: a palette's indices, but the colours of a palette in black and white. */
 async function readMaskFile(path: string, meaning: MaskMeaning): Promise<Picture> {
   const bytes = await readBytes(path);
+  if (typeof meaning === "object" && "colours" in meaning)
+    return decodePicture(bytes, { name: path, colour: "rgb" });
   const { indexed } = await probePicture(bytes, { name: path });
   if (indexed && meaning === "binary") {
     const colours = await decodePicture(bytes, { name: path, colour: "as-is" });
@@ -214,10 +254,10 @@ async function readMaskFile(path: string, meaning: MaskMeaning): Promise<Picture
 export async function openMasked(
   images: string,
   masks: string,
-  options: PairOptions & DecodeOptions & { readonly meaning?: MaskMeaning } = {},
+  options: PairOptions & DecodeOptions & UnitOptions & { readonly meaning?: MaskMeaning } = {},
 ): Promise<Dataset<MaskedPicture>> {
   const pairs = await pairPaths(images, masks, options);
-  const { meaning = "binary", ...decode } = options;
+  const { meaning = "binary", range, otherwise, ...decode } = options;
   return dataset(pairs.length, async (i) => {
     const [name, imagePath, maskPath] = pairs[i]!;
     const [image, mask] = await Promise.all([
@@ -225,7 +265,7 @@ export async function openMasked(
       readMaskFile(maskPath, meaning),
     ]);
     checkSameSize(maskPath, image, mask);
-    const [seen] = inUnits([image], imagePath) as [Picture];
+    const [seen] = inUnits([image], imagePath, { range, ...(otherwise && { otherwise }) }) as [Picture];
     return { name, image: seen, labels: maskLabels(mask, meaning, maskPath) };
   });
 }

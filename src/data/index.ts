@@ -10,6 +10,7 @@ export * from "./formats/idx.ts";
 export * from "./formats/npy.ts";
 export * from "./formats/tables.ts";
 export * from "./formats/volumes.ts";
+export * from "./formats/write-volumes.ts";
 export * from "./formats/zip.ts";
 export * from "./loader.ts";
 export * from "./over-pictures.ts";

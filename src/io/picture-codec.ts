@@ -71,9 +71,7 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = 
   const file = await openWithin(bytes, options);
   const { pages, format } = file;
   if (pages > 1 && page === undefined)
-    throw new FormatError(
-      `${name}: the ${format} file has ${pages} pages or frames; say which with \`page\``,
-    );
+    throw new FormatError(`${name}: the ${format} file has ${pages} pages or frames; say which (page)`);
   if (page !== undefined && !(Number.isSafeInteger(page) && page >= 0 && page < pages))
     throw new ArgumentError(`${name}: page ${page} of a file with ${pages}`);
   const stored = await file.decode(page ?? 0, colour === "labels").catch((cause) => {

@@ -5,10 +5,10 @@
 import { decode as decodePng } from "fast-png";
 import sharp, { type Metadata, type Sharp } from "sharp";
 import { decode as decodeTiff, pageCount, type TiffIfd } from "tiff";
+import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { f16ToNumber } from "../tensor/dtype.ts";
 import { bmpHeader, decodeBmp } from "./bmp.ts";
-import { disguiseHint, MAGIC_BYTES } from "./disguise.ts";
 import type { Picture } from "./picture.ts";
 
 /** What is known of a file before its pixels are decoded. */
@@ -34,17 +34,26 @@ export async function pictureMetadata(bytes: Uint8Array, name: string): Promise<
   try {
     return await sharp(bytes, { limitInputPixels: false }).metadata();
   } catch (cause) {
+    const size = pngSize(bytes);
+    if (size?.includes(0)) throw new FormatError(`${name}: a picture of ${size.join("x")} pixels`, { cause });
+    const reason = (cause as Error).message.replace("Input buffer", "the file").replace(/:\s*$/, "");
     const hint = disguiseHint(bytes.subarray(0, MAGIC_BYTES));
-    throw new FormatError(`${name}: not a picture that can be read (${(cause as Error).message})${hint}`, {
-      cause,
-    });
+    const other = / image$/.test(hint) ? "" : hint; // a damaged PNG is no other thing than was expected
+    throw new FormatError(`${name}: not a picture that can be read (${reason})${other}`, { cause });
   }
+}
+
+/** Width and height in the header of a PNG, which sharp does not tell when there is none. */
+function pngSize(bytes: Uint8Array): readonly [width: number, height: number] | undefined {
+  if (!starts(bytes, "\x89PNG") || bytes.length < 24) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return [view.getUint32(16), view.getUint32(20)];
 }
 
 /** Reads a file's header. @throws FormatError when it is no picture */
 export async function openPictureFile(bytes: Uint8Array, name: string): Promise<PictureFile> {
   if (starts(bytes, "BM")) return bmpFile(bytes, name);
-  const special = isTiff(bytes) ? specialTiff(bytes) : undefined;
+  const special = isTiff(bytes) ? specialTiff(bytes, name) : undefined;
   return special ?? sharpFile(bytes, name);
 }
 
@@ -135,13 +144,15 @@ const FLOATS = 3;
 const PALETTE = 3;
 
 /** A TIFF file of floats or signed numbers, which sharp cuts off, or with a palette; undefined for others, and damaged ones. */
-function specialTiff(bytes: Uint8Array): PictureFile | undefined {
+function specialTiff(bytes: Uint8Array, name: string): PictureFile | undefined {
   let pages: TiffIfd[];
   try {
     pages = decodeTiff(bytes, { ignoreImageData: true });
   } catch {
     return undefined; // sharp says what is wrong with it
   }
+  for (const [i, page] of pages.entries())
+    checkWhole(page, bytes.length, `${name}${i > 0 ? `, page ${i}` : ""}`);
   const [first] = pages as [TiffIfd];
   const indexed = first.type === PALETTE;
   const { sampleFormat, bitsPerSample } = first;
@@ -160,11 +171,29 @@ function specialTiff(bytes: Uint8Array): PictureFile | undefined {
   };
 }
 
+/** Parts of a page beyond the end of the file, which sharp reads as zeros. @throws FormatError */
+function checkWhole(page: TiffIfd, length: number, name: string): void {
+  const parts: readonly [offsets: unknown, sizes: unknown][] = [
+    [page.get("StripOffsets"), page.get("StripByteCounts")],
+    [page.get("TileOffsets"), page.get("TileByteCounts")],
+  ];
+  const list = (value: unknown): readonly number[] =>
+    typeof value === "number" ? [value] : ((value ?? []) as readonly number[]);
+  for (const [offsets, sizes] of parts) {
+    const ends = list(offsets).map((offset, i) => offset + (list(sizes)[i] ?? 0));
+    const end = ends.reduce((a, b) => Math.max(a, b), 0);
+    if (end > length)
+      throw new FormatError(`${name}: the TIFF file is cut off: its pixels end at byte ${end} of ${length}`, {
+        cause: new Error("cut off"),
+      });
+  }
+}
+
 const ORIENTATION = 274;
 
 /** A copy whose directories say that the picture is upright. The file was parsed before, so its structure is sound. */
 function withoutOrientation(bytes: Uint8Array): Uint8Array {
-  const copy = bytes.slice();
+  const copy = Uint8Array.from(bytes); // a Buffer's own `slice` would be a view
   const view = new DataView(copy.buffer);
   const little = copy[0] === 0x49;
   const seen = new Set<number>();

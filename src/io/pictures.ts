@@ -1,9 +1,9 @@
 /** Pictures as tensors: any format that sharp reads comes in, 8-bit PNG goes out. */
-import { readFile } from "node:fs/promises";
 import sharp from "sharp";
 import { ShapeError } from "../errors.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";
 import { decodePicture, type PictureSize, pictureMetadata } from "./picture-codec.ts";
+import { readFileBytes } from "./read-bytes.ts";
 
 export interface ReadPictureOptions {
   /** Scaled (Lanczos) and cut at the edges to this size. Default: as it is. */
@@ -15,14 +15,14 @@ const MAX_TENSOR_PIXELS = 0x3fff ** 2;
 
 /** Width and height of a picture the way it is looked at. @throws {FormatError} when it is none */
 export async function pictureSize(path: string): Promise<PictureSize> {
-  const { width, height } = (await pictureMetadata(await readFile(path), path)).autoOrient;
+  const { width, height } = (await pictureMetadata(await readFileBytes(path), path)).autoOrient;
   return { width, height };
 }
 
 /** Bytes of a picture in colours, [H, W, 3]; of a file with several pages the first. */
 async function readPixels(path: string, { size }: ReadPictureOptions) {
   const rules = { background: "none", page: 0, maxPixels: MAX_TENSOR_PIXELS, name: path } as const;
-  const { width, height, channels, data } = await decodePicture(await readFile(path), {
+  const { width, height, channels, data } = await decodePicture(await readFileBytes(path), {
     ...rules,
     ...(size && { size }),
   });

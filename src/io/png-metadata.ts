@@ -3,10 +3,11 @@
  * pixels are not touched, so a picture keeps its bytes when its text changes. Files are taken as hostile: lengths,
  * checksums and the size of what is compressed are checked before anything is believed.
  */
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { crc32, inflateSync } from "node:zlib";
+import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { ArgumentError, FormatError, MemoryError } from "../errors.ts";
-import { disguiseHint, MAGIC_BYTES } from "./disguise.ts";
+import { readFileBytes } from "./read-bytes.ts";
 
 /** One text of a PNG: a keyword of 1 to 79 Latin-1 characters, and any text. */
 export interface PngText {
@@ -147,10 +148,10 @@ export function readPngText(png: Uint8Array, source = "PNG"): PngText[] {
 
 /** All texts of a PNG file. @throws {FormatError} as `readPngText` does, {MemoryError} for a file above 1 GiB */
 export async function readPngTextFile(path: string): Promise<PngText[]> {
-  const { size } = await stat(path);
+  const { size } = await stat(path).catch(() => ({ size: 0 })); // reading says what is wrong
   if (size > MAX_FILE_BYTES)
     throw new MemoryError(`${path}: ${size} bytes are more than a picture should have`);
-  return readPngText(await readFile(path), path);
+  return readPngText(await readFileBytes(path), path);
 }
 
 function encodeChunk(type: string, data: Uint8Array): Uint8Array {

@@ -3,8 +3,8 @@
  * name to its dtype, shape and byte span, then the data.
  */
 
+import { disguiseHint } from "../disguise.ts";
 import { FormatError } from "../errors.ts";
-import { disguiseHint } from "./disguise.ts";
 import { JsonScanner, quote } from "./json-scanner.ts";
 
 /** Largest header that is read, in bytes; the same limit as the reference implementation. */

@@ -4,9 +4,9 @@
  * and written in the machine's byte order, which is little-endian wherever Node and browsers run on x86 and ARM.
  */
 
+import { MAGIC_BYTES } from "../disguise.ts";
 import { ArgumentError, DTypeError, LifetimeError, MemoryError, ShapeError } from "../errors.ts";
 import { DTYPES, type DType, f16ToNumber, type HostArray } from "../tensor/dtype.ts";
-import { MAGIC_BYTES } from "./disguise.ts";
 import { hasLoneSurrogate, quote } from "./json-scanner.ts";
 import {
   headerLength,

@@ -3,12 +3,13 @@
  * tensor is in which file.
  */
 
-import { lstat, readFile, realpath, stat } from "node:fs/promises";
+import { lstat, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
 import { ArgumentError, FormatError, LifetimeError } from "../errors.ts";
 import { writeFileAtomic } from "./atomic.ts";
 import { isPlainFileName } from "./file-names.ts";
 import { JsonScanner, quote } from "./json-scanner.ts";
+import { readFileBytes } from "./read-bytes.ts";
 import {
   compareCodePoints,
   isRawTensor,
@@ -125,7 +126,7 @@ async function readIndex(path: string): Promise<Uint8Array> {
   if (info.size > MAX_INDEX_BYTES) {
     throw new FormatError(`${path}: expected an index of at most ${MAX_INDEX_BYTES} bytes, got ${info.size}`);
   }
-  return readFile(path);
+  return readFileBytes(path);
 }
 
 function checkPlace(indexPath: string, expected: string | undefined, found: string, name: string): void {

@@ -3,9 +3,9 @@
  * the distances computed with them are FID-like, comparable among themselves and with no published number.
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { decodeSafetensors, isRawTensor, writeSafetensors } from "../io/index.ts";
+import { readFileBytes } from "../io/read-bytes.ts";
 import {
   adam,
   blankRng,
@@ -142,7 +142,7 @@ export async function saveFeatureNetwork(
 
 /** Reads what `saveFeatureNetwork` wrote. Throws `ArgumentError` for another kind of file. */
 export async function openFeatureNetwork(path: string, name = "fashion-features"): Promise<FeatureExtractor> {
-  const bytes = new Uint8Array(await readFile(path));
+  const bytes = await readFileBytes(path);
   const { metadata, tensors } = decodeSafetensors(bytes, { source: path });
   const config = metadata.get("config");
   if (!config) throw new ArgumentError(`${path}: expected a feature network, there is no configuration`);

@@ -270,6 +270,17 @@ async function store<M>(
   return await run.save(step, { [STATE_FILE]: { tensors, metadata } });
 }
 
+/** Which settings differ, and how: "steps 200, now 400". */
+function differences(saved: string | undefined, expected: string): string {
+  const [then, now] = [JSON.parse(saved ?? "{}"), JSON.parse(expected)] as Record<string, unknown>[];
+  const text = (value: unknown): string => (value === undefined ? "none" : JSON.stringify(value));
+  const names = [...new Set([...Object.keys(then!), ...Object.keys(now!)])];
+  return names
+    .filter((name) => text(then![name]) !== text(now![name]))
+    .map((name) => `${name} ${text(then![name])}, now ${text(now![name])}`)
+    .join("; ");
+}
+
 /** The newest valid checkpoint in place of the fresh state, or undefined when there is none. */
 async function restore<M>(run: RunDirectory, fresh: TrainState<M>, settings: unknown) {
   const latest = await run.latest();
@@ -278,11 +289,12 @@ async function restore<M>(run: RunDirectory, fresh: TrainState<M>, settings: unk
   const file = await readSafetensors(`${latest.directory}/${STATE_FILE}`);
   const expected = JSON.stringify(settings ?? {});
   const saved = file.metadata.get("settings");
-  if (saved !== expected) {
+  const other = differences(saved, expected);
+  if (other !== "")
     throw new ArgumentError(
-      `train: ${latest.directory} was made with settings ${saved}, this run has ${expected}`,
+      `train: ${latest.directory} was made with other settings (${other}). With those of then it ` +
+        "goes on; other ones need another folder, where a training can begin from what this one has learned",
     );
-  }
   const statics = file.metadata.get("statics");
   if (statics !== undefined) checkStatics(JSON.parse(statics), staticFields(fresh.model), latest.directory);
   const paths = treeEntries(fresh).map(([path]) => path);

@@ -55,6 +55,7 @@ const DIFFUSERS: readonly (readonly [name: string, what: string])[] = [
   ["down_blocks.0.resnets.0.conv1.weight", "a U-Net"],
   ["pos_embed.proj.weight", "a transformer"],
   ["text_model.embeddings.token_embedding.weight", "a text encoder"],
+  ["embeddings.token_embedding.weight", "a text encoder"],
 ];
 
 const CONTEXT_KEY = /(?:^|\.)transformer_blocks\.0\.attn2\.to_k\.weight$/;

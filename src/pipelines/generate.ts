@@ -262,7 +262,7 @@ export async function* picturesWith(
 ): AsyncGenerator<PictureEvent> {
   const { components, settings } = plan;
   const { seeds, controls } = plan.options;
-  const scheduler = schedulerFromConfig(plan.scheduler, { steps: settings.steps });
+  const scheduler = schedulerFromConfig(plan.scheduler, { steps: settings.steps, eta: settings.eta });
   const conditions = await pictureConditions(plan, functions);
   for (const message of conditions.warnings) yield { type: "warning", message };
   throwIfAborted(options.signal);

@@ -13,10 +13,11 @@ import {
   openNetworkFolder,
   openPipelineFolder,
 } from "./open-pipeline.ts";
+import { type PartOptions, partsApart, withPartsApart } from "./parts-apart.ts";
 import { openSingleFile, openSingleModel, type SingleFileOptions } from "./single-file.ts";
 
 /** Which files are meant, where there is a choice. */
-export interface OpenOptions extends SingleFileOptions, HubOptions {
+export interface OpenOptions extends SingleFileOptions, HubOptions, PartOptions {
   /** Variant of the weights, such as "fp16". */
   readonly variant?: string;
 }
@@ -42,14 +43,34 @@ export async function openModel(given: string, options: OpenOptions = {}): Promi
   }
 }
 
-/** Looks at a pipeline without reading its weights; see {@link loadPipelineComponents}. Close it when done. */
+/**
+ * Looks at a pipeline without reading its weights; see {@link loadPipelineComponents}. Networks that `vae` and
+ * `textEncoders` name need not be in it. Close it when done.
+ */
 export async function openPipeline(given: string, options: OpenOptions = {}): Promise<OpenPipeline> {
+  const apart = partsApart(options);
+  const own = await openOwn(given, options, new Set(apart.keys()));
+  if (apart.size === 0) return own;
+  try {
+    return await withPartsApart(own, apart, (path, part) => openModel(path, { ...options, ...part }));
+  } catch (error) {
+    await own.close();
+    throw error;
+  }
+}
+
+/** What the pipeline brings itself, but for the networks that are given apart. */
+async function openOwn(
+  given: string,
+  options: OpenOptions,
+  apart: ReadonlySet<string>,
+): Promise<OpenPipeline> {
   const path = await resolveModelPath(given, options);
   switch (await kindOf(path)) {
     case "pipeline":
-      return openPipelineFolder(path, options.variant);
+      return openPipelineFolder(path, options.variant, apart);
     case "file":
-      return openSingleFile(path, options);
+      return openSingleFile(path, options, apart);
     case "model":
       throw new ArgumentError(
         `${path}: this is one network, not a pipeline: a pipeline's folder holds ${INDEX_NAME}`,

@@ -1,7 +1,9 @@
 /** Folders in diffusers' layout: `model_index.json`, a folder per component, each with a configuration and weights. */
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { FormatError } from "../errors.ts";
+import { readFileBytes } from "../io/read-bytes.ts";
 import type { Config } from "./components.ts";
 import { kindOfPath } from "./weights.ts";
 
@@ -20,25 +22,15 @@ const WIDTHS = ["fp16", "bf16", "fp32"];
 
 /** Reads a text file of bounded size. @throws {FormatError} when it is missing or larger */
 export async function readText(path: string): Promise<string> {
-  let size: number;
-  try {
-    size = (await stat(path)).size;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT" && error.code !== "ENOTDIR") throw error;
     throw new FormatError(`${path}: expected a file, found none`, { cause: error });
-  }
+  });
+  if (!found.isFile()) throw new FormatError(`${path}: expected a file, found a folder`);
+  const { size } = found;
   if (size > MAX_JSON_BYTES)
     throw new FormatError(`${path}: expected at most ${MAX_JSON_BYTES} bytes, got ${size}`);
-  return readFile(path, "utf8");
-}
-
-/** What a text is when it is not the JSON that was expected. */
-function notJson(text: string): string {
-  if (/^version https:\/\/git-lfs/.test(text))
-    return "it is a git-LFS pointer, not the file itself: run `git lfs pull`, or download the file again";
-  if (/^\s*<(?:!doctype|html|head|body|\?xml)/i.test(text))
-    return "it is a web page: the download was probably answered with an error page";
-  return "its text does not parse";
+  return new TextDecoder().decode(await readFileBytes(path));
 }
 
 /** Reads a JSON object. @throws {FormatError} for anything else, saying what it looks like */
@@ -48,7 +40,8 @@ export async function readConfig(path: string): Promise<Config> {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new FormatError(`${path}: expected JSON, but ${notJson(text)}`, { cause: error });
+    const hint = disguiseHint(new TextEncoder().encode(text.slice(0, MAGIC_BYTES)));
+    throw new FormatError(`${path}: expected JSON, but its text does not parse${hint}`, { cause: error });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new FormatError(`${path}: expected a JSON object, got ${JSON.stringify(value)?.slice(0, 40)}`);

@@ -89,15 +89,52 @@ function componentsOf(index: ModelIndex, where: string): Map<Role, [name: string
 
 const NETWORK_ROLES: readonly Role[] = ["unet", "transformer", "vae", "textEncoder"];
 
-/** Opens a folder with `model_index.json`. Every class is looked up before the first file is opened. */
-export async function openPipelineFolder(folder: string, variant?: string): Promise<OpenPipeline> {
+/** Networks that pictures cannot be made without, by kind. */
+const NEEDED: Readonly<Record<PipelineKind, readonly Role[]>> = {
+  sd: ["vae", "textEncoder"],
+  sdxl: ["vae", "textEncoder"],
+  dit: ["vae"],
+  unconditional: [],
+};
+
+/** @throws {FormatError} for a network that is neither in the index nor given apart, or given to a model of pixels */
+function checkNeeded(
+  kind: PipelineKind,
+  found: (role: Role) => readonly unknown[],
+  apart: ReadonlySet<string>,
+  where: string,
+): void {
+  const options = { vae: "vae", textEncoder: "text_encoder" } as const;
+  for (const [role, name] of Object.entries(options) as ["vae" | "textEncoder", string][])
+    if (NEEDED[kind].includes(role) && found(role).length === 0 && !apart.has(name))
+      throw new FormatError(
+        `${where}: expected a component "${name}", or one from elsewhere (--${name.replace("_", "-")})`,
+      );
+  if (kind === "unconditional" && apart.has("vae") && found("vae").length === 0)
+    throw new FormatError(
+      `${where}: the model makes pixels and has no autoencoder that another could replace`,
+    );
+}
+
+/**
+ * Opens a folder with `model_index.json`, but for the components that are given `apart`. Every class is looked up before
+ * the first file is opened.
+ */
+export async function openPipelineFolder(
+  folder: string,
+  variant?: string,
+  apart: ReadonlySet<string> = new Set(),
+): Promise<OpenPipeline> {
   const index = await readModelIndex(folder);
   const where = join(folder, INDEX_NAME);
   const kind = pipelineKind(index.className, where);
   const byRole = componentsOf(index, where);
   const of = (role: Role) => byRole.get(role) ?? [];
-  for (const [name, className] of NETWORK_ROLES.flatMap(of))
-    networkClass(className, `${where}: component "${name}"`);
+  checkNeeded(kind, of, apart, where);
+  const own = NETWORK_ROLES.flatMap(of).filter(
+    ([name]) => !apart.has(name) && !(apart.has("vae") && roleOf(name, where) === "vae"),
+  );
+  for (const [name, className] of own) networkClass(className, `${where}: component "${name}"`);
   if (of("unet").length + of("transformer").length !== 1)
     throw new FormatError(
       `${where}: expected a component "unet" or "transformer", got ${[...index.components.keys()].join(", ")}`,
@@ -110,7 +147,7 @@ export async function openPipelineFolder(folder: string, variant?: string): Prom
     for (const { weights } of networks.values()) await weights.close();
   };
   try {
-    for (const [name, className] of NETWORK_ROLES.flatMap(of))
+    for (const [name, className] of own)
       networks.set(name, await openNetworkFolder(join(folder, name), variant, className));
   } catch (error) {
     await close();

@@ -22,6 +22,8 @@ export interface PictureOptions {
   readonly steps?: number;
   readonly sampler?: PipelineSampler;
   readonly schedule?: PipelineSchedule;
+  /** Share of fresh noise in the steps of DDIM and TCD, 0 to 1. Default 0, as in diffusers' pipelines. */
+  readonly eta?: number;
   /** Strength of classifier-free guidance; 1 is none. */
   readonly guidance?: number;
   /** phi of `rescaleSpread`, 0 to 1. Default 0. */
@@ -50,6 +52,8 @@ export interface PictureSettings {
   /** Name of the sampler, for people: of the model's own when none was asked for. */
   readonly samplerName: string;
   readonly schedule: PipelineSchedule;
+  /** Of samplers that take it. */
+  readonly eta: number | undefined;
   readonly guidance: number;
   readonly strength: number | undefined;
   readonly batch: number;
@@ -84,6 +88,19 @@ function defaultSteps({ kind, className }: PipelineComponents, scheduler: Config
   return kind === "unconditional" && className === "DDPMPipeline" && scheduler._class_name === "DDPMScheduler"
     ? 1000
     : 50;
+}
+
+/** Samplers whose share of fresh noise can be chosen. */
+const WITH_ETA = ["DDIMScheduler", "DDIMParallelScheduler", "TCDScheduler"];
+
+/** The share of fresh noise; undefined for samplers that have none to choose. @throws {ArgumentError} when they are given one */
+function etaOf(eta: number | undefined, scheduler: Config): number | undefined {
+  if (eta !== undefined && !(eta >= 0 && eta <= 1))
+    throw new ArgumentError(`eta: expected 0 to 1, got ${eta}`);
+  if (WITH_ETA.includes(String(scheduler._class_name))) return eta ?? 0;
+  if (eta !== undefined)
+    throw new ArgumentError(`eta: ddim and tcd take it, this model's sampler is ${samplerName(scheduler)}`);
+  return undefined;
 }
 
 /** Network that denoises. */
@@ -224,6 +241,7 @@ export function planPictures(components: PipelineComponents, options: PictureOpt
   const steps = options.steps ?? defaultSteps(components, scheduler);
   const strength = init && (options.strength ?? (mask ? 1 : 0.8));
   const start = startOf(steps, strength);
+  const eta = etaOf(options.eta, scheduler);
   schedulerFromConfig(scheduler, { steps }); // throws for what makes no schedule
   return {
     components,
@@ -233,6 +251,7 @@ export function planPictures(components: PipelineComponents, options: PictureOpt
       steps,
       samplerName: samplerName(scheduler),
       schedule,
+      eta,
       guidance: options.guidance ?? GUIDANCE[components.kind],
       strength,
       batch: Math.min(batch, seeds.length),

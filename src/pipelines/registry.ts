@@ -41,7 +41,8 @@ const OWN = { library: "tweedie", weights: "model" } as const;
 const TRANSFORMERS = { library: "transformers", weights: "model" } as const;
 
 const LEGACY = /(\.attentions\.\d+\.)(query|key|value|proj_attn)\./;
-const modernAttention = (name: string): string =>
+/** The name of an attention weight in files of today: older ones say query, key, value and proj_attn. */
+export const modernAttention = (name: string): string =>
   name.replace(LEGACY, (_, head: string, old: string) => `${head}${LEGACY_ATTENTION[old]}.`);
 
 /** Newer versions of diffusers leave out the outer name. */

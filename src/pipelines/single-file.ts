@@ -69,20 +69,26 @@ export function partsOf(family: Family, configs: FamilyConfigs): Map<string, Par
   ]);
 }
 
-/** Every part under diffusers' names. @throws {FormatError} listing names that belong to no part, and parts that are not there */
+/**
+ * Every part under diffusers' names but those that are given `apart`, which may be there or not. @throws {FormatError}
+ * listing names that belong to no part, and parts that are not there
+ */
 export function splitCheckpoint(
   source: WeightSource,
   parts: ReadonlyMap<string, Part>,
+  apart: ReadonlySet<string> = new Set(),
 ): Map<string, WeightSource> {
   const split = new Map<string, WeightSource>();
   const layers = Number(parts.get("text_encoder")?.config.num_hidden_layers ?? 0);
   const problems: string[] = [];
   const claimed: string[] = [];
   for (const [name, { place }] of parts) {
+    claimed.push(`${place.prefix}.`);
+    if (apart.has(name)) continue;
     const part = renamed(source, { rules: place.rules, to: "diffusers", from: place.prefix });
     split.set(name, part);
-    claimed.push(`${place.prefix}.`);
-    if (part.entries.size === 0) problems.push(`missing ${name}: expected tensors below "${place.prefix}"`);
+    if (part.entries.size === 0)
+      problems.push(`missing ${name}: expected tensors below "${place.prefix}"${elsewhere(name)}`);
     problems.push(...part.unknown.filter((n) => !isUnused(n, layers)).map((n) => `unexpected "${n}"`));
   }
   for (const name of source.entries.keys())
@@ -91,6 +97,10 @@ export function splitCheckpoint(
   refuse(source.path, `the layout of ${[...parts.keys()].join(", ")}`, problems);
   return split;
 }
+
+/** What to do about a part that is not there. */
+const elsewhere = (name: string): string =>
+  name === "unet" ? "" : `, or one from elsewhere (--${name === "vae" ? name : "text-encoder"})`;
 
 /** What the file itself says of the prediction: by a marker tensor, or by metadata of the model-spec standard. */
 function saidPrediction(source: WeightSource): string | undefined {
@@ -125,14 +135,18 @@ async function schedulerOf(
 }
 
 /** Opens a whole checkpoint. @throws {FormatError | ArgumentError} when it is none, saying what it is */
-export async function openSingleFile(path: string, options: SingleFileOptions): Promise<OpenPipeline> {
+export async function openSingleFile(
+  path: string,
+  options: SingleFileOptions,
+  apart?: ReadonlySet<string>,
+): Promise<OpenPipeline> {
   const source = await openWeights(path);
   try {
     const kind = detectFile(source, options.family);
     if (kind.kind !== "checkpoint") throw new ArgumentError(`${path}: ${notAPipeline(kind)}`);
     const configs = await configsOf(kind, options.base);
     const parts = partsOf(kind.family, configs);
-    const split = splitCheckpoint(source, parts);
+    const split = splitCheckpoint(source, parts, apart);
     const networks = new Map<string, OpenNetwork>();
     for (const [name, weights] of split) {
       const { config } = parts.get(name)!;

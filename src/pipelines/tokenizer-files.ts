@@ -11,14 +11,14 @@ import { kindOfPath } from "./weights.ts";
  * @throws {FormatError} when there is none
  */
 export async function readTokenizer(path: string): Promise<TokenizerFiles> {
-  if ((await kindOfPath(path)) === "file") return { config: {}, merges: await readText(path) };
+  if ((await kindOfPath(path)) === "file") return { config: {}, merges: await readMerges(path) };
   const config = (await readConfigIfThere(join(path, "tokenizer_config.json"))) ?? {};
   const merges = join(path, "merges.txt");
   if ((await kindOfPath(merges)) === "file") {
     const vocabulary = await readConfigIfThere(join(path, "vocab.json"));
     return {
       config,
-      merges: await readText(merges),
+      merges: await readMerges(merges),
       ...(vocabulary && { vocabulary: vocabulary as Record<string, number> }),
     };
   }
@@ -26,6 +26,12 @@ export async function readTokenizer(path: string): Promise<TokenizerFiles> {
   if ((await kindOfPath(whole)) === "file")
     return { config, ...fromTokenizerJson(await readConfig(whole), whole) };
   throw new FormatError(`${path}: expected a tokenizer: merges.txt (with vocab.json), or tokenizer.json`);
+}
+
+async function readMerges(path: string): Promise<string> {
+  const text = await readText(path);
+  if (text.trim() === "") throw new FormatError(`${path}: the file is empty; expected merges of a tokenizer`);
+  return text;
 }
 
 /** The `model` of a `tokenizer.json`, whose merges are "a b" or ["a", "b"]. */

@@ -5,7 +5,7 @@
  */
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
-import { listPictures } from "../data/index.ts";
+import { listPictures, type WrittenSlice } from "../data/index.ts";
 import { AbortError, ArgumentError, FormatError, NonFiniteError } from "../errors.ts";
 import {
   decodePicture,
@@ -30,9 +30,12 @@ export interface BatchItem {
   readonly source: string;
   /** The same without its ending, unless two differ in nothing else. Results are `NAME-KIND.png`. */
   readonly name: string;
+  /** Page of a file with several, or slice of a volume, that is meant alone. */
+  readonly page?: number;
 }
 
-const withoutEnding = (path: string): string => path.slice(0, -extname(path).length || undefined);
+const withoutEnding = (path: string): string =>
+  path.replace(/\.nii\.gz$/i, "").slice(0, -extname(path.replace(/\.nii\.gz$/i, "")).length || undefined);
 
 /** Names that differ whatever the file system does with capitals: of two that collide, both keep their endings. */
 function namesOf(sources: readonly string[]): string[] {
@@ -51,28 +54,76 @@ function namesOf(sources: readonly string[]): string[] {
 const isIn = (path: string, folder: string): boolean =>
   resolve(path) === resolve(folder) || resolve(path).startsWith(resolve(folder) + sep);
 
+/** What counts beside pictures, and which pages are meant. */
+export interface BatchChoice {
+  /** Whether a file counts that is no picture by its name, such as a volume. */
+  readonly also?: (name: string) => boolean;
+  /** First and last page, from 0, each an item of its own. */
+  readonly pages?: readonly [first: number, last: number];
+}
+
+const paged = (items: readonly BatchItem[], { pages }: BatchChoice): BatchItem[] =>
+  pages
+    ? items.flatMap((item) =>
+        Array.from({ length: pages[1] - pages[0] + 1 }, (_, i) => pages[0] + i).map((page) => ({
+          ...item,
+          ...{ page, name: `${item.name}-page-${page}`, source: `${item.source}, page ${page}` },
+        })),
+      )
+    : [...items];
+
 /**
  * The pictures of a folder and below, in the order of their relative names by code unit, which no locale changes;
  * results in a folder within it are not taken for pictures. A single file is a job of one.
  *
  * @throws ArgumentError when there are no pictures, or when the results would lie among them
  */
-export async function listBatch(input: string, out: string): Promise<BatchItem[]> {
+export async function listBatch(input: string, out: string, choice: BatchChoice = {}): Promise<BatchItem[]> {
   if (!(await stat(input)).isDirectory())
-    return [{ path: input, source: basename(input), name: withoutEnding(basename(input)) }];
+    return paged([{ path: input, source: basename(input), name: withoutEnding(basename(input)) }], choice);
   if (resolve(input) === resolve(out))
     throw new ArgumentError(
       `${out}: results would lie among the pictures and be taken for some: choose another folder`,
     );
-  const all = (await listPictures(input)).filter((path) => !isIn(path, out));
+  const all = (await listPictures(input, choice.also)).filter((path) => !isIn(path, out));
   if (all.length === 0) throw new ArgumentError(`${input}: no pictures but those in ${out}`);
   const paths = new Map(all.map((path) => [relative(input, path).split(sep).join("/"), path]));
   const sources = [...paths.keys()].sort((a, b) => (a < b ? -1 : 1));
   const names = namesOf(sources);
-  return sources.map((source, i) => ({ path: paths.get(source)!, source, name: names[i]! }));
+  return paged(
+    sources.map((source, i) => ({ path: paths.get(source)!, source, name: names[i]! })),
+    choice,
+  );
 }
 
-export interface BatchOptions {
+/** A picture, or the slices of a volume. */
+export type Result = Picture | readonly WrittenSlice[];
+
+/** Which results there are of an item, how they are written, and how they are known again. */
+export interface ResultFormat {
+  readonly kinds: readonly string[];
+  /** Of their files, such as ".png". */
+  readonly ending: string;
+  /** What of a stamp the files keep. Default: all of it. */
+  readonly stamp?: (stamp: string) => string;
+  encode(result: Result, stamp: string): Promise<Uint8Array>;
+  /** What a file says that it was made from; undefined when it says nothing. @throws FormatError when it is damaged */
+  stampIn(bytes: Uint8Array, path: string): Promise<string | undefined>;
+}
+
+/** Results as PNG files, which keep the whole stamp in a text. */
+const pngFormat = (kinds: readonly string[]): ResultFormat => ({
+  kinds,
+  ending: ".png",
+  encode: async (result, text) =>
+    withPngText(await encodePicture(result as Picture), [{ keyword: KEYWORD, text, utf8: true }]),
+  stampIn: async (bytes, path) => {
+    await decodePicture(bytes, { colour: "as-is", name: path });
+    return readPngText(bytes, path).find(({ keyword }) => keyword === KEYWORD)?.text;
+  },
+});
+
+export interface BatchOptions extends BatchChoice {
   /** A picture, or a folder of them. */
   readonly image: string;
   /** Folder for the results. */
@@ -83,8 +134,10 @@ export interface BatchOptions {
   readonly force: boolean;
   /** What decides the results beside the picture, a hash of the model's weights included. */
   readonly settings: Readonly<Record<string, unknown>>;
-  /** What there is for each picture. */
+  /** What there is for each picture, as PNG. */
   readonly kinds: readonly string[];
+  /** The format of what is no single picture; undefined: `kinds` as PNG. */
+  readonly formatOf?: (item: BatchItem) => Promise<ResultFormat | undefined>;
 }
 
 export interface BatchResult {
@@ -96,17 +149,18 @@ export interface BatchResult {
 }
 
 /** What a result says of itself: hash of the picture, and the settings. */
-async function stampOf(path: string, settings: BatchOptions["settings"]): Promise<string> {
+async function stampOf({ path, page }: BatchItem, settings: BatchOptions["settings"]): Promise<string> {
   const picture = await hashFile(path).catch((cause: NodeJS.ErrnoException) => {
     throw new ArgumentError(`${path}: cannot be read (${cause.code})`, { cause });
   });
-  return JSON.stringify({ picture, settings });
+  return JSON.stringify({ picture, ...(page !== undefined && { page }), settings });
 }
 
 /** What is known of a result: nothing is there, it is damaged, somebody else's, of other settings, or as it should be. */
 async function stateOf(
   path: string,
   stamp: string,
+  { stampIn, stamp: keptOf = (text) => text }: ResultFormat,
 ): Promise<"missing" | "damaged" | "foreign" | "other" | "done"> {
   const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
@@ -114,11 +168,9 @@ async function stateOf(
   });
   if (bytes === undefined) return "missing";
   try {
-    await decodePicture(bytes, { colour: "as-is", name: path });
-    const texts = readPngText(bytes, path);
-    const found = texts.find(({ keyword }) => keyword === KEYWORD);
-    if (!found) return "foreign";
-    return found.text === stamp ? "done" : "other";
+    const found = await stampIn(bytes, path);
+    if (found === undefined) return "foreign";
+    return found === keptOf(stamp) ? "done" : "other";
   } catch (error) {
     if (error instanceof FormatError) return "damaged";
     throw error;
@@ -126,8 +178,8 @@ async function stateOf(
 }
 
 /** Whether all results of a picture are there. @throws ArgumentError when one would replace a picture of the user's */
-async function isDone(paths: readonly string[], stamp: string): Promise<boolean> {
-  const states = await Promise.all(paths.map((path) => stateOf(path, stamp)));
+async function isDone(paths: readonly string[], stamp: string, format: ResultFormat): Promise<boolean> {
+  const states = await Promise.all(paths.map((path) => stateOf(path, stamp, format)));
   const foreign = states.indexOf("foreign");
   if (foreign >= 0)
     throw new ArgumentError(
@@ -147,20 +199,20 @@ async function* makeOne(
   item: BatchItem,
   paths: readonly string[],
   stamp: string,
-  kinds: readonly string[],
+  { kinds, encode }: ResultFormat,
   { work, watched }: { readonly work: MakeResults; readonly watched: boolean },
 ): Work<void> {
   const made = yield* work(item);
   await mkdir(dirname(paths[0]!), { recursive: true });
   for (const [i, kind] of kinds.entries()) {
-    const png = await encodePicture(made[kind]!);
-    await writeFileAtomic(paths[i]!, withPngText(png, [{ keyword: KEYWORD, text: stamp, utf8: true }]));
-    if (watched) yield { type: "picture", name: kind, picture: made[kind]! };
+    const result = made[kind]!;
+    await writeFileAtomic(paths[i]!, await encode(result, stamp));
+    if (watched && "channels" in result) yield { type: "picture", name: kind, picture: result };
   }
 }
 
 /** Makes the results of a picture, by kind. */
-export type MakeResults = (item: BatchItem) => Work<Readonly<Record<string, Picture>>>;
+export type MakeResults = (item: BatchItem) => Work<Readonly<Record<string, Result>>>;
 
 /** Names the picture in a message that does not. */
 const naming = ({ source, path }: BatchItem, { message }: Error): string =>
@@ -177,21 +229,22 @@ export async function* runBatch(
   { signal, previews = false }: ActionContext,
   work: MakeResults,
 ): Work<BatchResult> {
-  const { image, out, shard, force, settings, kinds } = options;
-  const all = await listBatch(image, out);
+  const { image, out, shard, force, settings, kinds, formatOf } = options;
+  const all = await listBatch(image, out, options);
   const items = shard === undefined ? all : partOf(all, shardOf(shard));
-  const isFolder = all[0]!.path !== image;
+  const isFolder = all[0]!.path !== image || all.length > 1;
   let [done, kept] = [0, 0];
   let first: Error | undefined;
   const failed: string[] = [];
   for (const [i, item] of items.entries()) {
     try {
       if (signal?.aborted) throw new AbortError();
-      const paths = kinds.map((kind) => join(out, `${item.name}-${kind}.png`));
-      const stamp = await stampOf(item.path, settings);
-      if (!force && (await isDone(paths, stamp))) kept++;
+      const format = (await formatOf?.(item)) ?? pngFormat(kinds);
+      const paths = format.kinds.map((kind) => join(out, `${item.name}-${kind}${format.ending}`));
+      const stamp = await stampOf(item, settings);
+      if (!force && (await isDone(paths, stamp, format))) kept++;
       else {
-        yield* makeOne(item, paths, stamp, kinds, { work, watched: previews });
+        yield* makeOne(item, paths, stamp, format, { work, watched: previews });
         done++;
       }
     } catch (error) {

@@ -1,4 +1,5 @@
 /** Weights of a system's model as one safetensors file: half precision by default, read back widened. */
+import { z } from "zod";
 import { FormatError, TreeError } from "../errors.ts";
 import { isRawTensor, readSafetensors, writeSafetensors } from "../io/index.ts";
 import { heldType, loadParameters, parameters } from "../nn/index.ts";
@@ -34,9 +35,17 @@ export async function readWeights(path: string) {
     if (isRawTensor(t)) throw new FormatError(`${path}: tensor "${name}" is of type ${t.dtype}`);
     const wide = t.dtype === "f16" || t.dtype === "bf16";
     const data = wide ? convertHost(t.data, t.dtype, "f32") : t.data;
+    checkFinite(data, path, name);
     weights.set(name, fromHost(wide ? "f32" : t.dtype, t.shape, data));
   }
   return { weights, metadata: file.metadata };
+}
+
+/** Weights that are no numbers give results that look like some. @throws FormatError naming the first tensor with any */
+function checkFinite(data: HostArray, path: string, name: string): void {
+  if (!(data instanceof Float32Array || data instanceof Float64Array)) return;
+  const bad = data.findIndex((v) => !Number.isFinite(v));
+  if (bad >= 0) throw new FormatError(`${path}: tensor "${name}" has ${data[bad]} at element ${bad}`);
 }
 
 /** What `read` makes of a file's metadata. @throws FormatError when the file is of another kind or damaged */
@@ -48,12 +57,13 @@ export function describedBy<T>(
 ): T {
   if (metadata.get("format") !== format)
     throw new FormatError(
-      `${path}: is no ${name} checkpoint (format ${JSON.stringify(metadata.get("format"))})`,
+      `${path}: is no ${name} checkpoint (format ${JSON.stringify(metadata.get("format") ?? "not said")})`,
     );
   try {
     return read((key) => metadata.get(key));
   } catch (cause) {
-    const reason = (cause as Error).message;
+    const reason =
+      cause instanceof z.ZodError ? z.prettifyError(cause).replaceAll("\n", " ") : (cause as Error).message;
     throw new FormatError(`${path}: the configuration in its metadata is damaged (${reason})`, { cause });
   }
 }

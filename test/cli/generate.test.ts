@@ -292,7 +292,7 @@ describe("bad input", () => {
     expect(await mistake("--model", path("lfs.safetensors"), "--prompt", "a")).toContain("git-LFS pointer");
     expect(await mistake("--model", path("control"), "--prompt", "a")).toContain("control");
     expect(await sd("--init-image", path("none.png"))).toContain("none.png: there is no such file");
-    expect(await sd("--init-image", path("page.png"))).toMatch(/page\.png: not a picture.*web page/);
+    expect(await sd("--init-image", path("page.png"))).toMatch(/page\.png: not the file.*web page/);
     expect(await sd("--init-image", folder)).toContain("a folder");
     expect(await sd("--lora", path("lfs.safetensors"))).toContain("git-LFS pointer");
     expect(await sd("--lora", path("control", "diffusion_pytorch_model.safetensors"))).toMatch(
@@ -302,9 +302,31 @@ describe("bad input", () => {
       "expected a ControlNetModel",
     );
     expect(await mistake("--from", path("cut.png"))).toMatch(/cut\.png: .*cut off/);
-    expect(await mistake("--from", path("page.png"))).toContain("not a PNG file");
+    expect(await mistake("--from", path("page.png"))).toContain("a web page");
     expect(await mistake("--from", path("init.png"))).toContain("carries no settings");
   });
+});
+
+test("fresh noise and parts from elsewhere are recorded and repeated; another sampler goes without its noise", async () => {
+  const here = async (...args: string[]): Promise<string> => {
+    const errors: string[] = [];
+    await runCli(tweedie, ["generate", ...args], { out: () => {}, error: (text) => errors.push(text) });
+    return errors.join("\n");
+  };
+  const sd = ["--model", path("sd"), "--prompt", "a cat", "--steps", "3", "--seed", "2"];
+  const parts = ["--vae", path("sd", "vae"), "--text-encoder", path("sd", "text_encoder")];
+  await here(...sd, ...parts, "--sampler", "tcd", "--eta", "0.5", "--out", path("half.png"));
+  await here("--from", path("half.png"), "--out", path("half-again.png"));
+  expect(readFileSync(path("half-again.png"))).toEqual(readFileSync(path("half.png")));
+  await here(...sd, "--sampler", "tcd", "--out", path("no-noise.png"));
+  expect(await difference("half.png", "no-noise.png")).toBeGreaterThan(1);
+  const [, settings] = await readPngTextFile(path("no-noise.png"));
+  expect(JSON.parse(settings!.text).options.eta).toEqual(["0"]);
+  await here("--from", path("half.png"), "--sampler", "euler", "--out", path("euler.png"));
+  expect(existsSync(path("euler.png"))).toBe(true);
+  expect(await here(...sd, "--sampler", "euler", "--eta", "0.5", "--out", path("x.png"))).toContain(
+    "eta: ddim and tcd take it, this model's sampler is euler",
+  );
 });
 
 test("a picture of the web UI with Clip skip, which it passes over for SDXL, and what is not repeated is said", async () => {

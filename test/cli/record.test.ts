@@ -43,6 +43,16 @@ const webUiPicture = (name: string): string =>
   fileURLToPath(new URL(`../fixtures/files/30-webui-text/${name}.png`, import.meta.url));
 
 describe("settings in pictures", () => {
+  test("say the fresh noise of DDIM in the web UI's words, and read it", async () => {
+    const options = { ...RECORD.options, sampler: ["ddim"], eta: ["0.5"] };
+    const [text] = recordTexts({ ...RECORD, sampler: "ddim", options });
+    expect(text!.text).toContain("Sampler: DDIM, Schedule type: Karras, Eta DDIM: 0.5, CFG scale");
+    const read = await readRecord(await picture("eta.png", [text!]));
+    expect(read.options.eta).toEqual(["0.5"]);
+    expect(read.webUi!.warnings).toEqual([]);
+    expect(requestOf({ ...read.options, model: ["m"] }).eta).toBe(0.5);
+  });
+
   test("come back as they were", async () => {
     expect(await readRecord(await picture("a.png", recordTexts(RECORD)))).toEqual(RECORD);
   });

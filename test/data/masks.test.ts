@@ -3,7 +3,9 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it, test } from "vitest";
 import {
   alignedTo,
+  intensityRange,
   inUnits,
+  maskColours,
   maskLabels,
   openMasked,
   openSegmented,
@@ -106,6 +108,55 @@ describe("labels of a mask", () => {
     [mask(3, Uint8Array.of(1, 2, 3)), "instances", /a mask in colours, pixel 0/],
   ] as const)("that are none are refused", (picture, meaning, words) => {
     expect(() => maskLabels(picture, meaning, "m.png")).toThrow(words);
+  });
+});
+
+describe("masks in colours", () => {
+  const colours = maskColours("#000000, ff0000,#00ff00");
+  const mask = (...data: number[]): Picture => ({
+    width: data.length / 3,
+    height: 1,
+    channels: 3,
+    data: Uint8Array.from(data),
+  });
+
+  it("mean the classes that they are declared to mean", () => {
+    const labels = maskLabels(mask(0, 255, 0, 0, 0, 0, 255, 0, 0), { colours }, "m.png");
+    expect([...labels]).toEqual([2, 0, 1]);
+    expect(() => maskLabels(mask(0, 0, 0, 1, 2, 255), { colours }, "m.png")).toThrow(
+      /m\.png: the colour #0102ff at \(1, 0\) is none of the 3 declared/,
+    );
+  });
+
+  it("are read from palettes as well", async () => {
+    const { labels } = await openMasked(
+      files("07-palette-mask/voc-3-classes/images"),
+      files("07-palette-mask/voc-3-classes/masks"),
+      { meaning: { colours: maskColours("#000000,#800000,#008000") } },
+    ).then((set) => set.get(0));
+    expect(labels.filter((label) => label === 2)).toHaveLength(16);
+  });
+
+  it.each(["", "#000000", "#000000,#000000", "black,white"])(
+    "are declared in hexadecimal: not %j",
+    (text) => {
+      expect(() => maskColours(text)).toThrow(/expected different colours as in #000000,#ff0000/);
+    },
+  );
+});
+
+describe("ranges of intensities", () => {
+  it("are numbers or percentiles", () => {
+    expect(intensityRange("-125:275")).toEqual({ low: -125, high: 275, unit: "value" });
+    expect(intensityRange("0.5%:99.5%")).toEqual({ low: 0.5, high: 99.5, unit: "percentile" });
+    for (const text of ["", "1", "5:1", "1%:99", "1:2%", "-1%:50%", "0%:101%", "a:b", "1:2:3"])
+      expect(() => intensityRange(text), text).toThrow(/expected LOW:HIGH/);
+  });
+
+  it("apply to bytes as well when they are given", () => {
+    const bytes: Picture = { width: 4, height: 1, channels: 1, data: Uint8Array.of(0, 50, 100, 200) };
+    const [seen] = inUnits([bytes], "x", { range: intensityRange("50:100") });
+    expect([...seen!.data]).toEqual([0, 0, 1, 1]);
   });
 });
 

@@ -45,6 +45,16 @@ const CALLS_IN_12_STEPS: Partial<Record<SamplerName, number>> = {
   plms: 2 + 11, // one improved Euler step
 };
 
+it("UniPC over the noise ends at level 0 on the guess, as over the clean sample", async () => {
+  const last = (predict: "denoised" | "noise") =>
+    finalSample(SAMPLERS.unipc.sampler(squash, sample([2, 3]), levels(12), { predict } as SampleOptions));
+  const [clean, noisy] = [await last("denoised"), await last("noise")];
+  const [a, b] = [await clean.toArray(), await noisy.toArray()];
+  a.forEach((v, i) => {
+    expect(b[i]!).toBeCloseTo(v, 1);
+  });
+});
+
 describe.each(names)("%s", (name) => {
   const { sampler, stochastic, evaluations } = SAMPLERS[name];
 

@@ -1,14 +1,18 @@
 /** Pictures of every depth, byte order and orientation, as instruments and programs write them. */
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { crc32, deflateSync } from "node:zlib";
 import fc from "fast-check";
 import sharp from "sharp";
 import { describe, expect, it, test } from "vitest";
+import { readPictureFile, readTiffStack } from "../../src/data/index.ts";
 import { FormatError } from "../../src/errors.ts";
 import { decodePicture, encodePicture, type Picture } from "../../src/io/index.ts";
 import { upright } from "../../src/io/picture-file.ts";
+import { useTemporaryFolder } from "./temporary-folder.ts";
 import { TIFF_TYPES, type TiffType, tiffBytes } from "./tiff-writer.ts";
 
+const file = useTemporaryFolder();
 const fixture = (path: string): Promise<Buffer> =>
   readFile(fileURLToPath(new URL(`../fixtures/files/${path}`, import.meta.url)));
 
@@ -55,21 +59,50 @@ describe("TIFF files", () => {
         fc.boolean(),
         fc.integer({ min: 1, max: 8 }),
         fc.tuple(fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 7 })),
-        fc.array(fc.nat(), { minLength: 49, maxLength: 49 }),
-        async (type, littleEndian, orientation, [width, height], picks) => {
-          const values = picks.slice(0, width * height).map((pick) => VALUES[type][pick % 4]!);
-          const bytes = tiffBytes({ width, height, channels: 1, type, values, littleEndian, orientation });
-          const found = await decodePicture(bytes, { colour: "as-is" });
+        fc.array(fc.nat(), { minLength: 147, maxLength: 147 }),
+        fc.constantFrom(1, 3),
+        async (type, littleEndian, orientation, [width, height], picks, channels) => {
+          const values = picks.slice(0, width * height * channels).map((pick) => VALUES[type][pick % 4]!);
+          const bytes = tiffBytes({ width, height, channels, type, values, littleEndian, orientation });
+          const path = file("a.tif");
+          await writeFile(path, bytes);
           const turned = orientation > 4;
-          expect([found.width, found.height]).toEqual(turned ? [height, width] : [width, height]);
-          const expected = placed(values, [width, height], orientation).map((v) =>
-            type === "u8" || type === "u16" ? v : Math.fround(v),
+          const planes = Array.from({ length: channels }, (_, c) =>
+            placed(
+              values.filter((_, i) => i % channels === c),
+              [width, height],
+              orientation,
+            ),
           );
-          expect([...found.data]).toEqual(expected);
+          const expected = planes[0]!.flatMap((_, i) =>
+            planes.map((plane) => (type === "u8" || type === "u16" ? plane[i]! : Math.fround(plane[i]!))),
+          );
+          const readers = [
+            () => readPictureFile(path, { colour: "as-is" }),
+            () => readTiffStack(path).then(({ slices }) => slices[0]!),
+            ...(channels === 3
+              ? [() => readPictureFile(path, { colour: "rgb", depth: "file" } as const)]
+              : [() => readPictureFile(path, { colour: "gray", depth: "file" } as const)]),
+          ];
+          for (const read of readers) {
+            const found = await read();
+            expect([found.width, found.height]).toEqual(turned ? [height, width] : [width, height]);
+            expect([...found.data]).toEqual(expected);
+          }
         },
       ),
       { numRuns: 150 },
     );
+  });
+
+  it("that end before their pixels do are refused, where sharp would read zeros", async () => {
+    for (const type of TIFF_TYPES) {
+      const values = Array.from({ length: 64 }, (_, i) => i);
+      const bytes = tiffBytes({ width: 8, height: 8, channels: 1, type, values });
+      await expect(decodePicture(bytes.subarray(0, -1), { name: "cut.tif" }), type).rejects.toThrow(
+        /cut\.tif: the TIFF file is cut off: its pixels end at byte \d+ of \d+/,
+      );
+    }
   });
 
   it.each(TIFF_TYPES)("in colours of %s keep their channels, and become gray by ITU-R 601", async (type) => {
@@ -80,6 +113,49 @@ describe("TIFF files", () => {
     const luma = 0.299 * 10 + 0.587 * 100 + 0.114 * 40; // 66.25
     expect(gray.data[0]).toBeCloseTo(type === "u8" || type === "u16" ? 66 : luma, 4);
   });
+});
+
+/** A PNG file of 8 or 16 bits, row by row without filters. */
+function pngBytes(width: number, height: number, channels: number, depth: 8 | 16, values: readonly number[]) {
+  const chunk = (type: string, data: Uint8Array): Buffer => {
+    const out = Buffer.alloc(12 + data.length);
+    out.writeUInt32BE(data.length, 0);
+    out.write(type, 4, "latin1");
+    out.set(data, 8);
+    out.writeUInt32BE(crc32(out.subarray(4, 8 + data.length)), 8 + data.length);
+    return out;
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([depth, { 1: 0, 2: 4, 3: 2, 4: 6 }[channels]!, 0, 0, 0], 8);
+  const rows = Array.from({ length: height }, (_, y) => {
+    const row = values.slice(y * width * channels, (y + 1) * width * channels);
+    return [0, ...(depth === 8 ? row : row.flatMap((v) => [v >> 8, v & 255]))];
+  });
+  const body = deflateSync(Uint8Array.from(rows.flat()));
+  const magic = Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10]);
+  return Buffer.concat([magic, chunk("IHDR", header), chunk("IDAT", body), chunk("IEND", new Uint8Array(0))]);
+}
+
+test("PNG files of every depth and number of channels give the values that were written", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(8 as const, 16 as const),
+      fc.constantFrom(1, 2, 3, 4),
+      fc.tuple(fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 7 })),
+      fc.array(fc.nat(), { minLength: 196, maxLength: 196 }),
+      async (depth, channels, [width, height], picks) => {
+        const values = picks.slice(0, width * height * channels).map((pick) => pick % 2 ** depth);
+        const found = await decodePicture(pngBytes(width, height, channels, depth, values), {
+          colour: "as-is",
+        });
+        expect([found.width, found.height, found.channels]).toEqual([width, height, channels]);
+        expect([...found.data]).toEqual(values);
+      },
+    ),
+    { numRuns: 100 },
+  );
 });
 
 describe("in bytes", () => {

@@ -83,7 +83,7 @@ describe("text in PNG files", () => {
     writeFileSync(path("a.png"), withPngText(picture, [{ keyword: "k", text: "v" }]));
     expect(await readPngTextFile(path("a.png"))).toEqual([{ keyword: "k", text: "v" }]);
     writeFileSync(path("b.png"), "<!doctype html><p>404");
-    await expect(readPngTextFile(path("b.png"))).rejects.toThrow(/b\.png: not a PNG file.*web page/);
+    await expect(readPngTextFile(path("b.png"))).rejects.toThrow(/b\.png: not the file.*web page/);
   });
 
   test("a keyword that PNG does not allow is refused", () => {

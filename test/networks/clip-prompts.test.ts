@@ -67,6 +67,9 @@ describe("emphasis in prompts", () => {
     expect(() => parsePromptWeights(`(((a:${"9".repeat(200)}):${"9".repeat(200)}))`)).toThrow(
       /weight of "a"/,
     );
+    expect(() => parsePromptWeights(`a (fox:${"9".repeat(44)})`)).toThrow(
+      /the weight of "fox" is 1e\+44, expected at most 1000000000000/,
+    );
   });
 
   it("multiplies embeddings, and keeps their mean unless told otherwise", async () => {

@@ -26,7 +26,14 @@ import {
   parameters,
   type Rng,
 } from "../../src/nn/index.ts";
-import { cachedSessions, castHost, clearEagerCache, type Tensor, tensor } from "../../src/tensor/index.ts";
+import {
+  cachedSessions,
+  castHost,
+  clearEagerCache,
+  type Tensor,
+  tensor,
+  zeros,
+} from "../../src/tensor/index.ts";
 import { officialLayout, tinyCase, withTinyWeights } from "./tiny-models.ts";
 
 const unet = withTinyWeights(unet2DCondition(tinyCase("unet_tinyA_unit_test").config, blankRng));
@@ -280,6 +287,8 @@ describe("LoRA files", () => {
     await expect(readLora(more([q, tensor([[1, 2, 3]])]), targets)).rejects.toThrow(
       /attn1_to_q.*expected matrices.*\[1, 3\]/s,
     );
+    const empty = zeros([0, 32]);
+    await expect(readLora(more([q, empty]), targets)).rejects.toThrow(/attn1_to_q.*a matrix of rank 0/);
     const without = new Map([...file].filter(([name]) => name !== q));
     await expect(readLora(without, targets)).rejects.toThrow(/down matrix is missing/);
     await expect(

@@ -199,7 +199,11 @@ describe("training refuses", () => {
     const directory = folder();
     await collect(makeTraining({ steps: 2, directory, settings: { width: 3 } }));
     await expect(collect(makeTraining({ steps: 4, directory, settings: { width: 4 } }))).rejects.toThrow(
-      /"width":3.*"width":4/s,
+      /made with other settings \(width 3, now 4\)\. With those of then it goes on; other ones need another folder/,
+    );
+    const more = { width: 3, rates: [1, 2], seed: 1 };
+    await expect(collect(makeTraining({ steps: 4, directory, settings: more }))).rejects.toThrow(
+      /\(rates none, now \[1,2\]; seed none, now 1\)/,
     );
   });
   it("empty batches and impossible numbers", async () => {

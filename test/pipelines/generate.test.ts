@@ -113,6 +113,18 @@ describe("a pipeline that stays compiled", () => {
   });
 });
 
+test("DDIM and TCD add no fresh noise unless asked to, as in diffusers' pipelines", async () => {
+  const of = (sampler: "ddim" | "tcd" | "euler", eta?: number) => ({ ...TEXT, seeds: [3], sampler, eta });
+  for (const sampler of ["ddim", "tcd"] as const) {
+    const picture = async (eta?: number) => (await pictures(sd!, of(sampler, eta)))[0]!;
+    const [none, zero, half] = [await picture(), await picture(0), await picture(0.5)];
+    expect(none).toEqual(zero);
+    expect(largestDifference(none, half)).toBeGreaterThan(0.01);
+  }
+  expect(() => planPictures(sd!, of("euler", 0.5))).toThrow(/eta: ddim and tcd take it, .* is euler/);
+  expect(() => planPictures(sd!, of("ddim", 1.5))).toThrow(/eta: expected 0 to 1, got 1\.5/);
+});
+
 /** A picture of 64x64 pixels to start from. */
 const picture = (seed: number): Tensor =>
   tensor(fillNormal(new Float32Array(3 * 64 * 64), { seed }).map(Math.tanh), { shape: [1, 3, 64, 64] });

@@ -46,12 +46,18 @@ interface Job {
 
 const isRepeat = (given: OptionValues): boolean => !given.seed && !given.count && !given.batch;
 
+/** What a picture says, without what belongs to a sampler that another one replaces. */
+function recordedFor(given: OptionValues, record: PictureRecord | undefined): OptionValues {
+  const { eta, ...others } = record?.options ?? {};
+  return given.sampler === undefined && eta !== undefined ? { ...others, eta } : others;
+}
+
 /** Options of the command line, over those of the picture that is repeated. */
 async function readJob(args: readonly string[]): Promise<Job> {
   const given = readArguments(args);
   const from = Array.isArray(given.from) ? (given.from[0] as string) : undefined;
   const record = from === undefined ? undefined : await readRecord(from);
-  const options: OptionValues = { ...record?.options, ...given };
+  const options: OptionValues = { ...recordedFor(given, record), ...given };
   const request = requestOf(options);
   if (record && from) await checkFiles(record, filesOf(request), given, from);
   const seed = request.seed ?? randomInt(SEEDS);
@@ -75,8 +81,8 @@ async function commonRecord(
   { options, request }: Job,
   { settings, components }: PicturePlan,
 ): Promise<CommonRecord> {
-  const { width, height, steps, guidance, strength, rng, samplerName } = settings;
-  const resolved = { size: `${width}x${height}`, steps, guidance, strength, rng };
+  const { width, height, steps, eta, guidance, strength, rng, samplerName } = settings;
+  const resolved = { size: `${width}x${height}`, steps, eta, guidance, strength, rng };
   const texts = Object.entries(resolved).filter(([, value]) => value !== undefined);
   const all: OptionValues = {
     ...options,

@@ -5,7 +5,6 @@ import { pictureSize, readMask, readPicture } from "../../io/index.ts";
 import type { ControlNetModel } from "../../networks/index.ts";
 import {
   type Control,
-  type LoadedModel,
   type LoadOptions,
   loadModel,
   loadPipelineComponents,
@@ -100,13 +99,15 @@ function readingBar(): { onProgress: LoadOptions["onProgress"]; finish(): void }
 const BAR_FROM = 20e6;
 
 async function loadComponents(request: GenerateRequest, signal: AbortSignal): Promise<PipelineComponents> {
-  const { model, hub, variant, tokenizer, base, family, predictionType } = request;
+  const { model, hub, variant, tokenizer, base, family, predictionType, vae } = request;
   const { onProgress, finish } = readingBar();
   const onFile: LoadOptions["onFile"] = (file, i, count) =>
     console.error(`download ${i + 1} of ${count}: ${file}`);
   try {
     const path = await modelPath(model, hub);
     return await loadPipelineComponents(path, {
+      ...(vae !== undefined && { vae: await modelPath(vae, hub) }),
+      textEncoders: await Promise.all(request.textEncoders.map((name) => modelPath(name, hub))),
       download: hub,
       variant,
       tokenizer,
@@ -122,33 +123,10 @@ async function loadComponents(request: GenerateRequest, signal: AbortSignal): Pr
   }
 }
 
-/** Channels of the samples that a pipeline's autoencoder decodes. */
-const latentChannels = ({ config }: LoadedModel): number => Number(config.latent_channels ?? 4);
-
-/** The components with another autoencoder, where one is asked for. */
-async function withVae(
-  components: PipelineComponents,
-  { vae: name, hub, family }: GenerateRequest,
-): Promise<PipelineComponents> {
-  if (name === undefined) return components;
-  const { vae: own, kind, path } = components;
-  if (!own) throw new UsageError(`--vae ${name}: the model ${path} has no autoencoder that it could replace`);
-  // A file in the original layout does not say the scale of its latents, which is that of the model's family.
-  const options = { download: hub, family: family ?? (kind === "sdxl" ? "sdxl" : undefined) };
-  const vae = await loadModel(await modelPath(name, hub), options);
-  if (!vae.className.startsWith("Autoencoder"))
-    throw new UsageError(`--vae ${name}: expected an autoencoder, got a ${vae.className}`);
-  if (latentChannels(vae) !== latentChannels(own))
-    throw new UsageError(
-      `--vae ${name}: expected latents of ${latentChannels(own)} channels for this model, got ${latentChannels(vae)}`,
-    );
-  return { ...components, vae };
-}
-
 /** Loads what a request names. @throws {UsageError} and the errors of the loaders, naming the file */
 export async function loadInputs(request: GenerateRequest, signal: AbortSignal): Promise<Inputs> {
   const loaded = await loadComponents(request, signal);
-  const components = await withVae(await withLoras(loaded, request.loras), request);
+  const components = await withLoras(loaded, request.loras);
   if (signal.aborted) throw new AbortError();
   const size = await wantedSize(request, components);
   const { initImage, mask } = request;
@@ -162,6 +140,7 @@ export async function loadInputs(request: GenerateRequest, signal: AbortSignal):
       steps: request.steps,
       sampler: request.sampler,
       schedule: request.schedule,
+      eta: request.eta,
       guidance: request.guidance,
       guidanceRescale: request.guidanceRescale,
       clipSkip: request.clipSkip,

@@ -35,7 +35,15 @@ export const GENERATE_OPTIONS = {
     type: "string",
     group: MODEL,
     valueHint: "PATH|ID",
-    description: "autoencoder in place of the model's own: folder or file, also of TAESD",
+    description: "autoencoder in place of the model's own, or of none: folder or file, also of TAESD",
+    path: "file-or-folder",
+  },
+  "text-encoder": {
+    type: "string",
+    multiple: true,
+    group: MODEL,
+    valueHint: "PATH|ID",
+    description: "text encoder likewise: folder or file; twice for the two of SDXL",
     path: "file-or-folder",
   },
   tokenizer: {
@@ -124,6 +132,12 @@ export const GENERATE_OPTIONS = {
     valueHint: "NAME",
     description: "noise levels: karras, exponential, …; the sampler's own by default",
     values: async () => (await import("../../pipelines/swap-scheduler.ts")).PIPELINE_SCHEDULES,
+  },
+  eta: {
+    type: "string",
+    group: HOW,
+    valueHint: "E",
+    description: "0 to 1: share of fresh noise in the steps of ddim and tcd (default 0)",
   },
   guidance: {
     type: "string",

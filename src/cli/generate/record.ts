@@ -5,7 +5,7 @@ import { UsageError } from "../errors.ts";
 import { hashPath } from "./hashes.ts";
 import { GENERATE_OPTIONS, type OptionName, type OptionValues } from "./options.ts";
 import { type NamedFiles, RECORDED_OPTIONS } from "./request.ts";
-import { fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
+import { ETA, fromWebUiFields, type WebUiSampling, webUiSampling } from "./web-ui.ts";
 
 /** Keyword of the settings as JSON; `parameters` is the one of AUTOMATIC1111's web UI. */
 const SETTINGS_KEY = "tweedie";
@@ -51,6 +51,7 @@ function webUiFields({ options, modelHash, version, sampler: name }: PictureReco
     ["Steps", of("steps")],
     ["Sampler", sampler],
     ["Schedule type", schedule],
+    [ETA, name === "ddim" && Number(of("eta") ?? 0) > 0 ? of("eta") : undefined],
     ["CFG scale", of("guidance")],
     ["Seed", of("seed")],
     ["Size", of("size")],

@@ -52,10 +52,18 @@ const COUNT: Range = { min: 1, max: 1_000_000 };
 /** More steps than this are taken as a typing error. */
 const STEPS: Range = { min: 1, max: 100_000 };
 
-/** Options that name files (for an autoencoder also a folder) which decide what a picture shows. */
-export function filesOf({ vae, initImage, mask, loras, controls }: GenerateRequest): NamedFiles {
+/** Options that name files (for autoencoders and text encoders also folders) which decide what a picture shows. */
+export function filesOf({
+  vae,
+  textEncoders,
+  initImage,
+  mask,
+  loras,
+  controls,
+}: GenerateRequest): NamedFiles {
   return {
     ...(vae !== undefined && { vae: [vae] }),
+    ...(textEncoders.length > 0 && { "text-encoder": textEncoders }),
     ...(initImage !== undefined && { "init-image": [initImage] }),
     ...(mask !== undefined && { mask: [mask] }),
     ...(loras.length > 0 && { lora: loras.map((l) => l.path) }),
@@ -80,6 +88,8 @@ export interface GenerateRequest {
   readonly variant?: string;
   /** Autoencoder in place of the model's own. */
   readonly vae?: string;
+  /** Text encoders in place of the model's own, in its order. */
+  readonly textEncoders: readonly string[];
   readonly tokenizer?: string;
   readonly base?: string;
   readonly family?: Family;
@@ -93,6 +103,7 @@ export interface GenerateRequest {
   readonly steps?: number;
   readonly sampler?: PipelineSampler;
   readonly schedule?: PipelineSchedule;
+  readonly eta?: number;
   readonly guidance?: number;
   readonly guidanceRescale: number;
   readonly clipSkip: number;
@@ -145,6 +156,7 @@ export function requestOf(options: OptionValues): GenerateRequest {
     hub: on("hub"),
     variant: text("variant"),
     vae: text("vae"),
+    textEncoders: list("text-encoder"),
     tokenizer: text("tokenizer"),
     base: text("base"),
     family: read("family", (value) => choiceValue("family", value, FAMILIES)),
@@ -158,6 +170,7 @@ export function requestOf(options: OptionValues): GenerateRequest {
     steps: integer("steps", STEPS),
     sampler: read("sampler", (value) => choiceValue("sampler", ourSampler(value), PIPELINE_SAMPLERS)),
     schedule: read("schedule", (value) => choiceValue("schedule", value, PIPELINE_SCHEDULES)),
+    eta: number("eta", UNIT),
     guidance: number("guidance"),
     guidanceRescale: number("guidance-rescale", UNIT) ?? 0,
     clipSkip: integer("clip-skip", { min: 0 }) ?? 0,

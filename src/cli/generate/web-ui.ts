@@ -75,6 +75,9 @@ function ourSampling(sampler: string, schedule: string | undefined): Sampling {
 export const ourSampler = (name: string): string =>
   SAMPLERS.find(([, theirs]) => lower(theirs) === lower(name))?.[0] ?? lower(name);
 
+/** The web UI's field for the fresh noise of DDIM. */
+export const ETA = "Eta DDIM";
+
 /** Fields that are used, or that say nothing of the pixels. */
 const UNDERSTOOD: ReadonlySet<string> = new Set([
   ...["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "RNG"],
@@ -112,6 +115,7 @@ export function fromWebUiFields({ prompt, negative, fields }: GenerationParamete
     steps: fields.get("Steps"),
     sampler: sampler || undefined,
     schedule,
+    eta: sampler === "ddim" ? fields.get(ETA) : undefined,
     guidance: fields.get("CFG scale"),
     seed: fields.get("Seed"),
     size: fields.get("Size"),
@@ -121,7 +125,9 @@ export function fromWebUiFields({ prompt, negative, fields }: GenerationParamete
   const texts = Object.entries(found).filter((entry): entry is [string, string] => entry[1] !== undefined);
   const lost = [
     ...(unknown === undefined ? [] : [`Schedule type: ${unknown}`]),
-    ...[...fields].flatMap(([name, value]) => (UNDERSTOOD.has(name) ? [] : [`${name}: ${value}`])),
+    ...[...fields]
+      .filter(([name]) => !UNDERSTOOD.has(name) && !(name === ETA && sampler === "ddim"))
+      .map(([name, value]) => `${name}: ${value}`),
     ...IN_PROMPTS.filter(([pattern]) => pattern.test(`${prompt}\n${negative}`)).map(([, what]) => what),
   ];
   return {

@@ -37,6 +37,7 @@ export async function readCsv(path: string, options: TableOptions = {}): Promise
       skip_empty_lines: true,
       columns: options.header ? names : (line: string[]) => (names = line.map((name) => name.trim())),
     }) as Record<string, string>[];
+    if (names.length === 0) throw new FormatError(`${path}: the file is empty; expected a line of names`);
     requireColumns(path, names, options.columns);
     return rows;
   } catch (cause) {

@@ -13,6 +13,9 @@ export interface Volume {
   readonly affine?: readonly (readonly number[])[];
 }
 
+/** Whether a file's name ends as NIfTI's do. */
+export const isNiftiName = (name: string): boolean => /\.nii(\.gz)?$/i.test(name);
+
 /** Readers of one voxel by NIfTI's datatype code. */
 const VOXELS: Record<
   number,
@@ -171,3 +174,7 @@ export async function readTiffStack(path: string): Promise<Volume> {
     );
   return { slices };
 }
+
+/** A volume by the ending of its name: NIfTI, or all pages of a TIFF file. */
+export const readVolume = (path: string): Promise<Volume> =>
+  isNiftiName(path) ? readNifti(path) : readTiffStack(path);

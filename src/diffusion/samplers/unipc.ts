@@ -110,6 +110,8 @@ export const unipc: Sampler<UniPCOptions> = (denoise, x, sigmas, options = {}) =
       const allowed = next === 0 ? 1 : lowerOrderFinal ? Math.min(order, steps - step) : order;
       last = { x, order: Math.min(allowed, known.length) };
       if (next === sigma) return { denoised, x };
+      // Over the noise the step to 0 is a limit, in which the logarithm of the ratio has no value.
+      if (next === 0 && predict === "noise") return { denoised, x: weightedSum([1, x], [-sigma, value]) };
       return { denoised, x: update(x, known, next, last.order, options) };
     },
   );

@@ -14,6 +14,9 @@ const STEP = 1.1;
 /** Deepest nesting that is honoured: beyond it, weights leave the range of single precision. */
 const MAX_DEPTH = 256;
 
+/** Largest weight: squares of such embeddings, which norms take, are still numbers in single precision. */
+const MAX_WEIGHT = 1e12;
+
 /** An embedding whose mean is below this has none to keep. */
 const LEAST_MEAN = 1e-7;
 
@@ -23,7 +26,7 @@ const PIECE = /\\([()[\]\\])|(\\)|:\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|([()[\
 /**
  * A prompt as pieces with weights: `(text)` counts 1.1 times, `[text]` 1 / 1.1 times, `(text:1.3)` 1.3 times, nested
  * groups multiply, `\(` is a plain bracket. A group that is never closed reaches to the end; a bracket that closes
- * nothing is text. Neighbours of equal weight are joined. Throws `ArgumentError` for a weight that is not finite.
+ * nothing is text. Neighbours of equal weight are joined. Throws `ArgumentError` for a weight beyond 1e12.
  */
 export function parsePromptWeights(prompt: string): WeightedText[] {
   const pieces: { text: string; weight: number }[] = [];
@@ -52,10 +55,10 @@ export function parsePromptWeights(prompt: string): WeightedText[] {
 }
 
 function checkWeights(pieces: readonly WeightedText[]): void {
-  const bad = pieces.find(({ weight }) => !Number.isFinite(weight));
+  const bad = pieces.find(({ weight }) => !(Math.abs(weight) <= MAX_WEIGHT));
   if (bad)
     throw new ArgumentError(
-      `prompt: the weight of ${JSON.stringify(bad.text.slice(0, 80))} is ${bad.weight}`,
+      `prompt: the weight of ${JSON.stringify(bad.text.slice(0, 80))} is ${bad.weight}, expected at most ${MAX_WEIGHT}`,
     );
 }
 

@@ -1,25 +1,14 @@
-/** `tweedie train | run | evaluate sdseg`. */
+/** `tweedie train | evaluate sdseg`; `run` is in `run.ts`. */
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import {
-  type Dataset,
-  type FloatPicture,
-  inUnits,
-  readPictureFile,
-  resizeLabels,
-  resizePicture,
-  subset,
-  toFloatPicture,
-} from "../../data/index.ts";
+import { type Dataset, intensityRange, maskColours, subset } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
-import { hashFile, type Picture, writeFileAtomic } from "../../io/index.ts";
+import { writeFileAtomic } from "../../io/index.ts";
 import { describeMeasurement, type Measurement } from "../../metrics/index.ts";
-import { overlay } from "../../report/index.ts";
 import { told, type Work, type WorkEvent, watched } from "../../work.ts";
-import { type BatchItem, batchSummary, runBatch } from "../batch.ts";
 import { modelPath } from "../shipped.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
-import { type Sample, toInput } from "./data.ts";
+import type { Sample } from "./data.ts";
 import {
   createSDSeg,
   type Origin,
@@ -29,7 +18,7 @@ import {
   sdsegFile,
   withClasses,
 } from "./model.ts";
-import { withAutoencoderWeights, withDenoiserWeights } from "./official.ts";
+import { openReleased, withAutoencoderWeights, withDenoiserWeights } from "./official.ts";
 import {
   CHECKPOINTS,
   type EvaluateActionOptions,
@@ -37,15 +26,22 @@ import {
   type TrainActionOptions,
 } from "./options.ts";
 import { evaluateOn, predictWith, runSeeds, stabilityOf } from "./scores.ts";
-import { openData, readSamples } from "./sets.ts";
+import { type DataMeaning, openData, readSamples } from "./sets.ts";
 import { TRAINING, type TrainSettings, trainSDSeg, VALIDATED } from "./train.ts";
-import { openSegmenter, type Segmenter } from "./use.ts";
+import { openSegmenter } from "./use.ts";
 
 /** File of a model by name or path. @throws ArgumentError when there is none */
-const fileOf = (name: string): Promise<string> => modelPath("SDSeg", CHECKPOINTS, name);
+export const fileOf = (name: string): Promise<string> => modelPath("SDSeg", CHECKPOINTS, name);
 
-/** A model by name or file. @throws ArgumentError when there is none */
-export const openModel = async (name: string) => sdsegFile.load(await fileOf(name));
+/** What a checkpoint says of where it comes from; files of other programs say nothing. */
+type Notes = Partial<Origin>;
+
+/** A model by name or file, of SDSeg's own code too. @throws ArgumentError when there is none */
+export async function openModel(name: string): Promise<{ model: SDSeg; notes: Notes }> {
+  const path = await fileOf(name);
+  const released = await openReleased(path);
+  return released ? { model: released, notes: {} } : sdsegFile.load(path);
+}
 
 const defined = <T extends object>(values: T): Partial<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
@@ -97,6 +93,47 @@ async function parted(
   };
 }
 
+/** How many pictures there are, and of how many volumes. */
+async function counted(data: Dataset<Sample>): Promise<string> {
+  const volumes = new Set<string>();
+  for (let i = 0; i < data.length; i++) volumes.add((await data.get(i)).volume ?? "");
+  const of = volumes.has("") ? "" : ` of ${volumes.size} volume${volumes.size === 1 ? "" : "s"}`;
+  return `${data.length} pictures${of}`;
+}
+
+/** What the values of pictures and masks mean, from the options and from what the checkpoint says. */
+const dataOf = (
+  { maskColours: colours, invertMasks, foreground }: TrainActionOptions | EvaluateActionOptions,
+  range: string | undefined,
+): DataMeaning => ({
+  ...(range !== undefined && { range: intensityRange(range) }),
+  ...(colours !== undefined && { colours: maskColours(colours) }),
+  inverted: invertMasks,
+  foreground,
+});
+
+/** Options about data that come with the procedural lesions, which need none. */
+function* maskWarnings({
+  data,
+  range,
+  maskColours: colours,
+  foreground,
+  invertMasks,
+}: TrainActionOptions | EvaluateActionOptions) {
+  const named = {
+    range,
+    "mask-colours": colours,
+    foreground: foreground || undefined,
+    "invert-masks": invertMasks || undefined,
+  };
+  const given = Object.entries(named).filter(([, value]) => value !== undefined);
+  if (data === undefined && given.length > 0)
+    yield {
+      type: "warning",
+      text: `${given.map(([name]) => `--${name}`).join(", ")} without effect: the procedural lesions need none`,
+    } as const;
+}
+
 /** Options of a fresh model that a checkpoint to go on from decides itself. @throws ArgumentError naming one that is given */
 function checkFrom(options: TrainActionOptions, model: SDSeg): void {
   const { from, head, colour, initAutoencoder, initDenoiser, autoencoderSteps, decoderSteps, classes } =
@@ -123,19 +160,19 @@ function checkFrom(options: TrainActionOptions, model: SDSeg): void {
 /** The model that training begins with, and the resize factor that it was trained with. */
 async function startingModel(
   options: TrainActionOptions,
-): Promise<{ model: SDSeg; trained: boolean; scale?: number | undefined }> {
+): Promise<{ model: SDSeg; trained: boolean; notes: Notes }> {
   const { from, classes, seed, initAutoencoder, initDenoiser } = options;
   if (from !== undefined) {
-    const { model, notes } = await sdsegFile.load(from);
+    const { model, notes } = await openModel(from);
     checkFrom(options, model);
     // A binary model is where a multi-class one begins.
     const fits = model.config.classes === classes;
-    return { model: fits ? model : withClasses(model, classes, seed), trained: true, scale: notes.scale };
+    return { model: fits ? model : withClasses(model, classes, seed), trained: true, notes };
   }
   let model = createSDSeg(configOf(options), seed);
   if (initAutoencoder !== undefined) model = await withAutoencoderWeights(model, initAutoencoder);
   if (initDenoiser !== undefined) model = await withDenoiserWeights(model, initDenoiser);
-  return { model, trained: false };
+  return { model, trained: false, notes: {} };
 }
 
 async function checkForeground(data: Dataset<Sample>): Promise<void> {
@@ -151,14 +188,20 @@ export async function* trainAction(
   { signal }: ActionContext,
 ): Work<ActionResult> {
   const { out, threads, initAutoencoder } = options;
-  const { model, trained, scale: before } = await startingModel(options);
+  const { model, trained, notes } = await startingModel(options);
   const settings = settingsOf(options);
-  const { title, source, scale: own } = await openData(options.data, model.config, "train");
-  const scale = options.scale ?? before ?? own;
+  const range = options.range ?? notes.range;
+  yield* maskWarnings(options);
+  const {
+    title,
+    source,
+    scale: own,
+  } = await openData(options.data, model.config, "train", dataOf(options, range));
+  const scale = options.scale ?? notes.scale ?? own;
   const all = yield* readSamples(source, { config: model.config, scale });
   await checkForeground(all);
   const { train, validation } = await parted(all);
-  const text = `${title}: ${train.length} pictures, ${validation?.length ?? 0} for validation`;
+  const text = `${title}: ${await counted(train)}, ${validation ? await counted(validation) : "none"} for validation`;
   yield { type: "message", text };
   let dice: number | undefined;
   const training = trainSDSeg(
@@ -176,6 +219,7 @@ export async function* trainAction(
     seed: String(options.seed),
     date: new Date().toISOString().slice(0, 10),
     scale,
+    ...(range !== undefined && { range }),
   });
   yield { type: "file", path, about: "the model, in half precision" };
   yield { type: "file", path: join(out, "denoiser", "report.html"), about: "curves" };
@@ -187,7 +231,7 @@ export async function* trainAction(
 }
 
 /** Options of a reverse process that say nothing in the mode that is chosen, or give noise. */
-function* modeWarnings({ mode, steps, spacing, eta }: EvaluateActionOptions | RunActionOptions) {
+export function* modeWarnings({ mode, steps, spacing, eta }: EvaluateActionOptions | RunActionOptions) {
   const warning = (text: string) => ({ type: "warning", text }) as const;
   if (mode === "direct" && (steps !== 50 || spacing !== "leading"))
     yield warning("--steps and --spacing have no effect with --mode direct, which takes one step");
@@ -198,112 +242,8 @@ function* modeWarnings({ mode, steps, spacing, eta }: EvaluateActionOptions | Ru
     );
 }
 
-/** The picture in 8 bits for people; of 16-bit and float pictures from the darkest to the brightest value. */
-function shownFrom(deep: Picture): Picture {
-  const { data, ...size } = deep;
-  if (data instanceof Uint8Array) return deep;
-  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const v of data) {
-    low = Math.min(low, v);
-    high = Math.max(high, v);
-  }
-  const scale = high > low ? 255 / (high - low) : 0;
-  return { ...size, data: Uint8Array.from(data, (v) => Math.round((v - low) * scale)) };
-}
-
-/** What goes into the files, at the size of the picture. */
-interface Result {
-  readonly labels: Int32Array;
-  readonly probability: FloatPicture;
-}
-
-async function* segmentPicture(
-  segmenter: Segmenter,
-  seen: Picture,
-  scale: number,
-  options: RunActionOptions & { signal?: AbortSignal },
-): AsyncGenerator<{ done: number; total: number }, Result> {
-  const { width, height } = seen;
-  const { config } = segmenter.model;
-  const [w, h] = [width, height].map((size) => Math.max(1, Math.round(size * scale))) as [number, number];
-  const same = w === width && h === height;
-  const resized = same ? seen : resizePicture(toFloatPicture(seen), w, h);
-  const { mask, probability } = yield* segmenter.segmentTiled(toInput(resized, config), options);
-  const map = { width: w, height: h, channels: 1, data: probability };
-  if (same) return { labels: Int32Array.from(mask), probability: map };
-  const full = resizePicture(map, width, height);
-  const labels =
-    config.classes > 2
-      ? resizeLabels(Int32Array.from(mask), { width: w, height: h }, width, height)
-      : Int32Array.from(full.data, (p) => (p > 0.5 ? 1 : 0));
-  return { labels, probability: full };
-}
-
-const KINDS = ["mask", "probability", "overlay"];
-
-/** The results as pictures for files. */
-function picturesOf(
-  seen: Picture,
-  { labels, probability }: Result,
-  classes: number,
-): Record<string, Picture> {
-  const { width, height } = seen;
-  const gray = (data: Uint8Array): Picture => ({ width, height, channels: 1, data });
-  return {
-    mask: gray(Uint8Array.from(labels, (label) => (classes > 2 ? label : label * 255))),
-    probability: gray(Uint8Array.from(probability.data, (p) => Math.round(p * 255))),
-    overlay: overlay(shownFrom(seen), labels),
-  };
-}
-
-/** Segments a picture or a folder. */
-export async function* runAction(options: RunActionOptions, context: ActionContext): Work<ActionResult> {
-  const { signal } = context;
-  const { maxPixels, out, mode, steps, spacing, eta, ensemble, seed, tile, overlap } = options;
-  yield* modeWarnings(options);
-  const { model, notes } = await openModel(options.model);
-  const { config } = model;
-  const colour = config.imageChannels === 3 ? "rgb" : "gray";
-  const segmenter = openSegmenter(model);
-  const startedAt = performance.now();
-  async function* segment({ path, source }: BatchItem): Work<Record<string, Picture>> {
-    const file = await readPictureFile(path, { colour, depth: "file", maxPixels });
-    const [seen] = inUnits([file], source) as [Picture];
-    const run = segmentPicture(segmenter, seen, notes.scale ?? 1, { ...options, ...(signal && { signal }) });
-    const result = yield* told(run, ({ done, total }) =>
-      total > 1 ? ({ type: "progress", stage: `tiles of ${source}`, done, total } as const) : undefined,
-    );
-    return picturesOf(seen, result, config.classes);
-  }
-  try {
-    const file = await hashFile(await fileOf(options.model));
-    const settings = {
-      system: "sdseg",
-      model: file,
-      mode,
-      steps,
-      spacing,
-      eta,
-      ensemble,
-      seed,
-      tile,
-      overlap,
-    };
-    const result = yield* runBatch({ ...options, settings, kinds: KINDS }, context, segment);
-    const seconds = (performance.now() - startedAt) / 1000;
-    const { done, kept, failed } = result;
-    return {
-      summary: `${batchSummary(result, "segmented")}. ${seconds.toFixed(1)} s; masks, probabilities and overlays are in ${out}.`,
-      metrics: { pictures: done, kept, broken: failed.length, seconds },
-      ...(failed.length > 0 && { incomplete: true }),
-    };
-  } finally {
-    await segmenter.close();
-  }
-}
-
 /** Lesions are the data when none are given; models of other pictures find nothing in them. */
-const foreign = ({ data, model }: EvaluateActionOptions, { name }: Partial<Origin>): boolean =>
+const foreign = ({ data, model }: EvaluateActionOptions, { name }: Notes): boolean =>
   data === undefined &&
   model !== "lesions" &&
   CHECKPOINTS.some((one) => one.name === name && name !== "lesions");
@@ -327,7 +267,13 @@ export async function* evaluateAction(
       type: "warning",
       text: "--stability has no effect: it needs two or more seeds and a model of two classes",
     };
-  const { title, source } = await openData(options.data, model.config, "test");
+  yield* maskWarnings(options);
+  const { title, source } = await openData(
+    options.data,
+    model.config,
+    "test",
+    dataOf(options, options.range ?? notes.range),
+  );
   const data = yield* readSamples(source, { config: model.config, scale: notes.scale ?? 1, limit });
   const segmenter = openSegmenter(model);
   const inference = { ...options, signal };

@@ -314,6 +314,8 @@ export interface Origin {
   readonly date: string;
   /** Resize factor: size of what the model sees / size of the data's files. */
   readonly scale: number;
+  /** The values that were black and white, as `intensityRange` reads them, where that was said. */
+  readonly range?: string;
   /** The command that made it. */
   readonly command?: string;
   /** What was measured of it, on pictures that it was not trained on. */

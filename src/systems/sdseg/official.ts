@@ -7,9 +7,17 @@ import type { HostTensor } from "../../io/index.ts";
 import { parameters, withFields } from "../../nn/index.ts";
 import { vaeRules } from "../../pipelines/key-maps/stable-diffusion.ts";
 import { loadWeights } from "../../pipelines/load-weights.ts";
+import { modernAttention } from "../../pipelines/registry.ts";
 import { merged, openWeights, renamed, selected, type WeightSource } from "../../pipelines/weights.ts";
 import { convertHost } from "../../tensor/index.ts";
-import { type SDSeg, type SegmentationNetwork, type VisionEncoder, withParts } from "./model.ts";
+import {
+  createSDSeg,
+  PRESETS,
+  type SDSeg,
+  type SegmentationNetwork,
+  type VisionEncoder,
+  withParts,
+} from "./model.ts";
 
 const FIRST_STAGE = "first_stage_model.";
 const DENOISER = "model.diffusion_model.";
@@ -32,7 +40,8 @@ function coderWeights(source: WeightSource, { config }: SDSeg): WeightSource {
   const coder = selected(source, (name) =>
     /^(?:encoder|decoder|quant_conv|post_quant_conv)\./.test(name) ? name : undefined,
   );
-  if ([...coder.entries.keys()].some((name) => name.includes(".down_blocks."))) return coder;
+  if ([...coder.entries.keys()].some((name) => name.includes(".down_blocks.")))
+    return selected(coder, modernAttention);
   const result = renamed(coder, { rules: vaeRules(channels.length, layers), to: "diffusers" });
   if (result.unknown.length > 0)
     throw new FormatError(
@@ -148,4 +157,18 @@ export async function withTrainedWeights(model: SDSeg, path: string): Promise<SD
   } finally {
     await source.close();
   }
+}
+
+/**
+ * A checkpoint of SDSeg's code by its path, at the published sizes, with the classes that it has embeddings of; undefined
+ * for other files. @throws FormatError for one of other sizes
+ */
+export async function openReleased(path: string): Promise<SDSeg | undefined> {
+  const source = await openWeights(path);
+  const [isReleased, classes] = [
+    source.entries.has(`${CONDITION}out.weight`) && source.entries.has("scale_factor"),
+    source.entries.get(`${DENOISER}label_emb.weight`)?.shape[0] ?? 2,
+  ];
+  await source.close();
+  return isReleased ? withTrainedWeights(createSDSeg({ ...PRESETS.paper, classes }, 0), path) : undefined;
 }

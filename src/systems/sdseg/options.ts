@@ -34,6 +34,30 @@ export const CHECKPOINTS = [
   { name: "lesions", file: "checkpoints/sdseg-lesions.safetensors", about: "procedural lesions" },
 ] as const;
 
+/** How values become brightness. */
+const range = data(
+  z
+    .string()
+    .regex(/^[^:]+:[^:]+$/, "expected LOW:HIGH, such as -125:275 or 1%:99%")
+    .optional(),
+  "values that are black and white, as numbers or percentiles (default: the checkpoint's; of volumes 0.5%:99.5%)",
+  "LOW:HIGH",
+);
+
+/** What masks mean. */
+const masks = {
+  maskColours: data(
+    z.string().optional(),
+    "masks in colours: those of the classes, of the background first, as in #000000,#ff0000",
+    "LIST",
+  ),
+  foreground: data(
+    z.boolean().default(false),
+    "all classes of the masks as one: foreground against the rest, with which several classes begin",
+  ),
+  invertMasks: data(z.boolean().default(false), "what is to be found is 0 in the masks"),
+};
+
 const inference = {
   mode: how(
     z.enum(["direct", "ddim", "plms", "ddpm", "dpm-solver"]).default("direct"),
@@ -54,6 +78,8 @@ export const trainOptions = z.object({
   classes: data(z.int().min(2).max(256).default(2), "classes in the masks, the background included", "N"),
   colour: data(z.enum(["gray", "rgb"]).optional(), "what the model sees (default: the preset's)"),
   scale: data(z.number().min(0.01).max(16).optional(), "size of what the model sees over the files'", "F"),
+  range,
+  ...masks,
   preset: model(
     z.enum(["mini", "paper", "smoke"]).default("mini"),
     "sizes of networks and length of training",
@@ -62,7 +88,9 @@ export const trainOptions = z.object({
     z.enum(["raw", "vskip", "image-only"]).optional(),
     "what the denoiser predicts: the noise (paper), v (mini), or the mask without diffusion",
   ),
-  from: startingCheckpoint("checkpoint to go on from; its autoencoder and scale are kept"),
+  from: startingCheckpoint(
+    "checkpoint to go on from, of SDSeg's own code too; its autoencoder, scale and range are kept",
+  ),
   initAutoencoder: weightsFile("published KL-f8 weights, as safetensors (preset paper)"),
   initDenoiser: weightsFile("published LSUN-churches LDM weights, as safetensors (preset paper)"),
   steps: how(z.int().min(1).optional(), "steps of the denoiser (default: the preset's)", "N"),
@@ -83,7 +111,16 @@ export const trainOptions = z.object({
 });
 
 export const runOptions = z.object({
-  image: pictures("picture, or a folder of them"),
+  image: pictures("picture or volume (NIfTI, TIFF of several pages), or a folder of them"),
+  page: data(
+    z
+      .string()
+      .regex(/^\d+(-\d+)?$/, "expected N or FIRST-LAST, such as 0 or 3-7")
+      .optional(),
+    "pages or slices alone, counted from 0, as pictures (default: all, as volumes)",
+    "N|A-B",
+  ),
+  range,
   maxPixels: hinted(z.int().min(1).default(100_000_000).describe("most pixels that a picture may have"), {
     group: "Data",
     hint: "N",
@@ -102,6 +139,8 @@ export const evaluateOptions = z.object({
     "folder with images/ and masks/, or of a known data set (its test split); lesions by default",
   ),
   limit,
+  range,
+  ...masks,
   model: modelNamed(CHECKPOINTS),
   ...inference,
   convention: how(

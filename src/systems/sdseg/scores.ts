@@ -61,6 +61,10 @@ export function diceOf(counts: OverlapCounts, convention: Convention = "standard
   return dice(counts);
 }
 
+/** IoU of one class under a convention. */
+const iouOf = (counts: OverlapCounts, convention: Convention): number =>
+  convention === "sdseg" && counts.both + counts.truthOnly === 0 ? diceOf(counts, convention) : iou(counts);
+
 export interface EvaluateOptions {
   /** Default 2. */
   readonly classes?: number;
@@ -136,7 +140,7 @@ export function scoresOf(
   const diceByUnit = perUnit.map(meanDice);
   return {
     dice: mean(diceByUnit),
-    iou: mean(perUnit.map((counts) => mean(counts.map(iou)))),
+    iou: mean(perUnit.map((counts) => mean(counts.map((c) => iouOf(c, convention))))),
     ...(diceByUnit.length > 1 && { interval: bootstrapMean(diceByUnit) }),
     perClass: Array.from({ length: table.width / 3 }, (_, k) =>
       mean(perUnit.map((counts) => diceOf(counts[k]!, convention))),

@@ -9,6 +9,7 @@ import {
   openMasked,
   openSegmented,
   readAll,
+  type SegmentedOptions,
   type SegmentedPicture,
   type Split,
   subset,
@@ -169,18 +170,46 @@ export interface OpenedData {
   readonly scale: number;
 }
 
-/** Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. */
+/** What values of pictures and masks mean, where their files do not say it. */
+export interface DataMeaning extends Pick<SegmentedOptions, "range" | "colours" | "inverted"> {
+  /** Every class of the masks is foreground. */
+  readonly foreground?: boolean;
+}
+
+/** Classes that masks may have of which only the foreground counts. */
+const ANY_CLASSES = 256;
+
+/**
+ * Data from a folder: a known set by its folder's name, or `images/` and `masks/`; without a folder, lesions. @throws
+ * ArgumentError for a meaning of masks that a known set has already
+ */
 export async function openData(
   folder: string | undefined,
   { classes, imageChannels }: Pick<SDSegConfig, "classes" | "imageChannels">,
   split: Split,
+  meaning: DataMeaning = {},
 ): Promise<OpenedData> {
   if (folder === undefined) return { title: "procedural lesions", source: lesions(split), scale: 1 };
   const set = knownSet(basename(folder));
-  if (set && (await hasSet(dirname(folder), set)))
+  if (set && (await hasSet(dirname(folder), set))) {
+    if (meaning.range || meaning.colours || meaning.inverted || meaning.foreground)
+      throw new ArgumentError(
+        `${folder}: ${set.title} is known; ranges and meanings of masks cannot be given`,
+      );
     return { title: set.title, source: await openKnown(dirname(folder), set, split), scale: set.scale };
+  }
   const colour = imageChannels === 3 ? "rgb" : "gray";
-  return { title: folder, source: await openSegmented(folder, { classes, colour }), scale: 1 };
+  const { foreground, ...values } = meaning;
+  if (!foreground)
+    return { title: folder, source: await openSegmented(folder, { classes, colour, ...values }), scale: 1 };
+  if (classes !== 2)
+    throw new ArgumentError(`${folder}: --foreground is for two classes, the model has ${classes}`);
+  const all = values.colours?.length ?? ANY_CLASSES;
+  const source = mapDataset(await openSegmented(folder, { classes: all, colour, ...values }), (sample) => ({
+    ...sample,
+    labels: sample.labels.map((label) => (label > 0 ? 1 : 0)),
+  }));
+  return { title: `${folder}, foreground`, source, scale: 1 };
 }
 
 /** A file that cannot be decoded, as opposed to one that says what it must not. */

@@ -47,13 +47,14 @@ export const sdseg: System = {
       load: async () => (await import("./actions.ts")).trainAction,
     }),
     run: deferredAction({
-      about: "segments a picture or a folder: masks, probability maps, overlays",
+      about: "segments pictures and volumes, one or a folder: masks, probability maps, overlays",
       options: runOptions,
       examples: [
         "tweedie run sdseg --image slice.png --out out/masks",
         "tweedie run sdseg --image slices --model nuclei --mode ddim --steps 10 --ensemble 3",
+        "tweedie run sdseg --image ct.nii.gz --model out/sdseg/model.safetensors --range -125:275",
       ],
-      load: async () => (await import("./actions.ts")).runAction,
+      load: async () => (await import("./run.ts")).runAction,
     }),
     evaluate: deferredAction({
       about: "Dice and IoU on pictures with masks, or on volumes",

@@ -1,4 +1,5 @@
 /** Segmentation: one step, or a reverse process of several; ensembles; pictures of any size; the graph for pages. */
+import { type FloatPicture, resizeLabels, resizePicture, toFloatPicture } from "../../data/index.ts";
 import { cropPlanes, padded, sizeFor } from "../../data/padding.ts";
 import { lesion } from "../../data/world/lesions.ts";
 import { seededNoise } from "../../diffusion/index.ts";
@@ -15,7 +16,7 @@ import {
   tensor,
   zeros,
 } from "../../tensor/index.ts";
-import { DEVIATION, LUMA } from "./data.ts";
+import { DEVIATION, LUMA, toInput } from "./data.ts";
 import { type SDSeg, type SDSegConfig, sdsegFile, totalStride } from "./model.ts";
 import { type ReverseOptions, reverseProcess, SAMPLERS, SPACINGS } from "./sampling.ts";
 
@@ -51,8 +52,8 @@ export interface Segmentation {
 export interface Segmenter {
   readonly model: SDSeg;
   /**
-   * Pictures [N, 1 or 3, H, W] in [-1, 1], normalised as the model's configuration says: `toInput` makes them of files'
-   * pictures. @throws ShapeError, ArgumentError, NonFiniteError for what cannot be
+   * Tensors [N, 1 or 3, H, W] in [-1, 1], normalised already as the model's configuration says: `toInput` does that, and
+   * `segmentPicture` all of it. @throws ShapeError, ArgumentError, NonFiniteError for what cannot be
    */
   segment(image: Tensor, options?: SegmentOptions): Promise<Segmentation>;
   /** The same, tile by tile where pictures are larger than a tile; yields after each. Pads by itself. */
@@ -69,6 +70,38 @@ export interface TilingOptions {
   readonly tile?: number;
   /** Pixels that neighbours share at least. Default a quarter of a tile. */
   readonly overlap?: number;
+}
+
+/** What comes of a picture, at its own size. */
+export interface SegmentedResult {
+  readonly labels: Int32Array; // [H, W]
+  readonly probability: FloatPicture;
+}
+
+/**
+ * A picture of any depth, size and number of channels, prepared as the checkpoint has it: normalised, resized by `scale`
+ * (the checkpoint's `notes.scale`, default 1), extended or tiled. The door for pictures as files have them. @throws
+ * NonFiniteError for NaN and infinities
+ */
+export async function* segmentPicture(
+  segmenter: Segmenter,
+  picture: Picture,
+  { scale = 1, ...options }: SegmentOptions & TilingOptions & { readonly scale?: number | undefined } = {},
+): AsyncGenerator<{ done: number; total: number }, SegmentedResult> {
+  const { width, height } = picture;
+  const { config } = segmenter.model;
+  const [w, h] = [width, height].map((size) => Math.max(1, Math.round(size * scale))) as [number, number];
+  const same = w === width && h === height;
+  const resized = same ? picture : resizePicture(toFloatPicture(picture), w, h);
+  const { mask, probability } = yield* segmenter.segmentTiled(toInput(resized, config), options);
+  const map = { width: w, height: h, channels: 1, data: probability };
+  if (same) return { labels: Int32Array.from(mask), probability: map };
+  const full = resizePicture(map, width, height);
+  const labels =
+    config.classes > 2
+      ? resizeLabels(Int32Array.from(mask), { width: w, height: h }, width, height)
+      : Int32Array.from(full.data, (p) => (p > 0.5 ? 1 : 0));
+  return { labels, probability: full };
 }
 
 const NOISE_PURPOSE = "sdseg initial noise";
@@ -101,6 +134,8 @@ function checkOptions(model: SDSeg, options: SegmentOptions): void {
   const { classes: known } = model.config;
   if (known === 2)
     throw new ArgumentError(`segment: a binary model has no classes to choose from, got ${classes}`);
+  if (!Array.isArray(classes))
+    throw new ArgumentError(`segment: classes must be a list of class numbers, got ${classes}`);
   const wrong = classes.find((k) => !(Number.isInteger(k) && k >= 0 && k < known));
   if (wrong !== undefined)
     throw new ArgumentError(`segment: class ${wrong} of a model with classes 0 to ${known - 1}`);

@@ -4,6 +4,7 @@ import { open } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, parse } from "node:path";
 import * as ort from "onnxruntime-node";
+import { disguiseHint, MAGIC_BYTES } from "../../disguise.ts";
 import { FormatError } from "../../errors.ts";
 import { type Capabilities, CPU_CAPABILITIES, PLAIN_ONNX } from "../onnx/builder.ts";
 import { findChannelBlock } from "./blocked-layout.ts";
@@ -49,6 +50,21 @@ async function probeKernels() {
   };
 }
 
+/** The error of a file that is no model for a reason that can be told: missing, a folder, a pointer, a web page. */
+async function sayingWhatItIs(path: string, cause: Error): Promise<Error> {
+  const file = await open(path, "r").catch(() => undefined);
+  if (!file) return new FormatError(`${path}: there is no such file that can be read`, { cause });
+  try {
+    if (!(await file.stat()).isFile())
+      return new FormatError(`${path}: expected an ONNX model, this is a folder`, { cause });
+    const { buffer, bytesRead } = await file.read(new Uint8Array(MAGIC_BYTES), 0, MAGIC_BYTES, 0);
+    const hint = disguiseHint(buffer.subarray(0, bytesRead));
+    return hint === "" ? cause : new FormatError(`${path}: not an ONNX model${hint}`, { cause });
+  } finally {
+    await file.close();
+  }
+}
+
 const runtime: Runtime = {
   Tensor: ort.Tensor,
   first: "cpu",
@@ -66,7 +82,7 @@ const runtime: Runtime = {
   threads: () => (threadCount ??= decideThreads(runtime)),
   async createSession(model, device, settings = {}, weights) {
     const threads = settings.threads ?? (await runtime.threads()).threads;
-    return openSession(ort.InferenceSession, model, device, threads, {
+    const session = openSession(ort.InferenceSession, model, device, threads, {
       intraOpNumThreads: threads,
       ...(weights?.memory.size && {
         externalData: [...weights.memory].map(([path, data]) => ({ path, data })),
@@ -87,6 +103,9 @@ const runtime: Runtime = {
         profileFilePrefix: settings.profilePrefix ?? "profile",
       }),
       logSeverityLevel: 3, // errors only: the optimiser warns about things that are fine
+    });
+    return session.catch(async (cause) => {
+      throw typeof model === "string" ? await sayingWhatItIs(model, cause) : cause;
     });
   },
   async readFile({ path, offset }, bytes) {

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lesion } from "../../../src/data/world/lesions.ts";
 import { ArgumentError } from "../../../src/errors.ts";
 import { encodePicture } from "../../../src/io/index.ts";
+import { mapParameters } from "../../../src/nn/index.ts";
 import { evaluateAction, trainAction } from "../../../src/systems/sdseg/actions.ts";
 import { createSDSeg, PRESETS, sdsegFile } from "../../../src/systems/sdseg/model.ts";
 import { evaluateOptions, trainOptions } from "../../../src/systems/sdseg/options.ts";
@@ -97,5 +98,57 @@ describe("evaluating", () => {
     expect(await warnings({ mode: "ddim", steps: 1 })).toMatch(/begins at t = 1/);
     expect(await warnings({ stability: 1 })).toMatch(/--stability has no effect/);
     expect(await warnings({ data: undefined })).toMatch(/not trained on lesions/);
+  });
+});
+
+describe("checkpoints", () => {
+  const origin = { name: "test", training: "none", seed: "0", date: "2026-01-01", scale: 1 };
+
+  it("with weights that are no numbers are refused by name", async () => {
+    const path = join(folder, "nan.safetensors");
+    let first = true;
+    const model = mapParameters(createSDSeg(PRESETS.smoke, 1), (t) => {
+      const bad = first;
+      first = false;
+      return bad ? t.mul(Number.NaN) : t;
+    });
+    await sdsegFile.save(path, model, origin);
+    await expect(sdsegFile.load(path)).rejects.toThrow(
+      /nan\.safetensors: tensor "[\w.]+" has NaN at element 0/,
+    );
+  });
+
+  it("keep the range of intensities that they were trained with, unless another is given", async () => {
+    const out = join(folder, "ranged");
+    await train({ range: "1%:99%", autoencoderSteps: 2, out });
+    const first = join(out, "model.safetensors");
+    expect((await sdsegFile.load(first)).notes.range).toBe("1%:99%");
+    await train({ from: first, out: join(folder, "kept") });
+    expect((await sdsegFile.load(join(folder, "kept", "model.safetensors"))).notes.range).toBe("1%:99%");
+    const diceOf = async (given: object) => {
+      const options = evaluateOptions.parse({
+        data,
+        limit: 2,
+        model: first,
+        out: join(folder, "r.json"),
+        ...given,
+      });
+      return (await drained(evaluateAction(options, {}))).metrics!.dice;
+    };
+    expect(await diceOf({})).toBe(await diceOf({ range: "1%:99%" }));
+    expect(await diceOf({})).not.toBe(await diceOf({ range: "0:1" }));
+  });
+
+  it("with what masks mean, told where nothing is to be told", async () => {
+    const { events } = await train({
+      data: undefined,
+      invertMasks: true,
+      autoencoderSteps: 1,
+      steps: 1,
+      out: join(folder, "told"),
+    });
+    expect(events.flatMap((e) => (e.type === "warning" ? [e.text] : [])).join()).toMatch(
+      /--invert-masks without effect: the procedural lesions need none/,
+    );
   });
 });

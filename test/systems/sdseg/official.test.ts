@@ -6,6 +6,7 @@ import { type HostTensor, safetensorsName, writeSafetensors } from "../../../src
 import { blankRng, parameters } from "../../../src/nn/index.ts";
 import { vaeRules } from "../../../src/pipelines/key-maps/stable-diffusion.ts";
 import { renamed, weightsInMemory } from "../../../src/pipelines/weights.ts";
+import { openModel } from "../../../src/systems/sdseg/actions.ts";
 import { createSDSeg, PRESETS, SDSeg, type SDSegConfig } from "../../../src/systems/sdseg/model.ts";
 import {
   withAutoencoderWeights,
@@ -116,6 +117,23 @@ describe("initial weights", () => {
     await expectSame((await withAutoencoderWeights(ours, path)).autoencoder, theirs.autoencoder);
   });
 
+  it("of older files, whose attention has other names, do too", async () => {
+    const old = { to_q: "query", to_k: "key", to_v: "value", "to_out.0": "proj_attn" };
+    const weights = new Map(
+      [...(await hosts(theirs.autoencoder))].map(([name, t]) => [
+        name.replace(
+          /(attentions\.0\.)(to_[qkv]|to_out\.0)/,
+          (_, head, now: keyof typeof old) => head + old[now],
+        ),
+        t,
+      ]),
+    );
+    expect(weights.has("encoder.mid_block.attentions.0.query.weight")).toBe(true);
+    const path = join(folder, "old.safetensors");
+    await writeSafetensors(path, weights);
+    await expectSame((await withAutoencoderWeights(ours, path)).autoencoder, theirs.autoencoder);
+  });
+
   it("of the denoiser are widened by zeros, and label embeddings stay fresh", async () => {
     const path = join(folder, "ldm.safetensors");
     const weights = await hosts(theirs.network.unet);
@@ -167,6 +185,8 @@ it("a checkpoint of SDSeg's code gives its averaged denoiser, vision encoder, au
       ["scale_factor", { dtype: "f32", shape: [1], data: Float32Array.of(0.125) }],
     ]),
   );
+  // --model and --from know such a file, and take it at the published sizes.
+  await expect(openModel(path)).rejects.toThrow(/trained\.safetensors.*SDSeg's autoencoder/s);
   const model = await withTrainedWeights(createSDSeg(small, 9), path);
   expect(model.scaleFactor).toBe(0.125);
   await expectSame(model.network.unet, theirs.network.unet);

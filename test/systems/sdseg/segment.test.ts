@@ -157,6 +157,12 @@ describe("what cannot be segmented", () => {
       /binary/,
     ],
     [
+      "a class that is no list",
+      () => several.segment(picture(1, 16, 16), { classes: 2 as never }),
+      ArgumentError,
+      /list of class numbers, got 2/,
+    ],
+    [
       "an unknown class",
       () => several.segment(picture(1, 16, 16), { classes: [3] }),
       ArgumentError,

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openSegmented } from "../../../src/data/index.ts";
+import { intensityRange, openSegmented } from "../../../src/data/index.ts";
 import { dice, overlapCounts } from "../../../src/metrics/index.ts";
 import { evaluateAction } from "../../../src/systems/sdseg/actions.ts";
 import { toSample } from "../../../src/systems/sdseg/data.ts";
@@ -118,16 +118,41 @@ describe("evaluating volumes", () => {
     expect(metrics!.dice).toBeCloseTo(dice(whole!), 10);
   });
 
-  it("brings voxels of any unit to brightness over the whole volume", async () => {
-    await put("head.nii", nifti(image.map((v) => 10 * v - 1000)), nifti(labels));
-    const slices = await openSegmented(folder);
-    const values = (
-      await Promise.all([0, 1, 2].map(async (z) => [...(await slices.get(z)).image.data]))
-    ).flat();
+  it("brings voxels of any unit to brightness over the whole volume, whatever one bright corner holds", async () => {
+    const corner = image.map((v, i) => (i < 2 ? 32_000 : 10 * v - 1000));
+    await put("head.nii", nifti(corner), nifti(labels));
+    const valuesOf = async (range?: string) => {
+      const slices = await openSegmented(folder, range === undefined ? {} : { range: intensityRange(range) });
+      return (await Promise.all([0, 1, 2].map(async (z) => [...(await slices.get(z)).image.data]))).flat();
+    };
     const most = Math.max(...image);
-    values.forEach((v, i) => {
-      expect(v).toBeCloseTo(image[i]! / most, 5);
+    const robust = await valuesOf();
+    robust.forEach((v, i) => {
+      expect(Math.abs(v - Math.min(1, i < 2 ? 1 : image[i]! / most))).toBeLessThan(0.02);
     });
+    const told = await valuesOf("-1000:990");
+    told.forEach((v, i) => {
+      expect(v).toBeCloseTo(i < 2 ? 1 : image[i]! / 199, 5);
+    });
+    expect((await valuesOf("0%:100%"))[5]).toBeLessThan(0.1); // the corner decides
+  });
+
+  it("takes nnU-Net's names, and refuses pictures of several channels", async () => {
+    await writeFile(join(folder, "images", "c_0000.nii"), nifti(image));
+    await writeFile(join(folder, "masks", "c.nii"), nifti(labels));
+    expect((await openSegmented(folder)).length).toBe(DEPTH);
+    await writeFile(join(folder, "images", "c_0001.nii"), nifti(image));
+    await expect(openSegmented(folder)).rejects.toThrow(
+      /c_0001\.nii: channel 0001 of a picture; one channel \(_0000\) can be used/,
+    );
+  });
+
+  it("takes masks in which what is to be found is 0", async () => {
+    await put("head.nii", nifti(image), nifti(labels.map((v) => 1 - v)));
+    const slices = await openSegmented(folder, { inverted: true });
+    const found = (await Promise.all([0, 1, 2].map(async (z) => [...(await slices.get(z)).labels]))).flat();
+    expect(found).toEqual(labels);
+    await expect(openSegmented(folder, { inverted: true, classes: 3 })).rejects.toThrow(/two values, not 3/);
   });
 
   it("refuses masks of other sizes, with more values than declared, and with fractions as classes", async () => {

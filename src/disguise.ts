@@ -9,10 +9,12 @@ interface Disguise {
 const CONVERT =
   "It is never parsed here, because loading a pickle can run any code. Convert it once with PyTorch: " +
   "safetensors.torch.save_file(torch.load(path, weights_only=True), out)";
-const PAGE = "It looks like a web page, not weights: the download was probably answered with an error page";
+const PAGE = "It looks like a web page: the download was probably answered with an error page";
 
 /** Bytes of a file's start that are enough for {@link disguiseHint}. */
 export const MAGIC_BYTES = 64;
+
+const LFS = "version https://git-lfs";
 
 const DISGUISES: readonly Disguise[] = [
   {
@@ -25,7 +27,7 @@ const DISGUISES: readonly Disguise[] = [
   { magic: [0x80, 4], hint: `It is a Python pickle. ${CONVERT}` },
   { magic: [0x80, 5], hint: `It is a Python pickle. ${CONVERT}` },
   {
-    magic: "version https://git-lfs",
+    magic: LFS,
     hint: "It is a git-LFS pointer, not the file itself: run `git lfs pull`, or download the file again",
   },
   { magic: [0x1f, 0x8b], hint: "It is compressed with gzip: decompress it first" },
@@ -36,6 +38,16 @@ const DISGUISES: readonly Disguise[] = [
   { magic: "\x89HDF", hint: "It is an HDF5 file" },
   { magic: "\x93NUMPY", hint: "It is a NumPy .npy file" },
 ];
+
+const HTML = /^<(?:!doctype|html|head|body)/i;
+
+const textOf = (head: Uint8Array): string =>
+  String.fromCharCode(...head.subarray(0, MAGIC_BYTES))
+    .replace(/^\u00ef\u00bb\u00bf/, "")
+    .trimStart();
+
+/** Whether a file's beginning is that of something no format here begins with: a git-LFS pointer, or an error page. */
+export const isStandIn = (head: Uint8Array): boolean => startsWith(head, LFS) || HTML.test(textOf(head));
 
 function startsWith(head: Uint8Array, magic: string | readonly number[]): boolean {
   for (let i = 0; i < magic.length; i++) {
@@ -51,10 +63,8 @@ function startsWith(head: Uint8Array, magic: string | readonly number[]): boolea
 export function disguiseHint(head: Uint8Array): string {
   if (head.length === 0) return ". The file is empty: was its download or copy interrupted?";
   for (const { magic, hint } of DISGUISES) if (startsWith(head, magic)) return `. ${hint}`;
-  const text = String.fromCharCode(...head.subarray(0, MAGIC_BYTES))
-    .replace(/^\u00ef\u00bb\u00bf/, "")
-    .trimStart();
-  if (/^<(?:!doctype|html|head|body|\?xml)/i.test(text)) return `. ${PAGE}`;
+  const text = textOf(head);
+  if (HTML.test(text) || /^<\?xml/i.test(text)) return `. ${PAGE}`;
   if (/^[{[]\s*(?:["}{[\]]|$)/.test(text)) {
     return ". It is JSON text: a shard index is opened with openSharded, a configuration is no weight file";
   }
