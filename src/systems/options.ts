@@ -1,6 +1,7 @@
 /** Options that several systems have, and short ways to declare the others under the headings that all share. */
 import { z } from "zod";
 import { CAMERA_PATHS } from "../data/index.ts";
+import type { When } from "./effect.ts";
 import { type Checkpoint, hinted, type OptionRole } from "./system.ts";
 
 const [DATA, MODEL, HOW, OUTPUT] = ["Data", "Model", "How", "Output"];
@@ -9,6 +10,10 @@ const under =
   (group: string) =>
   <T extends z.ZodType>(type: T, about: string, hint?: string): T =>
     hinted(type.describe(about), { group, ...(hint !== undefined && { hint }) });
+
+/** Options that count only beside certain values of others. */
+export const beside = <Shape extends Readonly<Record<string, z.ZodType>>>(when: When, shape: Shape): Shape =>
+  Object.fromEntries(Object.entries(shape).map(([name, type]) => [name, hinted(type, { when })])) as Shape;
 
 /** An option about data; `hint` stands for its value in help texts. */
 export const data = under(DATA);

@@ -6,8 +6,8 @@ import { dice, iou, type OverlapCounts, overlapCounts } from "../../metrics/inde
 import { overlay, type Rgb, toRgb } from "../../report/index.ts";
 import { mean } from "../../study/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
-import { told } from "../../work.ts";
-import type { TourContext, TourEvent, TourResult } from "../tour.ts";
+import { told, type WorkEvent } from "../../work.ts";
+import type { TourContext, TourResult } from "../tour.ts";
 import { openModel } from "./actions.ts";
 import { BRIGHTNESS, thresholdPredictor } from "./baselines.ts";
 import { imagesOf, type Sample, toSample } from "./data.ts";
@@ -88,7 +88,7 @@ const compared = (image: Picture, mask: Uint8Array, truth: Int32Array): Picture 
     { colours: COLOURS, opacity: 0.6 },
   );
 
-const figure = (lesions: readonly SegmentedPicture[], one: Timed, many: Timed, steps: number): TourEvent => ({
+const figure = (lesions: readonly SegmentedPicture[], one: Timed, many: Timed, steps: number): WorkEvent => ({
   type: "figure",
   name: "lesions",
   caption:
@@ -114,7 +114,7 @@ const unseen = (seed: Seed, count: number): SegmentedPicture[] =>
 export async function* tourSDSeg(
   { seed, threads, signal }: TourContext,
   size: Partial<SDSegTourSize> = {},
-): AsyncGenerator<TourEvent, TourResult> {
+): AsyncGenerator<WorkEvent, TourResult> {
   const { pictures, batch, steps } = { ...SIZE, ...size };
   const { model } = await openModel("lesions");
   const lesions = unseen(seed, pictures);

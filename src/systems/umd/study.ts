@@ -49,7 +49,6 @@ const VERSION = 1;
 /** Training and test pictures: a folder's, or shapes10 of any number. */
 async function halvesOf({ data: folder, train, test, size, colour }: ReproduceActionOptions) {
   if (folder === undefined) {
-    if (colour === "gray") throw new ArgumentError("UMD: shapes10 are in colour; --colour gray needs --data");
     const of = (count: number, { first }: { first: number }): Labelled =>
       labelled(shapes10({ seed: 1, count, size, first }));
     return { title: "shapes10", train: of(train, SHAPES.train), test: of(test, SHAPES.test) };
