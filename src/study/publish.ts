@@ -99,17 +99,10 @@ const readmeOf = ({ finding, command, verdicts }: Page, used: readonly Provenanc
   `${finding} ${summaryOf(verdicts)}\n\n${tableMarkdown(verdictTable(verdicts))}\n\n${madeText(used)}\n\n${again(command)}\n`;
 
 /**
- * Writes the page of a study into `out`. Called twice with the same results it writes the same bytes. A shard writes
- * nothing, because it has seen a part of the results only. @throws ArgumentError for a README without marks
+ * Writes the page of a study into `out`. Called twice with the same results it writes the same bytes.
+ * @throws ArgumentError for a README without marks
  */
 export async function* publish(out: string, study: Study, page: Page): Work<void> {
-  if (study.partial) {
-    yield {
-      type: "message",
-      text: "This share is done. When all are, run it again without --shard for the page.",
-    };
-    return;
-  }
   const { used } = study;
   const { title, finding, command, verdicts, tables, figures = [], charts = [], data, readme } = page;
   const folder = join(out, "figures");

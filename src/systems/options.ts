@@ -1,6 +1,7 @@
 /** Options that several systems have, and short ways to declare the others under the headings that all share. */
 import { z } from "zod";
 import { CAMERA_PATHS } from "../data/index.ts";
+import { ArgumentError } from "../errors.ts";
 import type { When } from "./effect.ts";
 import { type Checkpoint, hinted, type OptionRole } from "./system.ts";
 
@@ -150,8 +151,19 @@ export const runFolder = (standard: string) =>
 export const workFolder = (standard: string, about = "runs and models; what is there is not redone") =>
   outFolder(standard, about);
 
-/** Names in a list with commas. */
-export const listed = (text: string): string[] => [...new Set(text.split(",").map((name) => name.trim()))];
+/**
+ * Names in a list with commas, among those that are known and spelled as these are, whatever the capitals; `what` they name.
+ *
+ * @throws ArgumentError for an unknown one
+ */
+export function namesAmong<Name extends string>(text: string, known: readonly Name[], what: string): Name[] {
+  const names = text.split(",").map((name) => {
+    const found = known.find((one) => one.toLowerCase() === name.trim().toLowerCase());
+    if (found !== undefined) return found;
+    throw new ArgumentError(`unknown ${what} "${name.trim()}"; known are ${known.join(", ")}`);
+  });
+  return [...new Set(names)];
+}
 
 const toFile = <T extends z.ZodType>(type: T, about: string): T =>
   hinted(type.describe(about), { group: OUTPUT, hint: "FILE", role: "output", path: "output" });

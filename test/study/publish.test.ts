@@ -36,8 +36,8 @@ const pageOf = (dice: number, more: Partial<Page> = {}): Page => ({
 });
 
 /** Measures one number and publishes it. */
-async function run(work: string, out: string, more: Partial<Page> = {}, shard?: string) {
-  const study = await openStudy(work, { version: 4, shard });
+async function run(work: string, out: string, more: Partial<Page> = {}) {
+  const study = await openStudy(work, { version: 4 });
   const made = await drained(study.measure("dice", { measure: async () => 0.75 }));
   const events: unknown[] = [];
   await drained(publish(out, study, pageOf(made.value, more)), (event) => events.push(event));
@@ -111,13 +111,6 @@ describe("publish", () => {
       expect(text).toContain("checkpoints/a.safetensors");
       if (homedir() !== "/") expect(text).not.toContain(`${homedir()}/`);
     }
-  });
-
-  it("writes no page from a shard, which has seen a part only", async () => {
-    const [work, out] = [await temporaryFolder(), await temporaryFolder()];
-    const { events } = await run(work, out, {}, "1/2");
-    expect(await readdir(out)).toEqual([]);
-    expect(events).toMatchObject([{ type: "message", text: expect.stringContaining("without --shard") }]);
   });
 });
 

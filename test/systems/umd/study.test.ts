@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodePicture } from "../../../src/io/index.ts";
 import { betweenMarks, type Verdict } from "../../../src/study/index.ts";
+import { reproduceIn } from "../../../src/systems/reproduce.ts";
 import { ABLATION } from "../../../src/systems/umd/ablation.ts";
 import type { Mixture } from "../../../src/systems/umd/method.ts";
 import type { UMDConfig } from "../../../src/systems/umd/model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "../../../src/systems/umd/options.ts";
 import { VARIANTS } from "../../../src/systems/umd/runs.ts";
-import { compare } from "../../../src/systems/umd/study.ts";
+import { STUDY } from "../../../src/systems/umd/study.ts";
 import { temporaryFolder } from "../../study/folder.ts";
 import type { AskedCell } from "../../study/recording-study.ts";
 import { askedCells, expectOptionsToDecide, type StudyUnderTest } from "../deciding-options.ts";
@@ -85,7 +86,7 @@ function madeUp({ probes = PROBES, distances = DISTANCES, seen = SEEN }: MadeUp 
 const study = (values: MadeUp = {}, more: Record<string, unknown> = {}): StudyUnderTest => ({
   schema: reproduceOptions,
   base: { ...BASE, out, ...more },
-  run: (recording, options: ReproduceActionOptions) => compare(recording, options),
+  run: (recording, options: ReproduceActionOptions) => reproduceIn(recording, STUDY, options),
   valueFor: madeUp(values),
   deciding: {
     data: { data: pictures, samples: 20, test: 100 },
