@@ -89,6 +89,8 @@ export interface System {
   readonly paper: Paper;
   /** The paper's headline, as it is measured here. */
   readonly claim: string;
+  /** The one number that says most, and what it is to be compared with, from the data of its study's `results.json`. */
+  headline(data: unknown): Promise<string>;
   readonly checkpoints: readonly Checkpoint[];
   readonly actions: Readonly<Partial<Record<ActionName, Action>>>;
   readonly samples?: readonly SamplePicture[];

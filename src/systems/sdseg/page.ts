@@ -266,6 +266,12 @@ export function findingOf(sets: ReadonlyMap<string, SetFound>): string {
   return `${verdict} (Dice of one step against the image-only control and the plain U-Net: ${parts.map(({ text }) => text).join("; ")}). All of it is one training of each model.`;
 }
 
+/** One step on the lesions that are drawn, and the control without diffusion. */
+export function headlineOf({ lesions }: Readonly<Record<string, Pick<SetFound, "reached">>>): string {
+  const dice = (name: string): string => lesions!.reached[name]!.dice.toFixed(3);
+  return `Dice of one step on lesions ${dice(METHOD)}; of a plain U-Net without diffusion ${dice(PLAIN_UNET)}`;
+}
+
 /** Numbers for programs, without those of single pictures, which the study's folder keeps. */
 const plainOf = ({ reached, ...others }: SetFound) => ({
   ...others,

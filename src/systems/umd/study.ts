@@ -14,7 +14,7 @@ import { openPictures, SHAPES, umdBatches } from "./data.ts";
 import { type Batch, MIXTURES, type Mixture, mixedLoss } from "./method.ts";
 import { initUMD, trainingFlops, type UMD } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
-import { type Found, findingOf, foundIn, RULES, type Runs, tablesOf } from "./results.ts";
+import { type Found, findingOf, foundIn, RULES, type Runs, type StudyData, tablesOf } from "./results.ts";
 import {
   type Bounds,
   boundsOf,
@@ -188,7 +188,10 @@ function page({ title, bounds, runs, times }: Measured, options: ReproduceAction
     verdicts: kinds.flatMap((kind) => judged<Found>(ablation ? ABLATION_RULES : RULES, kind.on, kind.found)),
     tables: { ...Object.assign({}, ...tables), ...(times && { "Time of a training step": times }) },
     charts: ablation ? ablationChart(found) : [],
-    data: { bounds, kinds: kinds.map((kind) => ({ on: kind.on, runs: Object.fromEntries(kind.runs) })) },
+    data: {
+      bounds,
+      kinds: kinds.map((kind) => ({ on: kind.on, runs: Object.fromEntries(kind.runs) })),
+    } satisfies StudyData,
     ...(ablation && { below: "ablation" }),
   };
 }
