@@ -194,6 +194,16 @@ describe("SDSeg", () => {
     await closeStudio(s);
   });
 
+  test("shows its own samples alone, and a tool without any those of the world", async () => {
+    const { tools } = await s.json<{ tools: { name: string; samples: { name: string }[] }[] }>(
+      s.ask("/api/tools"),
+    );
+    const names = (tool: string) => tools.find(({ name }) => name === tool)!.samples.map(({ name }) => name);
+    expect(names("sdseg")).toEqual(["lesion-1", "lesion-2", "lesion-3"]);
+    expect(names("demo")).toEqual(names("generate"));
+    expect(names("demo")).toContain("shapes");
+  });
+
   test("segments a sample; its results lie over the picture", async () => {
     const { hash } = await s.json<{ hash: string }>(s.post("/api/tools/sdseg/samples/lesion-1"));
     const job = await s.add({ tool: "sdseg", task: "run", inputs: { image: hash } });

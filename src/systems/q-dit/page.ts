@@ -181,7 +181,7 @@ export interface TimedOn {
   readonly kernels: { readonly exactSignedBytes: boolean; readonly roundsBlocks: boolean };
 }
 
-export const timedText = ({ threads, kernels }: TimedOn): string =>
+const timedText = ({ threads, kernels }: TimedOn): string =>
   [
     threads === 1 ? "1 thread" : `${threads} threads`,
     `integer products with ${kernels.exactSignedBytes ? "signed" : "unsigned"} weights`,

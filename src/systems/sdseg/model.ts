@@ -134,8 +134,6 @@ export const PRESETS = {
   },
 } as const satisfies Record<string, SDSegConfig>;
 
-export type PresetName = keyof typeof PRESETS;
-
 /** Pixels per latent point, along each axis. */
 export const latentFactor = ({ autoencoder }: SDSegConfig): number => 2 ** (autoencoder.channels.length - 1);
 

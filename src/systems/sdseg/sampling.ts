@@ -18,7 +18,7 @@ import { type Head, noiseOverSignal, TRAINED } from "./method.ts";
 import type { SAMPLERS, SPACINGS } from "./options.ts";
 
 /** The head in terms of the samplers. @throws ArgumentError for `image-only`, which has none */
-export function parameterizationOf(head: Head): Parameterization {
+function parameterizationOf(head: Head): Parameterization {
   if (head === "raw") return epsilonPrediction;
   if (head === "vskip") return vPrediction;
   throw new ArgumentError(`SDSeg: a model with head "image-only" has no reverse process to sample`);
