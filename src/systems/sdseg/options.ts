@@ -15,6 +15,7 @@ import {
   runFolder,
   seed,
   startingCheckpoint,
+  studyShard,
   threads,
   weightsFile,
   workFolder,
@@ -227,12 +228,7 @@ export const reproduceOptions = z.object({
   shapes: how(z.boolean().default(false), "also a model of three classes, on procedural shapes"),
   seed,
   threads,
-  shard: hinted(
-    batch.shard.describe(
-      "only part I of N of the trainings and measurements; N processes share the work folder",
-    ),
-    { group: "How" },
-  ),
+  shard: studyShard,
   work: workFolder("out/sdseg/reproduce"),
   out: outFolder("out/sdseg-results", "tables and figures"),
 });
