@@ -196,7 +196,8 @@ interface JsonSchema extends OptionHints {
 const KINDS = ["string", "number", "integer", "boolean"] as const;
 const HINTS = ["default", "group", "hint", "role", "path", "names", "when", "positional"] as const;
 
-const defined = <T extends object>(values: T) =>
+/** Fields that are not undefined. */
+export const defined = <T extends object>(values: T) =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]?: Exclude<T[K], undefined>;
   };

@@ -7,7 +7,7 @@ import { writeFileAtomic } from "../../io/index.ts";
 import { describeMeasurement, type Measurement } from "../../metrics/index.ts";
 import { told, type Work, type WorkEvent, watched } from "../../work.ts";
 import { modelPath } from "../shipped.ts";
-import type { ActionContext, ActionResult } from "../system.ts";
+import { type ActionContext, type ActionResult, defined } from "../system.ts";
 import type { Sample } from "./data.ts";
 import {
   createSDSeg,
@@ -42,9 +42,6 @@ export async function openModel(name: string): Promise<{ model: SDSeg; notes: No
   const released = await openReleased(path);
   return released ? { model: released, notes: {} } : sdsegFile.load(path);
 }
-
-const defined = <T extends object>(values: T): Partial<T> =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 
 function configOf({ preset, classes, colour, head }: TrainActionOptions): SDSegConfig {
   return {
