@@ -22,6 +22,11 @@ import { hinted } from "../system.ts";
 
 export const CHECKPOINTS = [
   {
+    name: "fashion",
+    file: "checkpoints/umd-fashion.safetensors",
+    about: "Fashion-MNIST, 24x24 in ten classes, fine-tuned for generation",
+  },
+  {
     name: "shapes",
     file: "checkpoints/umd-shapes.safetensors",
     about: "shapes10, 24x24 in ten classes, fine-tuned for generation",
@@ -135,7 +140,7 @@ export const runOptions = z.object({
 export const evaluateOptions = z.object({
   data: pictures,
   limit,
-  model: modelNamed(CHECKPOINTS, "shapes, a checkpoint file, or published MAE weights as safetensors"),
+  model: modelNamed(CHECKPOINTS, "fashion, shapes, a checkpoint file, or published MAE weights as safetensors"),
   autoencoder,
   linear: how(z.boolean().default(false), "the full linear probe as well, trained with LARS"),
   ...beside(

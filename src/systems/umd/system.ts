@@ -19,8 +19,8 @@ export const umd: System = {
   headline: async (data) => (await import("./results.ts")).headlineOf(data as never),
   checkpoints: CHECKPOINTS,
   tour: {
-    about: "draws shapes by their class and fills in what is hidden of others",
-    files: CHECKPOINTS.map(({ file }) => file),
+    about: "draws clothes by their class and fills in what is hidden of shapes",
+    files: [...CHECKPOINTS.map(({ file }) => file), "checkpoints/fashion-features.safetensors"],
     next: [
       "tweedie train umd --data my-pictures --out out/umd",
       "tweedie run umd --mode reconstruct --data my-pictures --model out/umd/model.safetensors",
