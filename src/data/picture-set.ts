@@ -1,6 +1,5 @@
 /** Pictures in memory, as batches that are a pure function of the step. */
-import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, readdir } from "#node";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";

@@ -1,6 +1,5 @@
 /** Folders in diffusers' layout: `model_index.json`, a folder per component, each with a configuration and weights. */
-import { readdir, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, join, readdir, stat } from "#node";
 import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { FormatError } from "../errors.ts";
 import { readFileBytes } from "../io/read-bytes.ts";
