@@ -104,7 +104,7 @@ async function served<R>(folder: string, bundler: Bundler, use: (url: string) =>
   }
 }
 
-/** Every entry, imported by Node: without a word, a global, or something that keeps the process. */
+/** Every entry, imported by Node: without a word, a global, a listener, or something that keeps the process. */
 async function importAll(folder: string): Promise<string> {
   await writeFile(join(folder, "imports.js"), await importScript(join(folder, "node_modules/tweedie")));
   const { code, output } = await run(process.execPath, ["imports.js"], { cwd: folder });
