@@ -77,7 +77,12 @@ const inflating =
     return out;
   };
 
-export const gunzipSync = inflating(Gunzip);
+const gunzip = inflating(Gunzip);
+export function gunzipSync(data: Uint8Array, limit?: Limit): Uint8Array {
+  if (data.length < 18 || data[0] !== 0x1f || data[1] !== 0x8b) throw new Error("no gzip data");
+  return gunzip(data, limit);
+}
+
 export const inflateSync = inflating(Unzlib);
 export const deflateSync = (data: Uint8Array): Uint8Array => zlibSync(data);
 

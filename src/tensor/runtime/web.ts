@@ -89,4 +89,5 @@ const runtime: Runtime = {
     }),
 };
 
+/** @internal */
 export default runtime;
