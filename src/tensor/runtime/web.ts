@@ -89,5 +89,4 @@ const runtime: Runtime = {
     }),
 };
 
-/** @internal */
 export default runtime;
