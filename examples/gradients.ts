@@ -1,17 +1,5 @@
 /** Gradients of one's own: straight-through, custom rules, a gradient penalty, Hessians by vectors, one for each sample. */
-import {
-  createNoise,
-  customGradient,
-  fromHost,
-  grad,
-  jit,
-  jvp,
-  type Tensor,
-  tensor,
-  valueAndGrad,
-  vjp,
-  vmap,
-} from "tweedie";
+import { createNoise, customGradient, fromHost, grad, jit, jvp, type Tensor, tensor, valueAndGrad, vjp, vmap } from "tweedie";
 import { createRng, MLP, Module } from "tweedie/nn";
 
 const show = async (name: string, t: Tensor): Promise<void> =>
@@ -22,15 +10,9 @@ const passed = customGradient(
   (x) => x.round(),
   ([g]) => [g!],
 );
-await show(
-  "straight-through by a rule",
-  grad((x: Tensor) => passed(x)[0]!.square().sum())(tensor([0.3, 1.7])),
-);
+await show("straight-through by a rule", grad((x: Tensor) => passed(x)[0]!.square().sum())(tensor([0.3, 1.7])));
 const byHand = (x: Tensor): Tensor => x.add(x.round().sub(x).stopGradient());
-await show(
-  "straight-through by stopGradient",
-  grad((x: Tensor) => byHand(x).square().sum())(tensor([0.3, 1.7])),
-);
+await show("straight-through by stopGradient", grad((x: Tensor) => byHand(x).square().sum())(tensor([0.3, 1.7])));
 
 // A rule is differentiated like anything else: the second derivative of x² x is 6x.
 const square = customGradient(

@@ -19,9 +19,7 @@ const halved = (m: UNet2DModel): UNet2DModel => mapParameters(m, (p) => p.cast("
 const forward = jit((m: UNet2DModel, input: Tensor, at: Tensor) => m.call(input, at));
 const full = await forward(model, x, t);
 const half = await forward(halved(model), x.cast("f16"), t);
-console.log(
-  `outputs as ${half.dtype}: largest difference ${(await half.cast("f32").sub(full).abs().max().item()).toFixed(4)}`,
-);
+console.log(`outputs as ${half.dtype}: largest difference ${(await half.cast("f32").sub(full).abs().max().item()).toFixed(4)}`);
 
 // A loss is a mean of squares: in f32, for f16 ends at 65504.
 const loss = (m: UNet2DModel, input: Tensor): Tensor => m.call(input, t).cast("f32").square().mean();
@@ -35,9 +33,7 @@ console.log(
   `losses ${(await exact.item()).toFixed(4)} and ${(await near.item()).toFixed(4)} with masters in ${masters.convIn.weight.dtype}`,
 );
 const [a, b] = [slopes.convIn.weight, masters.convIn.weight];
-console.log(
-  `gradients differ by ${((await a.sub(b).norm().item()) / (await a.norm().item())).toFixed(4)} of their norm`,
-);
+console.log(`gradients differ by ${((await a.sub(b).norm().item()) / (await a.norm().item())).toFixed(4)} of their norm`);
 
 // Types are not mixed by accident, and what f16 cannot hold is seen.
 try {

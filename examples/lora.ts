@@ -24,9 +24,7 @@ const base = createUNet2D(createRng(0), {
   groups: 8,
 });
 const adapted = addLora(base, { rank: 4, match: /to_q|to_k|to_v|conv1/, rng: createRng(5) });
-console.log(
-  `${parameterCount(base)} parameters, ${parameterCount(adapted) - parameterCount(base)} more in adapters`,
-);
+console.log(`${parameterCount(base)} parameters, ${parameterCount(adapted) - parameterCount(base)} more in adapters`);
 
 type Batch = { x: Tensor; t: Tensor };
 const batch = (step: number): Batch => ({
@@ -46,20 +44,14 @@ for await (const e of train({ ...settings, model: adapted, loss, frozen: (key) =
 // The second: the adapters alone are the model.
 let adapters = loraParameters(adapted);
 const alone = (a: Record<string, Tensor>, b: Batch) => loss(withLoraParameters(adapted, a), b);
-for await (const e of train({ ...settings, model: adapters, loss: alone }))
-  if (e.type === "done") adapters = e.state.model;
+for await (const e of train({ ...settings, model: adapters, loss: alone })) if (e.type === "done") adapters = e.state.model;
 
 let same = true;
 const before = parameters(base);
-for (const [key, value] of parameters(mergeLora(adapted)))
-  same &&= (await value.sub(before.get(key)!).abs().max().item()) === 0; // adapters begin as nothing
+for (const [key, value] of parameters(mergeLora(adapted))) same &&= (await value.sub(before.get(key)!).abs().max().item()) === 0; // adapters begin as nothing
 const compiled = jit(loss);
 const at = async (m: UNet2DModel): Promise<number> => (await compiled(m, batch(100))).item();
-const [first, second, merged] = [
-  await at(whole),
-  await at(withLoraParameters(adapted, adapters)),
-  await at(mergeLora(whole)),
-];
+const [first, second, merged] = [await at(whole), await at(withLoraParameters(adapted, adapters)), await at(mergeLora(whole))];
 console.log(
   `base untouched: ${same}; both ways agree: ${Math.abs(first - second) < 1e-6}; merged: ${Math.abs(first - merged) < 1e-6}`,
 );

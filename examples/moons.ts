@@ -33,8 +33,8 @@ class Net extends Module {
     super();
     this.mlp = new MLP([2 + 8, 128, 128, 2], rng);
   }
+  /** x [N, 2] and sigma [N] give [N, 2]. */
   call(x: Tensor, sigma: Tensor): Tensor {
-    // [N, 2], [N]
     const c = sigma.log().mul(0.25).unsqueeze(1); // [N, 1]
     const waves = [1, 2, 4, 8].flatMap((k) => [c.mul(k).sin(), c.mul(k).cos()]);
     return this.mlp.call(concat(x, waves, 1));
@@ -59,8 +59,7 @@ const run = train({
 });
 let net = new Net();
 for await (const event of run) {
-  if (event.type === "step" && event.step % 200 === 0)
-    console.log(`step ${event.step}: loss ${event.loss.toFixed(3)}`);
+  if (event.type === "step" && event.step % 200 === 0) console.log(`step ${event.step}: loss ${event.loss.toFixed(3)}`);
   if (event.type === "done") net = event.state.ema!;
 }
 
@@ -70,13 +69,8 @@ const denoise = networkDenoiser((x, sigma) => compiled(net, x, tensor(Array(x.sh
   timestep: (sigma) => sigma,
 });
 const start = fromHost("f32", [500, 2], source.normal([500, 2], { purpose: "start" })).mul(20);
-const drawn = await (
-  await finalSample(heun(denoise, start, withZero(karrasSigmas(12, { min: 0.01, max: 20 }))))
-).toArray();
-const curve = [true, false].flatMap((up) =>
-  Array.from({ length: 200 }, (_, k) => onMoon((Math.PI * k) / 199, up)),
-);
-const distance = (i: number) =>
-  Math.min(...curve.map(([a, b]) => Math.hypot(drawn[2 * i]! - a!, drawn[2 * i + 1]! - b!)));
+const drawn = await (await finalSample(heun(denoise, start, withZero(karrasSigmas(12, { min: 0.01, max: 20 }))))).toArray();
+const curve = [true, false].flatMap((up) => Array.from({ length: 200 }, (_, k) => onMoon((Math.PI * k) / 199, up)));
+const distance = (i: number) => Math.min(...curve.map(([a, b]) => Math.hypot(drawn[2 * i]! - a!, drawn[2 * i + 1]! - b!)));
 const mean = Array.from({ length: 500 }, (_, i) => distance(i)).reduce((a, b) => a + b) / 500;
 console.log(`mean distance of 500 samples to the moons: ${mean.toFixed(3)}`);

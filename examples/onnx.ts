@@ -2,16 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  createNoise,
-  exportOnnx,
-  fromHost,
-  importOnnx,
-  jit,
-  type Tensor,
-  tensor,
-  valueAndGrad,
-} from "tweedie";
+import { createNoise, exportOnnx, fromHost, importOnnx, jit, type Tensor, tensor, valueAndGrad } from "tweedie";
 import { createUNet2D, type UNet2DModel } from "tweedie/networks";
 import { createRng } from "tweedie/nn";
 
@@ -30,10 +21,7 @@ const t = tensor([3, 7]);
 // What a function takes from outside, here the weights, lies in the file.
 const path = process.argv[2] ?? join(tmpdir(), `tweedie-${process.pid}.onnx`);
 const network = (sample: Tensor, timestep: Tensor): Tensor => model.call(sample, timestep);
-await writeFile(
-  path,
-  await exportOnnx(network, [x, t], { inputNames: ["sample", "timestep"], outputNames: ["noise"] }),
-);
+await writeFile(path, await exportOnnx(network, [x, t], { inputNames: ["sample", "timestep"], outputNames: ["noise"] }));
 const file = await importOnnx(await readFile(path));
 console.log(`inputs ${file.inputs.map(({ name, shape }) => `${name} [${shape}]`).join(", ")}`);
 const { noise } = await file.run({ sample: x, timestep: t });
@@ -42,8 +30,7 @@ console.log(`largest difference ${(await noise!.sub(expected).abs().max().item()
 await file.close();
 
 // Arguments are inputs: here all parameters, and their gradients are outputs.
-const loss = (m: UNet2DModel, sample: Tensor, timestep: Tensor): Tensor =>
-  m.call(sample, timestep).square().mean();
+const loss = (m: UNet2DModel, sample: Tensor, timestep: Tensor): Tensor => m.call(sample, timestep).square().mean();
 const step = await exportOnnx(
   (m: UNet2DModel, sample: Tensor, timestep: Tensor) => valueAndGrad(loss)(m, sample, timestep),
   [model, x, t],

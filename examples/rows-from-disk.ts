@@ -10,10 +10,7 @@ import { epochIndices } from "tweedie/training";
 const [ROWS, WIDTH, BATCH] = [Number(process.argv[2] ?? 200_000), 64, 64];
 const path = join(tmpdir(), `tweedie-rows-${process.pid}.bin`);
 const writing = await open(path, "w");
-const pattern = Float32Array.from(
-  { length: WIDTH * 1000 },
-  (_, i) => Math.sin(i % WIDTH) + Math.sin(i / WIDTH) / 2,
-);
+const pattern = Float32Array.from({ length: WIDTH * 1000 }, (_, i) => Math.sin(i % WIDTH) + Math.sin(i / WIDTH) / 2);
 for (let row = 0; row < ROWS; row += 1000)
   await writing.write(new Uint8Array(pattern.buffer), 0, Math.min(1000, ROWS - row) * WIDTH * 4);
 await writing.close();

@@ -1,25 +1,13 @@
-/** 3D Gaussian splatting in fifty lines: projected, sorted by depth, composited, and fitted to a picture by gradients. */
-import {
-  arange,
-  concat,
-  createNoise,
-  fromHost,
-  gather,
-  jit,
-  ones,
-  sort,
-  stack,
-  type Tensor,
-  valueAndGrad,
-} from "tweedie";
+/** 3D Gaussian splatting: projected, sorted by depth, composited, and fitted to a picture by gradients. */
+import { arange, concat, createNoise, fromHost, gather, jit, ones, sort, stack, type Tensor, valueAndGrad } from "tweedie";
 import { adamW } from "tweedie/nn";
 
 const [G, H, W, FOCAL, DISTANCE] = [Number(process.argv[2] ?? 200), 24, 24, 24, 3];
 const noise = createNoise("philox", 5);
-const uniform = (purpose: string, shape: number[], low: number, high: number): Tensor =>
-  fromHost("f32", shape, noise.uniform(shape, { purpose }))
-    .mul(high - low)
-    .add(low);
+function uniform(purpose: string, shape: number[], low: number, high: number): Tensor {
+  const width = high - low;
+  return fromHost("f32", shape, noise.uniform(shape, { purpose })).mul(width).add(low);
+}
 const splats = (name: string) => ({
   mean: uniform(`${name} mean`, [G, 3], -1, 1),
   logScale: uniform(`${name} scale`, [G, 3], -3, -2),
@@ -30,8 +18,8 @@ const splats = (name: string) => ({
 type Splats = ReturnType<typeof splats>;
 const columns = (x: Tensor): Tensor[] => x.split(x.shape[1]!, 1).map((t) => t.squeeze(1));
 
+/** Of quaternions [G, 4], as [G, 3, 3]. */
 function rotations(q: Tensor): Tensor {
-  // [G, 4] to [G, 3, 3]
   const [w, x, y, z] = columns(q.div(q.norm(1, true))) as [Tensor, Tensor, Tensor, Tensor];
   const twice = (a: Tensor, b: Tensor): Tensor => a.mul(b).mul(2);
   const rest = (a: Tensor, b: Tensor): Tensor => a.square().add(b.square()).mul(-2).add(1);
@@ -41,9 +29,8 @@ function rotations(q: Tensor): Tensor {
   return stack([...first, ...second, ...third], 1).reshape([G, 3, 3]);
 }
 
-const pixels = (n: number): Tensor => arange(0, n, 1, "f32").add(0.5);
+/** The picture, [H, W, 3]. */
 function render(s: Splats): Tensor {
-  // [H, W, 3]
   const [x, y, depth] = columns(s.mean) as [Tensor, Tensor, Tensor];
   const near = depth.add(DISTANCE).reciprocal();
   const axes = rotations(s.quaternion).mul(s.logScale.exp().unsqueeze(1));
@@ -51,57 +38,26 @@ function render(s: Splats): Tensor {
   const none = near.mul(0);
   const slopes = [near, none, x.mul(near.square()).neg(), none, near, y.mul(near.square()).neg()]; // of the projection
   const jacobian = stack(slopes, 1).mul(FOCAL).reshape([G, 2, 3]);
-  const [a, b, , c] = columns(
-    jacobian
-      .matmul(covariance)
-      .matmul(jacobian.transpose([0, 2, 1]))
-      .reshape([G, 4]),
-  ) as [Tensor, Tensor, Tensor, Tensor];
+  const flat = jacobian.matmul(covariance).matmul(jacobian.transpose([0, 2, 1])); // [G, 2, 2]
+  const [a, b, , c] = columns(flat.reshape([G, 4])) as [Tensor, Tensor, Tensor, Tensor];
   const [wide, high] = [a.add(0.3), c.add(0.3)];
   const area = wide.mul(high).sub(b.square());
-  const order = sort(depth.stopGradient(), 0)[1];
+  const order = sort(depth.stopGradient(), 0)[1]; // the nearest first
   const inOrder = (t: Tensor): Tensor => gather(t, order, 0);
-  const dx = pixels(W)
-    .reshape([1, W, 1])
-    .sub(
-      inOrder(
-        x
-          .mul(near)
-          .mul(FOCAL)
-          .add(W / 2),
-      ),
-    );
-  const dy = pixels(H)
-    .reshape([H, 1, 1])
-    .sub(
-      inOrder(
-        y
-          .mul(near)
-          .mul(FOCAL)
-          .add(H / 2),
-      ),
-    );
-  const far = dx
-    .square()
-    .mul(inOrder(high.div(area)))
-    .add(dy.square().mul(inOrder(wide.div(area))))
-    .sub(
-      dx
-        .mul(dy)
-        .mul(inOrder(b.div(area)))
-        .mul(2),
-    );
-  const alpha = far.mul(-0.5).exp().mul(inOrder(s.opacity.sigmoid())).clip(0, 0.99); // [H, W, G]
-  const through = alpha
-    .neg()
-    .add(1)
-    .log()
-    .cumsum(2)
-    .exp()
-    .sliceAxis(2, 0, G - 1);
-  return concat(ones([H, W, 1]), through, 2)
-    .mul(alpha)
-    .matmul(inOrder(s.colour));
+  const offsets = (t: Tensor, size: number): Tensor => {
+    const pixels = arange(0, size, 1, "f32").add(0.5 - size / 2);
+    return pixels.unsqueeze(1).sub(inOrder(t.mul(near).mul(FOCAL))); // [size, G]
+  };
+  const [dx, dy] = [offsets(x, W), offsets(y, H).unsqueeze(1)];
+  const [alongX, alongY] = [dx.square().mul(inOrder(high.div(area))), dy.square().mul(inOrder(wide.div(area)))];
+  const exponent = alongX
+    .add(alongY)
+    .mul(-0.5)
+    .add(dx.mul(dy).mul(inOrder(b.div(area))));
+  const alpha = exponent.exp().mul(inOrder(s.opacity.sigmoid())).clip(0, 0.99); // [H, W, G]
+  const through = alpha.neg().add(1).log().cumsum(2).exp();
+  const before = concat(ones([H, W, 1]), through.sliceAxis(2, 0, G - 1), 2);
+  return before.mul(alpha).matmul(inOrder(s.colour));
 }
 
 const target = await jit(render)(splats("target"));

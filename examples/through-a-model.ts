@@ -1,24 +1,8 @@
 /** Gradients through a frozen network: a loss in its features trains a restorer, a reward of four sampling steps its adapters. */
 import { checkpoint, createNoise, fromHost, jit, type Tensor, tensor, valueAndGrad } from "tweedie";
-import {
-  edmPrediction,
-  euler,
-  finalSample,
-  karrasSigmas,
-  networkDenoiser,
-  withZero,
-} from "tweedie/diffusion";
+import { edmPrediction, euler, finalSample, karrasSigmas, networkDenoiser, withZero } from "tweedie/diffusion";
 import { createUNet2D, type UNet2DModel } from "tweedie/networks";
-import {
-  addLora,
-  Conv2d,
-  captureFeatures,
-  createRng,
-  frozen,
-  loraParameters,
-  Module,
-  withLoraParameters,
-} from "tweedie/nn";
+import { addLora, Conv2d, captureFeatures, createRng, frozen, loraParameters, Module, withLoraParameters } from "tweedie/nn";
 
 const unet = createUNet2D(createRng(0), {
   inChannels: 1,
@@ -44,9 +28,11 @@ const featureLoss = (r: Restorer, prior: UNet2DModel, x: Tensor): Tensor => {
     captureFeatures(frozen(prior), ["mid_block"], (m) => m.call(picture, tensor([3, 3])))[1].mid_block!;
   return features(r.call(x)).sub(features(clean)).square().mean();
 };
-const [distance, slopes] = await jit((r: Restorer, prior: UNet2DModel, x: Tensor) =>
-  valueAndGrad(featureLoss)(r, prior, x),
-)(new Restorer(), unet, clean.mul(0.9));
+const [distance, slopes] = await jit((r: Restorer, prior: UNet2DModel, x: Tensor) => valueAndGrad(featureLoss)(r, prior, x))(
+  new Restorer(),
+  unet,
+  clean.mul(0.9),
+);
 console.log(
   `feature loss ${(await distance.item()).toFixed(4)}, gradient ${(await slopes.first.weight.norm().item()).toFixed(4)}`,
 );
@@ -77,10 +63,7 @@ const [value, gains] = await jit((a: Record<string, Tensor>, z: Tensor) => value
 const norms = await Promise.all(Object.values(gains).map((g) => g.norm().item()));
 const network = jit((m: UNet2DModel, x: Tensor, t: Tensor) => m.call(x, t));
 const denoise = networkDenoiser((x, t) => network(adapted, x, tensor([t])), { parameterization, timestep });
-const library = await (await finalSample(euler(denoise, clean.mul(sigmas[0]!), sigmas)))
-  .square()
-  .mean()
-  .item();
+const library = await (await finalSample(euler(denoise, clean.mul(sigmas[0]!), sigmas))).square().mean().item();
 console.log(
   `reward ${(await value.item()).toFixed(4)}, as the library's sampler: ${Math.abs((await value.item()) + library) < 1e-4}`,
 );
