@@ -7,6 +7,10 @@ import { defineConfig } from "tsdown";
 
 const manifest = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8"));
 
+/** What stands behind a name that begins with #, in browsers and elsewhere. */
+type Imports = Record<string, { browser: string; default: string }>;
+const inDist = (source: string): string => source.replace("./src/", "./").replace(/\.ts$/, ".js");
+
 const targets: string[] = [
   ...Object.values<string | { default: string }>(manifest.exports).map((e) =>
     typeof e === "string" ? e : e.default,
@@ -17,8 +21,11 @@ const entry = Object.fromEntries(
   targets
     .filter((path) => path.startsWith("./dist/"))
     .map((path) => path.slice("./dist/".length, -".js".length))
-    .concat("tensor/runtime/node", "tensor/runtime/web") // what #runtime stands for
-    .concat("nn/run-files.node", "nn/run-files.web") // what #run-files stands for
+    .concat(
+      Object.values(manifest.imports as Imports)
+        .flatMap(Object.values)
+        .map((path) => path.slice("./src/".length, -".ts".length)),
+    ) // #runtime, #node …
     .concat("cli/main") // what bin/tweedie.mjs starts
     .concat("cli/start") // the tour, for whoever has only the package
     .concat(
@@ -36,16 +43,18 @@ for (const source of Object.values(entry)) {
 }
 
 /**
- * `#runtime` and `#run-files` are looked up in the nearest package.json: the repository's maps it to src, this one to dist. So neither
+ * What begins with # is looked up in the nearest package.json: the repository's maps it to src, this one to dist. So neither
  * tsx, vitest, Node nor a bundler needs a condition of its own.
  */
 const scope = {
   type: "module",
   sideEffects: ["./tensor/index.js"],
-  imports: {
-    "#runtime": { browser: "./tensor/runtime/web.js", default: "./tensor/runtime/node.js" },
-    "#run-files": { browser: "./nn/run-files.web.js", default: "./nn/run-files.node.js" },
-  },
+  imports: Object.fromEntries(
+    Object.entries(manifest.imports as Imports).map(([name, { browser, default: node }]) => [
+      name,
+      { browser: inDist(browser), default: inDist(node) },
+    ]),
+  ),
 };
 
 export default defineConfig({
@@ -58,6 +67,6 @@ export default defineConfig({
   unbundle: true,
   fixedExtension: false,
   dts: true,
-  deps: { neverBundle: ["#runtime", "#run-files", /^onnxruntime-/, /^node:/, "sharp", /^@huggingface\//] },
+  deps: { neverBundle: [/^#/, /^onnxruntime-/, /^node:/, "sharp", /^@huggingface\//] },
   onSuccess: () => writeFileSync("dist/package.json", `${JSON.stringify(scope, null, 2)}\n`),
 });

@@ -6,9 +6,15 @@ interface Disguise {
   readonly hint: string;
 }
 
-const CONVERT =
-  "It is never parsed here, because loading a pickle can run any code. Convert it once with PyTorch: " +
-  "safetensors.torch.save_file(torch.load(path, weights_only=True), out)";
+/**
+ * Python lines that turn a pickle into safetensors: training scripts keep the weights under "ema", "model" or "state_dict",
+ * beside what is no tensor, and tensors that share memory, which safetensors refuses.
+ */
+export const CONVERT_RECIPE =
+  "import torch; from safetensors.torch import save_file; w = torch.load(path, map_location='cpu', weights_only=True); " +
+  "w = next((w[k] for k in ('ema', 'model_ema', 'state_dict', 'model') if isinstance(w.get(k), dict)), w); " +
+  "save_file({k: v.clone().contiguous() for k, v in w.items() if torch.is_tensor(v)}, out)";
+const CONVERT = `It is never parsed here, because loading a pickle can run any code. Convert it once with PyTorch: ${CONVERT_RECIPE}`;
 const PAGE = "It looks like a web page: the download was probably answered with an error page";
 
 /** Bytes of a file's start that are enough for {@link disguiseHint}. */

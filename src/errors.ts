@@ -1,12 +1,27 @@
 /** Every error that Tweedie throws on purpose: one class per kind, so callers can tell them apart. */
 
+/** Names by code: those of classes are shortened in bundles. */
+const NAMES: Readonly<Record<string, string>> = {
+  SHAPE: "ShapeError",
+  DTYPE: "DTypeError",
+  ARGUMENT: "ArgumentError",
+  TREE: "TreeError",
+  LIFETIME: "LifetimeError",
+  MEMORY: "MemoryError",
+  DEVICE: "DeviceError",
+  NON_FINITE: "NonFiniteError",
+  FORMAT: "FormatError",
+  ABORT: "AbortError",
+  CALIBRATION: "CalibrationError",
+};
+
 /** Base class of all deliberate errors. `code` is stable across versions; the message says what was expected, what came, and where. */
 export class TweedieError extends Error {
   readonly code: string;
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
-    this.name = new.target.name;
+    this.name = NAMES[code] ?? new.target.name;
   }
 }
 

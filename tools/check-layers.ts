@@ -15,6 +15,7 @@ import ts from "typescript";
 export const ROOMS = [
   "errors",
   "disguise",
+  "platform",
   "tensor",
   "io",
   "workers",
@@ -36,16 +37,26 @@ export const ROOMS = [
   "index",
 ] as const;
 
-/** Rooms that run unchanged in the browser: only their files called `node.ts` or `*.node.ts` may need Node. */
+/**
+ * Rooms that bundlers take for browsers: only their files called `node.ts` or `*.node.ts` may need Node, and the others
+ * what `#node` and `#sharp` (src/platform) give them.
+ */
 const BROWSER_ROOMS = new Set([
   "errors",
   "disguise",
+  "platform",
   "tensor",
+  "io",
   "work",
   "nn",
   "geometry",
   "diffusion",
   "networks",
+  "pipelines",
+  "data",
+  "metrics",
+  "report",
+  "training",
 ]);
 const NODE_ONLY = /^(node:|onnxruntime-node$|sharp$)/;
 

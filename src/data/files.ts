@@ -1,5 +1,5 @@
 /** Reading files whole or as text, gzip undone, with errors that name the file. */
-import { gunzipSync } from "node:zlib";
+import { gunzipSync } from "#node";
 import { FormatError } from "../errors.ts";
 import { readFileBytes } from "../io/read-bytes.ts";
 

@@ -1,6 +1,5 @@
 /** Folders of pictures as people have them: plain, one folder per class, pairs, pictures with masks. */
-import { readdir, realpath, stat } from "node:fs/promises";
-import { basename, join, relative, sep } from "node:path";
+import { basename, join, readdir, realpath, relative, sep, stat } from "#node";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { type DecodeOptions, decodePicture, type Picture, probePicture } from "../io/picture-codec.ts";
 import { type Dataset, dataset } from "./dataset.ts";

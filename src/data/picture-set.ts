@@ -1,5 +1,5 @@
 /** Pictures in memory, as batches that are a pure function of the step. */
-import { join } from "node:path";
+import { join } from "#node";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";

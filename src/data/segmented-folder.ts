@@ -1,6 +1,5 @@
 /** A folder of pictures or volumes with masks, as people have them. */
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, readdir, stat } from "#node";
 import { ArgumentError, FormatError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
 import { type Dataset, dataset, mapDataset } from "./dataset.ts";

@@ -1,5 +1,5 @@
 /** A dataset whose samples are read and augmented in worker threads, beside the thread that trains. */
-import { extname } from "node:path";
+import { extname } from "#node";
 import { openWorkers } from "../workers/index.ts";
 import { type Dataset, dataset } from "./dataset.ts";
 import type { SampleQuestion } from "./sample-source.ts";

@@ -1,5 +1,5 @@
 /** Moving pictures: GIF, which everything shows. */
-import sharp from "sharp";
+import sharp from "#sharp";
 import { ArgumentError } from "../errors.ts";
 import type { Picture } from "./picture.ts";
 

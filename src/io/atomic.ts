@@ -1,10 +1,19 @@
 /** Files that appear whole or not at all, whatever moment the process dies or the power fails. */
 
-import { randomBytes } from "node:crypto";
-import { fsync } from "node:fs";
-import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
-import { promisify } from "node:util";
+import {
+  dirname,
+  type FileHandle,
+  fsync,
+  join,
+  open,
+  promisify,
+  randomBytes,
+  readdir,
+  rename,
+  resolve,
+  rm,
+  stat,
+} from "#node";
 
 /** Content of a file: bytes, or chunks that are written in order without being gathered first. */
 export type FileContent = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;

@@ -4,11 +4,7 @@
  * two that race at least one sees the other and gives way. Files of dead processes are removed on the way.
  */
 
-import { randomBytes } from "node:crypto";
-import { readdir, readFile, rm } from "node:fs/promises";
-import { hostname } from "node:os";
-import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+import { delay, hostname, join, randomBytes, readdir, readFile, rm } from "#node";
 import { LifetimeError } from "../errors.ts";
 import { writeFileAtomic } from "./atomic.ts";
 

@@ -1,6 +1,5 @@
 /** SHA-256 of files. */
-import { createHash, type Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createHash, createReadStream, type Hash } from "#node";
 
 /** Adds a file's bytes to a hash. */
 export async function hashInto(hash: Hash, path: string): Promise<Hash> {

@@ -1,8 +1,6 @@
 /** The manifest of a checkpoint folder: which files belong to it, with their sizes and SHA-256 digests. */
 
-import { createHash } from "node:crypto";
-import { lstat, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { createHash, join, lstat, readFile } from "#node";
 import { FormatError } from "../errors.ts";
 import { type FileContent, writeFileSynced } from "./atomic.ts";
 import { isPlainFileName } from "./file-names.ts";

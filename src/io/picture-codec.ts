@@ -1,5 +1,5 @@
 /** Pictures from files and to PNG: any bit depth and number of channels, with limits against bombs. */
-import sharp from "sharp";
+import sharp from "#sharp";
 import { ArgumentError, FormatError } from "../errors.ts";
 import type { Picture } from "./picture.ts";
 import { openPictureFile, type PictureFile } from "./picture-file.ts";

@@ -3,8 +3,8 @@
  * the indices of its palettes, fast-png those of PNG's. All are turned upright.
  */
 import { decode as decodePng } from "fast-png";
-import sharp, { type Metadata, type Sharp } from "sharp";
 import { decode as decodeTiff, pageCount, type TiffIfd } from "tiff";
+import sharp, { type Metadata, type Sharp } from "#sharp";
 import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { f16ToNumber } from "../tensor/dtype.ts";

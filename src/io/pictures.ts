@@ -1,5 +1,5 @@
 /** Pictures as tensors: any format that sharp reads comes in, 8-bit PNG goes out. */
-import sharp from "sharp";
+import sharp from "#sharp";
 import { ShapeError } from "../errors.ts";
 import { fromHost, type Tensor } from "../tensor/index.ts";
 import { decodePicture, type PictureSize, pictureMetadata } from "./picture-codec.ts";

@@ -3,10 +3,10 @@
  * pixels are not touched, so a picture keeps its bytes when its text changes. Files are taken as hostile: lengths,
  * checksums and the size of what is compressed are checked before anything is believed.
  */
-import { stat } from "node:fs/promises";
-import { crc32, inflateSync } from "node:zlib";
+import { crc32, inflateSync, stat } from "#node";
 import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { ArgumentError, FormatError, MemoryError } from "../errors.ts";
+import { latin1Bytes, latin1Text } from "./latin1.ts";
 import { readFileBytes } from "./read-bytes.ts";
 
 /** One text of a PNG: a keyword of 1 to 79 Latin-1 characters, and any text. */
@@ -115,9 +115,6 @@ function textOf({ type, data }: Chunk, limit: number): PngText | undefined {
   return { keyword, text: decodeUtf8(rest[0] === 1 ? inflate(body, rest[1], limit) : body) };
 }
 
-// TextDecoder's "latin1" is windows-1252, which differs from Latin-1 between 0x80 and 0x9f.
-const latin1Text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
-
 const isKeyword = (text: string): boolean => /^[\x20-\x7e\xa1-\xff]{1,79}$/.test(text);
 
 const isLatin1 = (text: string): boolean => /^[\t\n\r\x20-\x7e\xa0-\xff]*$/.test(text);
@@ -154,11 +151,21 @@ export async function readPngTextFile(path: string): Promise<PngText[]> {
   return readPngText(await readFileBytes(path), path);
 }
 
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
 function encodeChunk(type: string, data: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(data.length + CHUNK_OVERHEAD);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, data.length);
-  bytes.set(Buffer.from(type, "latin1"), 4);
+  bytes.set(latin1Bytes(type), 4);
   bytes.set(data, 8);
   view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
   return bytes;
@@ -168,9 +175,9 @@ function encodeChunk(type: string, data: Uint8Array): Uint8Array {
 function encodeText({ keyword, text, utf8 = false }: NewPngText): Uint8Array {
   if (!isKeyword(keyword))
     throw new ArgumentError(`a PNG keyword has 1 to 79 Latin-1 characters, got ${JSON.stringify(keyword)}`);
-  if (!utf8 && isLatin1(text)) return encodeChunk("tEXt", Buffer.from(`${keyword}\0${text}`, "latin1"));
-  const head = Buffer.from(`${keyword}\0\0\0\0\0`, "latin1"); // not compressed, no language, no translation
-  return encodeChunk("iTXt", Buffer.concat([head, Buffer.from(text, "utf8")]));
+  if (!utf8 && isLatin1(text)) return encodeChunk("tEXt", latin1Bytes(`${keyword}\0${text}`));
+  const head = latin1Bytes(`${keyword}\0\0\0\0\0`); // not compressed, no language, no translation
+  return encodeChunk("iTXt", joined([head, new TextEncoder().encode(text)]));
 }
 
 /**
@@ -191,5 +198,5 @@ export function withPngText(png: Uint8Array, texts: readonly NewPngText[], sourc
     parts.push(chunk.bytes);
     if (chunk.type === "IHDR") parts.push(...added);
   }
-  return Buffer.concat(parts);
+  return joined(parts);
 }

@@ -1,5 +1,5 @@
 /** Writing pictures, with sharp as the codec. */
-import sharp from "sharp";
+import sharp from "#sharp";
 import { ShapeError } from "../errors.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { writeFileAtomic } from "./atomic.ts";

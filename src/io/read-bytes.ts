@@ -1,5 +1,5 @@
 /** Files as bytes, with errors that say in words which file and what is wrong with it. */
-import { readFile } from "node:fs/promises";
+import { readFile } from "#node";
 import { disguiseHint, isStandIn, MAGIC_BYTES } from "../disguise.ts";
 import { ArgumentError, FormatError } from "../errors.ts";
 

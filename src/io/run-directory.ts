@@ -6,8 +6,7 @@
  * manifest verifies.
  */
 
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, mkdir, readdir, rename, rm } from "#node";
 import { ArgumentError, FormatError, LifetimeError } from "../errors.ts";
 import { syncDirectory } from "./atomic.ts";
 import { lockDirectory } from "./directory-lock.ts";

@@ -1,7 +1,6 @@
 /** Reads and writes safetensors files in Node; the format itself is in `safetensors.ts`. */
 
-import { type FileHandle, open, stat } from "node:fs/promises";
-import { resolve } from "node:path";
+import { type FileHandle, open, resolve, stat } from "#node";
 import { FormatError } from "../errors.ts";
 import { fromFile, fromHost, type Tensor } from "../tensor/index.ts";
 import { MAX_TRANSFER_BYTES, writeFileAtomic } from "./atomic.ts";

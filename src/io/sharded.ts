@@ -3,8 +3,7 @@
  * tensor is in which file.
  */
 
-import { lstat, realpath, stat } from "node:fs/promises";
-import { basename, dirname, join, sep } from "node:path";
+import { basename, dirname, join, lstat, realpath, sep, stat } from "#node";
 import { ArgumentError, FormatError, LifetimeError } from "../errors.ts";
 import { writeFileAtomic } from "./atomic.ts";
 import { isPlainFileName } from "./file-names.ts";

@@ -2,7 +2,7 @@
  * A small convolutional classifier whose 64 features stand in for Inception's where pictures are small:
  * the distances computed with them are FID-like, comparable among themselves and with no published number.
  */
-import { createHash } from "node:crypto";
+import { createHash } from "#node";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { decodeSafetensors, isRawTensor, writeSafetensors } from "../io/index.ts";
 import { readFileBytes } from "../io/read-bytes.ts";

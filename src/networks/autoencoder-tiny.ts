@@ -111,7 +111,7 @@ function decoderLayers(config: AutoencoderTinyConfig, rng: Rng): TinyLayer[] {
 }
 
 /** `encoder.layers.N` and `decoder.layers.N`. */
-class TinyCoder extends Module {
+export class TinyCoder extends Module {
   readonly layers: readonly TinyLayer[];
 
   constructor(layers: readonly TinyLayer[]) {

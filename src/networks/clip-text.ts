@@ -41,7 +41,8 @@ export class CLIPAttention extends Module {
   }
 }
 
-class CLIPMLP extends Module {
+/** The feed-forward part of a layer. */
+export class CLIPMLP extends Module {
   readonly fc1: Linear;
   readonly fc2: Linear;
   readonly activation: Activation;
@@ -138,7 +139,7 @@ export interface HiddenStateOptions {
 }
 
 /** The transformer, in a module of its own because its keys begin with `text_model.` */
-class CLIPTextTransformer extends Module {
+export class CLIPTextTransformer extends Module {
   readonly embeddings: CLIPTextEmbeddings;
   readonly encoder: CLIPEncoder;
   readonly finalLayerNorm: LayerNorm;

@@ -7,7 +7,7 @@ import { Conv2d, Module, type Rng } from "../nn/index.ts";
 import { concat, maxPool, pad, type Tensor } from "../tensor/index.ts";
 
 /** SqueezeNet's block: channels squeezed by 1x1, then expanded by 1x1 and 3x3 side by side. */
-class Fire extends Module {
+export class Fire extends Module {
   static override readonly keyNames = { expand1x1: "expand1x1", expand3x3: "expand3x3" };
   readonly squeeze: Conv2d;
   readonly expand1x1: Conv2d;

@@ -93,6 +93,7 @@ const frozenByAll = <M, B>({
 
 /** Names of the metrics of a further update. */
 export const lossName = (update: string): string => `${update} loss`;
+/** Names of the gradient norms of a further update. */
 export const normName = (update: string): string => `${update} gradient norm`;
 
 /** Running statistics that batch norms have moved, by key. */

@@ -103,6 +103,22 @@ async function ownCopy<T>(tree: T): Promise<T> {
  * having stopped. Throws `NonFiniteError`, naming the step and the layer, when the loss or the gradient is not finite
  * (after saving the last good state), `AbortError` when the signal fires (after saving), and `ArgumentError` for
  * impossible settings, for a first gradient of exactly 0, and for a checkpoint of another model or of other settings.
+ *
+ * @example
+ * ```ts
+ * const run = train({
+ *   model: new Linear(2, 1, createRng(0)),
+ *   optimizer: adamW({ learningRate: 0.01 }),
+ *   steps: 1000,
+ *   directory: "run", // checkpoints; started again, it goes on there
+ *   batch: (step) => batchOf(step), // a pure function of the step
+ *   loss: (net, batch: Batch) => net.call(batch.x).sub(batch.y).square().mean(),
+ * });
+ * for await (const event of run) {
+ *   if (event.type === "step") console.log(event.step, event.loss);
+ *   if (event.type === "done") await use(event.state.model);
+ * }
+ * ```
  */
 export async function* train<M, Batch, Raw = Batch>(
   options: TrainOptions<M, Batch, Raw>,

@@ -1,6 +1,5 @@
 /** Low-rank adapters folded into the components of a pipeline. */
-import { stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, stat } from "#node";
 import { FormatError } from "../errors.ts";
 import { openSafetensors } from "../io/index.ts";
 import { fuseLoras, type LoraTargets, readLora } from "../networks/index.ts";

@@ -1,6 +1,5 @@
 /** Looks for what makes a model file dangerous or broken. Nothing is executed, nothing is unpickled. */
-import { open, readdir, stat } from "node:fs/promises";
-import { basename, join, relative } from "node:path";
+import { basename, join, open, readdir, relative, stat } from "#node";
 import { FormatError, TweedieError } from "../errors.ts";
 import { openSafetensors } from "../io/index.ts";
 import { DTYPES, type DType, elementToNumber, type HostArray } from "../tensor/index.ts";

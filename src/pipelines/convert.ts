@@ -1,6 +1,5 @@
 /** Converts pipelines between layouts and widths, from file to file: one tensor is in memory at a time. */
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, mkdir } from "#node";
 import { ArgumentError } from "../errors.ts";
 import { safetensorsName, safetensorsStream, writeFileAtomic } from "../io/index.ts";
 import { parameters } from "../nn/index.ts";

@@ -237,6 +237,14 @@ async function* decoded(
  * is an autoencoder, all batches are sampled before the first is decoded, so that the denoiser's memory is free by then.
  *
  * @throws {AbortError} when the signal says so, {NonFiniteError} where a NaN appeared
+ *
+ * @example
+ * ```ts
+ * const components = await loadPipelineComponents("stable-diffusion-v1-5");
+ * const plan = planPictures(components, { prompt: "a red fox in snow", steps: 20, seeds: [7] });
+ * for await (const event of generatePictures(plan))
+ *   if (event.type === "picture") await writeGrid(`fox-${event.seed}.png`, event.image);
+ * ```
  */
 export async function* generatePictures(
   plan: PicturePlan,

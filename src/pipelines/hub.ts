@@ -2,9 +2,7 @@
  * Models of the Hugging Face hub, in the cache that its own tools use: `models--owner--name` with `refs`, `snapshots`
  * and `blobs`. What is there is used without the network; anything is downloaded only when the caller asks for it.
  */
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, homedir, hubClient, join, mkdir, readdir, readFile, writeFile } from "#node";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { wantedFiles } from "./hub-files.ts";
 import { kindOfPath } from "./weights.ts";
@@ -110,7 +108,7 @@ async function tokenOf({ token }: HubOptions): Promise<string | undefined> {
 
 async function client(): Promise<typeof import("@huggingface/hub")> {
   try {
-    return await import("@huggingface/hub");
+    return await hubClient();
   } catch (error) {
     throw new ArgumentError(
       `downloading from the Hugging Face hub needs its client: npm install @huggingface/hub (${(error as Error).message.split("\n")[0]})`,

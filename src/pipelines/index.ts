@@ -12,10 +12,19 @@ export {
   convertToOriginalFile,
   convertToSingleFile,
 } from "./convert.ts";
+export type { GuidedClass } from "./detect.ts";
 export * from "./encode-prompt.ts";
 export { type ExportedModel, type ExportModelOptions, exportModel } from "./export-model.ts";
 export { type GeneratePicturesOptions, generatePictures, type PictureEvent } from "./generate.ts";
-export { cachedModels, type HubOptions, hubCacheFolder, parseHubId, resolveModelPath } from "./hub.ts";
+export {
+  type CachedModel,
+  cachedModels,
+  type HubId,
+  type HubOptions,
+  hubCacheFolder,
+  parseHubId,
+  resolveModelPath,
+} from "./hub.ts";
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";

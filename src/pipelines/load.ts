@@ -1,5 +1,5 @@
 /** Loads networks and whole pipelines from folders and single files. Everything is checked before a weight is read. */
-import { dirname, join } from "node:path";
+import { dirname, join } from "#node";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { loadNetworks } from "./build-network.ts";
 import type { LoadedModel, PipelineComponents } from "./components.ts";

@@ -1,7 +1,6 @@
 /** Folders in diffusers' layout: `model_index.json`, a folder per component, each with a configuration and weights. */
-import { readdir, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
-import { disguiseHint, MAGIC_BYTES } from "../disguise.ts";
+import { basename, join, readdir, stat } from "#node";
+import { CONVERT_RECIPE, disguiseHint, MAGIC_BYTES } from "../disguise.ts";
 import { FormatError } from "../errors.ts";
 import { readFileBytes } from "../io/read-bytes.ts";
 import type { Config } from "./components.ts";
@@ -131,7 +130,7 @@ function whyNoWeights(files: readonly string[]): string {
   return (
     `${expected}, found ${others.slice(0, 4).join(", ")}, which is never read here: loading a pickle can run any code. ` +
     `Download the .safetensors files of the model (most are published in both forms), or convert it once with ` +
-    `PyTorch: safetensors.torch.save_file(torch.load(path, weights_only=True), out)`
+    `PyTorch: ${CONVERT_RECIPE}`
   );
 }
 

@@ -1,5 +1,5 @@
 /** A pipeline that has been looked at but not read: its configurations, and its weights under diffusers' names. */
-import { join } from "node:path";
+import { join } from "#node";
 import { FormatError } from "../errors.ts";
 import type { Config, PipelineKind, TokenizerFiles } from "./components.ts";
 import {

@@ -1,5 +1,5 @@
 /** Networks of a pipeline that lie elsewhere: in place of its own, or because it brings none. */
-import { dirname, join } from "node:path";
+import { dirname, join } from "#node";
 import { ArgumentError } from "../errors.ts";
 import type { Config } from "./components.ts";
 import { readConfigIfThere } from "./model-files.ts";

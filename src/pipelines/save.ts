@@ -1,7 +1,5 @@
 /** Writes networks and pipelines as folders in diffusers' layout, whole or not at all. */
-import { randomBytes } from "node:crypto";
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, mkdir, randomBytes, readdir, rename, resolve, rm } from "#node";
 import { ArgumentError } from "../errors.ts";
 import {
   type HostTensor,

@@ -1,5 +1,5 @@
 /** Single files with the names of the original code: checkpoints as A1111 reads them, autoencoders, ControlNets. */
-import { dirname, join } from "node:path";
+import { dirname, join } from "#node";
 import { ArgumentError, FormatError } from "../errors.ts";
 import type { Config, TokenizerFiles } from "./components.ts";
 import { detectFile, type FileKind } from "./detect.ts";

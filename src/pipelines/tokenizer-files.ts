@@ -1,5 +1,5 @@
 /** Text files of tokenizers: `merges.txt`, `vocab.json`, `tokenizer_config.json`, or all of it in `tokenizer.json`. */
-import { join } from "node:path";
+import { join } from "#node";
 import { FormatError } from "../errors.ts";
 import type { TokenizerFiles } from "./components.ts";
 import { readConfig, readConfigIfThere, readText } from "./model-files.ts";

@@ -1,5 +1,5 @@
 /** Where weights come from: one interface over files, shards and renamed checkpoints; values are read one by one. */
-import { stat } from "node:fs/promises";
+import { stat } from "#node";
 import { ArgumentError, FormatError } from "../errors.ts";
 import {
   decodeFloat8,

@@ -27,6 +27,7 @@ export interface ChartOptions {
   readonly dots?: boolean;
 }
 
+/** Text for HTML and SVG, in elements and in attributes. */
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 const MARGIN = { top: 28, right: 16, bottom: 40, left: 62 };

@@ -1,4 +1,6 @@
 /** Reports: one HTML file with everything inside, no network, light and dark. */
+
+import { latin1Text } from "../io/latin1.ts";
 import { encodePicture, type Picture } from "../io/picture-codec.ts";
 import type { Table } from "../work.ts";
 import { escapeHtml } from "./chart.ts";
@@ -50,7 +52,7 @@ async function sectionHtml(section: Section): Promise<string> {
   if ("table" in section) return figure(tableHtml(section.table), section.caption);
   if ("chart" in section) return figure(section.chart, section.caption);
   const { width } = section.picture;
-  const png = Buffer.from(await encodePicture(toRgb(section.picture))).toString("base64");
+  const png = btoa(latin1Text(await encodePicture(toRgb(section.picture))));
   // Small pictures are shown larger, pixel by pixel.
   const shown = width * Math.max(1, Math.floor(480 / width));
   const alt = escapeHtml(section.caption);

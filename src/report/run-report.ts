@@ -1,6 +1,5 @@
 /** The history of a training run and its `report.html`: curves and samples, also of a run that was killed. */
-import { appendFile, readdir, readFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { appendFile, basename, join, readdir, readFile } from "#node";
 import { FormatError } from "../errors.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
 import { decodePicture } from "../io/picture-codec.ts";

@@ -104,6 +104,13 @@ function checkScalar(loss: unknown): asserts loss is Tensor {
  *
  * @throws ArgumentError when `x` holds no float tensors, when the result is no tensor, and when `f` uses tensors of `x`
  * from outside instead of those that it is given
+ *
+ * @example
+ * ```ts
+ * const loss = (w: Tensor, x: Tensor) => x.matmul(w).square().mean();
+ * const [value, slope] = valueAndGrad(loss)(tensor([[1], [2]]), tensor([[3, 4]]));
+ * console.log(await value.item(), await slope.toArray()); // 121 [ 66, 88 ]
+ * ```
  */
 export function valueAndGrad<X, Rest extends unknown[], R>(
   f: (x: X, ...rest: Rest) => R,
@@ -120,7 +127,14 @@ export function valueAndGrad<X, Rest extends unknown[], R>(
   };
 }
 
-/** `grad(f)(x, ...rest)` is the gradient of the scalar `f(x, ...rest)` with respect to the tree `x`. */
+/**
+ * `grad(f)(x, ...rest)` is the gradient of the scalar `f(x, ...rest)` with respect to the tree `x`.
+ *
+ * @example
+ * ```ts
+ * await grad((x: Tensor) => x.square().sum())(tensor([1, 2])).toArray(); // [2, 4]
+ * ```
+ */
 export function grad<X, Rest extends unknown[]>(
   f: (x: X, ...rest: Rest) => Tensor,
 ): (x: X, ...rest: Rest) => X {

@@ -21,7 +21,7 @@ interface HostArrayConstructor {
   readonly BYTES_PER_ELEMENT: number;
 }
 
-interface DTypeInfo {
+export interface DTypeInfo {
   /** Bytes per element. */
   readonly bytes: number;
   readonly array: HostArrayConstructor;
@@ -46,7 +46,9 @@ export const DTYPES: Readonly<Record<DType, DTypeInfo>> = {
   bool: { bytes: 1, array: Uint8Array, onnx: 9, ort: "bool", kind: "bool" },
 };
 
+/** Whether elements of this type are floats: f16, bf16, f32, f64. */
 export const isFloat = (dtype: DType): boolean => DTYPES[dtype].kind === "float";
+/** Whether elements of this type are whole numbers; bool is none. */
 export const isInteger = (dtype: DType): boolean => DTYPES[dtype].kind === "int";
 
 /** Number of elements of a shape; 1 for a scalar `[]`. */

@@ -18,6 +18,12 @@ export interface ExportOptions {
 /**
  * Bytes of an ONNX file that computes the function for inputs of the example's shapes. Tensors that the function
  * captures (its weights) are embedded. The file needs no Tweedie to run.
+ *
+ * @example
+ * ```ts
+ * const bytes = await exportOnnx((x: Tensor) => model.call(x), [zeros([1, 3, 64, 64])], { inputNames: ["picture"] });
+ * await writeFile("model.onnx", bytes);
+ * ```
  */
 export async function exportOnnx<Args extends unknown[], R>(
   f: (...args: Args) => R,

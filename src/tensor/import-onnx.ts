@@ -57,6 +57,13 @@ function checkInput(t: Tensor, { name, dtype, shape }: Port): void {
 /**
  * Opens an ONNX model from its bytes (or, in Node, from a path, which also finds weights stored beside it). Throws
  * `DeviceError` with the runtime's own words when the file is not a model or uses operators that it lacks.
+ *
+ * @example
+ * ```ts
+ * const model = await importOnnx("model.onnx");
+ * const { y } = await model.run({ x: tensor([[1, 2]]) });
+ * await model.close();
+ * ```
  */
 export async function importOnnx(
   model: Uint8Array | string,

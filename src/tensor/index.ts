@@ -11,6 +11,7 @@ declare module "./tensor.js" {
 installMethods();
 
 export * from "./autodiff.ts";
+export type { Aval, FileSlice } from "./aval.ts";
 export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
@@ -18,12 +19,16 @@ export { type ExportOptions, exportOnnx } from "./export-onnx.ts";
 export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
+export type { Capabilities } from "./onnx/builder.ts";
 export * from "./ops/arithmetic.ts";
+export type { HeadsAttrs } from "./ops/attention.ts";
 export { attention, headsAttention } from "./ops/attention.ts";
 export { cast, castHost, storedOf } from "./ops/cast.ts";
 export * from "./ops/conv.ts";
 export type { ConvGeometry, ConvOptions } from "./ops/conv-geometry.ts";
+export type { WeightGradAttrs } from "./ops/conv-weight-grad.ts";
 export * from "./ops/create.ts";
+export type { CumsumAttrs } from "./ops/cumulative.ts";
 export { type CumulativeOptions, cumprod, cumsum, prod } from "./ops/cumulative.ts";
 export * from "./ops/elementwise.ts";
 export { barrier, stopGradient } from "./ops/gradient-control.ts";
@@ -36,6 +41,7 @@ export { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 export * from "./ops/pool.ts";
 export * from "./ops/quant.ts";
 export * from "./ops/random.ts";
+export type { ArgAttrs, ReduceAttrs } from "./ops/reduce.ts";
 export {
   type Axes,
   argmax,
@@ -53,6 +59,7 @@ export {
   variance,
 } from "./ops/reduce.ts";
 export * from "./ops/shape.ts";
+export type { Pads, SliceAttrs } from "./ops/slice.ts";
 export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
 export * from "./random/index.ts";
 export {
@@ -62,7 +69,8 @@ export {
   sessionThreads,
   setDefaultDevice,
 } from "./runtime/devices.ts";
-export type { Device, ThreadCount } from "./runtime/runtime.ts";
+export type { Device, SessionSettings, ThreadCount } from "./runtime/runtime.ts";
+export type { AnyOp, Cotangent, LeafKind, Op, Value } from "./tensor.ts";
 export {
   assertSamePaths,
   flatten,

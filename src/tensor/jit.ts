@@ -95,6 +95,13 @@ async function compile(
  * @throws TreeError when a donated argument's structure changes between calls, ArgumentError for an async function, for
  * arguments whose content is not looked at (Map, Set, typed arrays), and where the function uses tensors of its arguments
  * from outside
+ *
+ * @example
+ * ```ts
+ * const step = jit((w: Tensor, x: Tensor) => w.sub(grad((v: Tensor) => v.mul(x).square().sum())(w).mul(0.1)), { donate: [0] });
+ * let w = tensor([1]);
+ * for (let i = 0; i < 3; i++) w = await step(w, tensor([1])); // compiled at the first call
+ * ```
  */
 export function jit<Args extends unknown[], R>(
   f: (...args: Args) => R,

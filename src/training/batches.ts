@@ -77,7 +77,7 @@ export interface DiffusionDraws {
 }
 
 export interface DiffusionDraw {
-  /** What was drawn for each sample: timesteps or sigmas. */
+  /** What was drawn for each sample, timesteps or sigmas, as `DiffusionBatch` has it. */
   readonly timestep: Tensor; // [N]
   readonly level: NoiseLevel;
   readonly noise: Tensor; // [N, …]
@@ -85,7 +85,16 @@ export interface DiffusionDraw {
   readonly dropped?: Tensor; // [N]
 }
 
-/** Timesteps, levels, noise and dropped conditions of a step for samples of this shape, [N, …]. */
+/**
+ * Timesteps, levels, noise and dropped conditions of a step for samples of this shape, [N, …].
+ *
+ * @example
+ * ```ts
+ * const levels = alphaBarLevels(alphasCumprod(betas()));
+ * const { dropped, ...draws } = diffusionBatch(x0.shape, { source: createNoise("philox", 0), step, levels, dropRate: 0.1 });
+ * const batch = { x0, condition: dropCondition(labels, none, dropped!), ...draws }; // for `diffusionLoss`
+ * ```
+ */
 export function diffusionBatch(shape: readonly number[], draws: DiffusionDraws): DiffusionDraw {
   const { source, step, levels, dropRate, stratified = false, offset = 0 } = draws;
   const [count = 0] = shape;

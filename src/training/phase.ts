@@ -1,5 +1,5 @@
 /** A phase of training: the trainer with its history, its report, its curves and its settings in one place. */
-import { mkdir } from "node:fs/promises";
+import { mkdir } from "#node";
 import { ArgumentError } from "../errors.ts";
 import {
   adamW,

@@ -2,10 +2,7 @@
  * Functions in threads of their own. Computing holds up the thread that it happens in, although a promise comes back: a
  * server answers and a page moves while others compute.
  */
-import { createRequire } from "node:module";
-import { extname } from "node:path";
-import { pathToFileURL } from "node:url";
-import { Worker } from "node:worker_threads";
+import { createRequire, extname, pathToFileURL, Worker } from "#node";
 import { ArgumentError, LifetimeError } from "../errors.ts";
 import { type FromThread, packed, revived, type ThreadTask, type ToThread, unpacked } from "./messages.ts";
 

@@ -188,7 +188,7 @@ describe("unusual but valid safetensors files", () => {
 
 describe("files of another format named .safetensors", () => {
   const DISGUISES: readonly [string, Uint8Array, RegExp][] = [
-    ["zip", ascii(`PK\x03\x04${"\0".repeat(60)}`), /zip archive.*\.pt.*save_file/],
+    ["zip", ascii(`PK\x03\x04${"\0".repeat(60)}`), /zip archive.*\.pt.*'ema'.*'state_dict'.*save_file/],
     [
       "pickle protocol 2",
       new Uint8Array([0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20]),

@@ -49,7 +49,9 @@ describe("check-layers", () => {
   it("keeps Node out of what runs in the browser", () => {
     expect(rules("src/nn/x.ts", 'import { readFileSync } from "node:fs";')).toHaveLength(1);
     expect(rules("src/tensor/runtime/node.ts", 'import * as ort from "onnxruntime-node";')).toEqual([]);
-    expect(rules("src/io/x.ts", 'import { readFileSync } from "node:fs";')).toEqual([]);
+    expect(rules("src/io/x.ts", 'import { readFile } from "#node";')).toEqual([]);
+    expect(rules("src/platform/node.ts", 'export { readFile } from "node:fs/promises";')).toEqual([]);
+    expect(rules("src/study/x.ts", 'import { readFileSync } from "node:fs";')).toEqual([]);
     expect(rules("src/nn/x.ts", 'await import("node:fs");')).toEqual([]);
   });
 

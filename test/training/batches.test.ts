@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { logNormal } from "../../src/diffusion/index.ts";
-import { createNoise } from "../../src/tensor/index.ts";
+import { createNoise, jit } from "../../src/tensor/index.ts";
 import {
   alphaBarLevels,
   diffusionBatch,
@@ -67,6 +67,12 @@ describe("the draws of a diffusion batch", () => {
     };
     expect(await at(1)).toEqual(await at(1));
     expect(await at(1)).not.toEqual(await at(2));
+  });
+
+  it("go into a compiled step as they are", async () => {
+    const levels = alphaBarLevels(alphaBars);
+    const batch = diffusionBatch([4, 2], { source, step: 0, levels, dropRate: 0.5 });
+    expect((await jit((b: typeof batch) => b.noise)(batch)).shape).toEqual([4, 2]);
   });
 
   it("leave dropping out where nothing is dropped", () => {

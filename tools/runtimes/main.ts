@@ -3,20 +3,17 @@
  * and run by a user who may write nowhere else; one line for each runtime and check, and exit code 1 when one fails.
  * `--where NAME FOLDER` only installs a runtime there and prints the folder of its binary.
  */
-import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { encodePicture } from "../../src/io/index.ts";
 import { lesionPicture } from "../../src/systems/sdseg/use.ts";
 import { writeTinyStableDiffusion } from "../../test/pipelines/tiny-pipelines.ts";
 import { type Check, checksFor, HALF_SCRIPT, pictureFault } from "./checks.ts";
+import { packedTarball } from "./package.ts";
 import { type Ended, folderForNobody, install, isRoot, run, setRights } from "./processes.ts";
 import { binaryPath, chosenRuntimes, commandOf, type Runtime } from "./runtimes.ts";
 import { writeSysroot } from "./sysroot.ts";
-
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Where everything lies. */
 interface Place {
@@ -29,18 +26,11 @@ interface Place {
 const packageFolder = (base: string, cpu: string): string => join(base, `package-${cpu}`);
 const cpuOf = (runtime: Runtime): string => runtime.emulated?.cpu ?? "x64";
 
-async function tarball(): Promise<string> {
-  const { version } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
-  const path = join(ROOT, "dist", `tweedie-${version}.tgz`);
-  if (!existsSync(path)) throw new Error(`expected the packed package at ${path}; run npm run package`);
-  return path;
-}
-
 async function installPackage(base: string, cpu: string): Promise<void> {
   const folder = packageFolder(base, cpu);
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
-  await install(folder, [await tarball()], [`--cpu=${cpu}`, "--os=linux"]);
+  await install(folder, [await packedTarball()], [`--cpu=${cpu}`, "--os=linux"]);
   await writeFile(join(folder, "half.js"), HALF_SCRIPT);
   await setRights(folder, "a-w,a+rX");
 }

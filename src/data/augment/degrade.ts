@@ -1,5 +1,5 @@
 /** Augmentations that change values and leave pixels where they are; labels are untouched. */
-import sharp from "sharp";
+import sharp from "#sharp";
 import { ArgumentError } from "../../errors.ts";
 import type { Draw } from "../random-draws.ts";
 import { resizePicture } from "./geometry.ts";

@@ -1,5 +1,5 @@
 /** Camera trajectories: RealEstate10K text, NeRF `transforms.json`, COLMAP text. */
-import { join } from "node:path";
+import { join } from "#node";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import {
   type Camera,

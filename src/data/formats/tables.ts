@@ -1,5 +1,4 @@
 /** Tables of text: CSV, TSV, JSON lines, Parquet. Rows are records of the columns asked for; errors name file and row. */
-import { parse } from "csv-parse/sync";
 import { type FileMetaData, parquetMetadata, parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
 import { FormatError } from "../../errors.ts";
@@ -28,6 +27,7 @@ function requireColumns(path: string, found: readonly string[], wanted: readonly
 export async function readCsv(path: string, options: TableOptions = {}): Promise<Record<string, string>[]> {
   const delimiter = options.delimiter ?? (/\.tsv(\.gz)?$/.test(path) ? "\t" : ",");
   const text = await readText(path);
+  const { parse } = await import("csv-parse/sync"); // here, because it needs Node when it is loaded
   let names: string[] = [...(options.header ?? [])];
   try {
     const rows = parse(text, {

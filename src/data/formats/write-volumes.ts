@@ -1,7 +1,9 @@
 /** Volumes as files of the geometry of the file that they were made from: NIfTI with its header, TIFF of several pages. */
-import { deflateSync, gunzipSync } from "node:zlib";
+
 import { readHeader } from "nifti-reader-js";
+import { deflateSync, gunzipSync } from "#node";
 import { ArgumentError, FormatError } from "../../errors.ts";
+import { latin1Bytes, latin1Text } from "../../io/latin1.ts";
 
 /** Values of one slice or page. // [H, W] */
 export interface WrittenSlice {
@@ -67,7 +69,7 @@ export function niftiLike(
   real(layout.shown, 0); // the range that viewers show: theirs to choose
   real(layout.shown + step, 0);
   out.fill(0, layout.text, layout.text + DESCRIPTION);
-  out.set(Buffer.from(description, "latin1").subarray(0, DESCRIPTION), layout.text);
+  out.set(latin1Bytes(description).subarray(0, DESCRIPTION), layout.text);
   let at = layout.header;
   for (const { data } of slices)
     for (const value of data) {
@@ -87,9 +89,7 @@ export function niftiDescription(bytes: Uint8Array, name = "NIfTI data"): string
     throw new FormatError(`${name}: the gzip data is damaged`, { cause });
   }
   const { text } = layoutOf(from, name);
-  return Buffer.from(from.subarray(text, text + DESCRIPTION))
-    .toString("latin1")
-    .replace(/\0.*$/s, "");
+  return latin1Text(from.subarray(text, text + DESCRIPTION)).replace(/\0.*$/s, "");
 }
 
 const [SHORT, LONG, ASCII] = [3, 4, 2];
@@ -97,7 +97,7 @@ type Tag = readonly [tag: number, kind: number, count: number, value: number];
 
 /** A TIFF file of gray pages of 8 bits or floats, compressed without loss, with a description in the first. */
 export function tiffStack(slices: readonly WrittenSlice[], description: string): Uint8Array {
-  const text = Buffer.from(`${description}\0`, "latin1");
+  const text = latin1Bytes(`${description}\0`);
   const strips = slices.map(({ data }) => deflateSync(new Uint8Array(littleEndian(data))));
   const head = 8 + text.length + (text.length % 2);
   const entries = (page: number): number => (page === 0 ? 11 : 10);
@@ -149,9 +149,8 @@ function littleEndian(data: Uint8Array | Float32Array): ArrayBuffer {
 
 /** The description that `tiffStack` writes; undefined in other TIFF files. */
 export function tiffDescription(bytes: Uint8Array): string | undefined {
-  if (bytes.length < 8 || !["II*\0"].includes(Buffer.from(bytes.subarray(0, 4)).toString("latin1")))
-    return undefined;
+  if (bytes.length < 8 || !["II*\0"].includes(latin1Text(bytes.subarray(0, 4)))) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = bytes.subarray(8, Math.min(view.getUint32(4, true), bytes.length));
-  return Buffer.from(text).toString("latin1").replace(/\0.*$/s, "");
+  return latin1Text(text).replace(/\0.*$/s, "");
 }

@@ -4,6 +4,7 @@ import type { Colour } from "./materials.ts";
 /** Signed distance in pixels, negative inside. */
 export type Distance = (x: number, y: number) => number;
 
+/** A disc of radius r. */
 export const disc =
   (cx: number, cy: number, r: number): Distance =>
   (x, y) =>
@@ -30,6 +31,7 @@ export const triangle =
     return most;
   };
 
+/** An ellipse of half-axes rx and ry, turned by an angle in radians. Distances are exact on its edge only. */
 export const ellipse =
   (cx: number, cy: number, rx: number, ry: number, angle = 0): Distance =>
   (x, y) => {

@@ -32,11 +32,13 @@ export interface Texture {
   readonly colours: readonly [Colour, Colour];
 }
 
+/** From a (t = 0) to b (t = 1). */
 export const mixColours = (a: Colour, b: Colour, t: number): Colour => [
   a[0] + (b[0] - a[0]) * t,
   a[1] + (b[1] - a[1]) * t,
   a[2] + (b[2] - a[2]) * t,
 ];
+/** Every channel times s. */
 export const scaleColour = (a: Colour, s: number): Colour => [a[0] * s, a[1] * s, a[2] * s];
 
 /** How much of the second colour shows at (u, v), 0 to 1. */

@@ -76,7 +76,7 @@ function partsOf({ objects }: Scene): Part[] {
 }
 
 /** Where a ray ended. Reused. */
-interface SceneHit {
+export interface SceneHit {
   t: number;
   /** 0 to 5 for faces, 6 + k for objects. */
   instance: number;
@@ -95,6 +95,7 @@ export interface Tracer {
   blocked(ox: number, oy: number, oz: number, dx: number, dy: number, dz: number): boolean;
 }
 
+/** Prepares a scene for its rays. */
 export function createTracer(scene: Scene): Tracer {
   const parts = partsOf(scene);
   const [hx, hy, hz] = scene.room.half;

@@ -48,7 +48,7 @@ class AttentionPool extends Module {
 }
 
 /** `out` of the pool `attention`: `out.0`, `out.2`. */
-class AttentionHead extends Module {
+export class AttentionHead extends Module {
   static override readonly keyNames = { norm: "0", pool: "2" };
   readonly norm: GroupNorm;
   readonly pool: AttentionPool;
@@ -69,7 +69,7 @@ class AttentionHead extends Module {
 }
 
 /** `out` of the pool `adaptive`: `out.0`, `out.3`. */
-class MeanHead extends Module {
+export class MeanHead extends Module {
   static override readonly keyNames = { norm: "0", conv: "3" };
   readonly norm: GroupNorm;
   readonly conv: Conv2d;
@@ -90,7 +90,7 @@ class MeanHead extends Module {
 const SPATIAL_WIDTH = 2048;
 
 /** `out` of the pools `spatial` (`out.0`, `out.2`) and `spatial_v2`, with a norm (`out.0`, `out.1`, `out.3`). */
-class SpatialHead extends Module {
+export class SpatialHead extends Module {
   readonly 0: Linear;
   readonly 1: GroupNorm | undefined;
   readonly 2: Linear | undefined;

@@ -77,7 +77,8 @@ class Attention extends Module {
   }
 }
 
-class Mlp extends Module {
+/** The feed-forward part of a block. */
+export class Mlp extends Module {
   readonly fc1: Linear;
   readonly fc2: Linear;
 

@@ -1,4 +1,5 @@
 /** Convolutions with their parameters. */
+
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import {
   type ConvOptions,
@@ -10,6 +11,7 @@ import {
 } from "../../tensor/index.ts";
 import { fans, type Initializer, type Rng, uniformFanIn } from "../init.ts";
 import { Module } from "../module.ts";
+import { checkLayer } from "./check.ts";
 
 /** Kernel size: one number for all spatial axes, or one each. */
 export type Kernel = number | readonly number[];
@@ -61,6 +63,7 @@ export class Conv extends Module {
     options: ConvLayerOptions = {},
   ) {
     super();
+    checkLayer("Conv", { inChannels, outChannels }, rng);
     const { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, init = uniformFanIn } = options;
     checkChannels("Conv", inChannels, outChannels, groups);
     const shape = [outChannels, inChannels / groups, ...kernelShape(kernel, options.dims)];
@@ -138,6 +141,7 @@ export class ConvTranspose extends Module {
     options: ConvTransposeLayerOptions = {},
   ) {
     super();
+    checkLayer("ConvTranspose", { inChannels, outChannels }, rng);
     const { stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;
     const { bias = true, init = uniformFanIn } = options;
     checkChannels("ConvTranspose", inChannels, outChannels, groups);

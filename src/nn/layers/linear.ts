@@ -1,8 +1,10 @@
 /** The affine map of the last axis. */
+
 import { ShapeError } from "../../errors.ts";
 import { linear, type Tensor } from "../../tensor/index.ts";
 import { type Initializer, type Rng, uniformFanIn } from "../init.ts";
 import { Module } from "../module.ts";
+import { checkLayer } from "./check.ts";
 
 export interface LinearOptions {
   /** Default true. */
@@ -18,6 +20,7 @@ export class Linear extends Module {
 
   constructor(inFeatures: number, outFeatures: number, rng: Rng, options: LinearOptions = {}) {
     super();
+    checkLayer("Linear", { inFeatures, outFeatures }, rng);
     const { bias = true, init = uniformFanIn } = options;
     this.weight = init(rng, [outFeatures, inFeatures]);
     this.bias = bias ? uniformFanIn(rng, [outFeatures], inFeatures) : undefined;

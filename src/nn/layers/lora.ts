@@ -78,6 +78,13 @@ export interface LoraOptions {
 /**
  * A new module whose matching layers are adapted. It computes the same until the adapters are trained. Layers that are
  * adapted already stay as they are. Throws `ArgumentError` when nothing matches.
+ *
+ * @example
+ * ```ts
+ * const adapted = addLora(model, { rank: 4, match: /to_q|to_v/, rng: createRng(0) });
+ * const adapters = loraParameters(adapted); // what is trained and saved
+ * const merged = mergeLora(withLoraParameters(adapted, adapters));
+ * ```
  */
 export function addLora<T extends object>(module: T, options: LoraOptions): T {
   const { rank, alpha = rank, match, rng } = options;

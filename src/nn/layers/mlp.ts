@@ -32,7 +32,7 @@ export class MLP extends Module {
 }
 
 /** A projection and its activation; `geglu` projects to twice the width, value | gate (Shazeer 2020). */
-class ActivatedProjection extends Module {
+export class ActivatedProjection extends Module {
   readonly proj: Linear;
   readonly activation: Activation;
   readonly gated: boolean;

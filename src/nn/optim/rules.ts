@@ -130,7 +130,16 @@ export function adam(options: AdamOptions): Optimizer {
   return makeOptimizer(rule, options);
 }
 
-/** AdamW (Loshchilov and Hutter 2019): Adam with decay applied to the parameters, not to the gradient. Default decay 0.01. */
+/**
+ * AdamW (Loshchilov and Hutter 2019): Adam with decay applied to the parameters, not to the gradient. Default decay 0.01.
+ *
+ * @example
+ * ```ts
+ * const optimizer = adamW({ learningRate: warmup(100, cosineDecay(1e-3, 10_000)) });
+ * let state = optimizer.init(model);
+ * ({ parameters: model, state } = optimizer.update(model, gradients, state));
+ * ```
+ */
 export function adamW(options: AdamOptions): Optimizer {
   const settings = betas(options);
   const rule: UpdateRule = {

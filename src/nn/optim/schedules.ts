@@ -2,7 +2,7 @@
 import { ArgumentError } from "../../errors.ts";
 import { asTensor, full, type Tensor, where } from "../../tensor/index.ts";
 
-type Schedule = (step: Tensor) => Tensor;
+export type Schedule = (step: Tensor) => Tensor;
 
 /** The same rate throughout. */
 export const constantRate =

@@ -36,6 +36,7 @@ export interface LayerScheme {
 /** The scheme of a layer, or undefined for layers that stay as they are. */
 export type SchemeOf = (key: string, layer: Linear) => LayerScheme | undefined;
 
+/** Whether a layer has packed weights. */
 export const isQuantized = (layer: unknown): boolean =>
   layer instanceof SimulatedLinear || layer instanceof PackedLinear || layer instanceof IntegerLinear;
 

@@ -1,5 +1,5 @@
 /** Tiny autoencoders (TAESD and its kin) in their authors' files: an encoder and a decoder, or both in one. */
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join } from "#node";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import { taesdConfig, taesdKey } from "../../networks/index.ts";
 import type { Config } from "../components.ts";

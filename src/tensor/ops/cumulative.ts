@@ -8,7 +8,7 @@ import { apply1, normalizeAxis } from "./op.ts";
 import { concat } from "./shape.ts";
 import { select, sliceAxis } from "./slice.ts";
 
-interface CumsumAttrs {
+export interface CumsumAttrs {
   readonly axis: number;
   readonly reverse: boolean;
   readonly exclusive: boolean;
