@@ -54,6 +54,7 @@ export {
 } from "./ops/reduce.ts";
 export * from "./ops/shape.ts";
 export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
+export { sumOfWeighted } from "./ops/weighted-sum.ts";
 export * from "./random/index.ts";
 export {
   defaultDevice,

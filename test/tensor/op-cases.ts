@@ -81,6 +81,18 @@ const headsAttentionCase: OpCase = {
   },
 };
 
+const weightedSumCase: OpCase = {
+  draw: (d) => {
+    const shape = d.shape();
+    const weights = Array.from({ length: d.int(1, 3) }, () => d.pick(1, -0.75, 2.5, 1 / 3));
+    return {
+      inputs: weights.map(() => d.real(shape)),
+      f: (...xs) => tw.sumOfWeighted(xs, weights),
+      reference: (...xs) => nd(shape, (...i) => xs.reduce((sum, x, k) => sum + weights[k]! * at(x, i), 0)),
+    };
+  },
+};
+
 const standardizeCase: OpCase = {
   tolerance: 2e-5,
   draw: (d) => ({
@@ -206,6 +218,8 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
     structure.scatterNDCase("add"),
     structure.scatterNDAddDeepCase,
   ],
+
+  weightedSum: weightedSumCase,
 
   alias: unary(
     (x) => tw.grad((y: T) => y.mul(x).square().sum())(x),
