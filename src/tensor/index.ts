@@ -21,6 +21,7 @@ export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
 export * from "./ops/arithmetic.ts";
 export { attention, headsAttention } from "./ops/attention.ts";
 export { cast, castHost, storedOf } from "./ops/cast.ts";
+export * from "./ops/composed.ts";
 export * from "./ops/conv.ts";
 export type { ConvGeometry, ConvOptions } from "./ops/conv-geometry.ts";
 export * from "./ops/create.ts";
@@ -29,10 +30,11 @@ export * from "./ops/elementwise.ts";
 export { barrier, stopGradient } from "./ops/gradient-control.ts";
 export * from "./ops/image.ts";
 export * from "./ops/indexing.ts";
+export * from "./ops/linear-algebra.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";
 export { logSumExp, norm } from "./ops/norms.ts";
-export { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
+export { type BorderMode, pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 export * from "./ops/pool.ts";
 export * from "./ops/quant.ts";
 export * from "./ops/random.ts";
@@ -52,6 +54,7 @@ export {
   topK,
   variance,
 } from "./ops/reduce.ts";
+export * from "./ops/segments.ts";
 export * from "./ops/shape.ts";
 export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
 export { sumOfWeighted } from "./ops/weighted-sum.ts";

@@ -211,11 +211,10 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
 
   gather: structure.gatherCase,
   gatherElements: structure.gatherElementsCase,
-  scatterElements: [structure.scatterElementsCase("none"), structure.scatterElementsCase("add")],
+  scatterElements: (["none", "add", "max", "min"] as const).map(structure.scatterElementsCase),
   gatherND: structure.gatherNDCase,
   scatterND: [
-    structure.scatterNDCase("none"),
-    structure.scatterNDCase("add"),
+    ...(["none", "add", "max", "min"] as const).map(structure.scatterNDCase),
     structure.scatterNDAddDeepCase,
   ],
 

@@ -1,6 +1,7 @@
 /** Convolutions with their parameters. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import {
+  type BorderedConvOptions,
   type ConvOptions,
   type ConvTransposeOptions,
   conv,
@@ -14,7 +15,7 @@ import { Module } from "../module.ts";
 /** Kernel size: one number for all spatial axes, or one each. */
 export type Kernel = number | readonly number[];
 
-export interface ConvLayerOptions extends ConvOptions {
+export interface ConvLayerOptions extends BorderedConvOptions {
   /** Number of spatial axes; default: as many as the kernel has numbers, 2 for a single number. */
   readonly dims?: number;
   /** Default true. */
@@ -52,6 +53,9 @@ export class Conv extends Module {
   readonly padding: NonNullable<ConvOptions["padding"]>;
   readonly dilation: Kernel;
   readonly groups: number;
+  // Absent where they are the default, so that models saved before have the same static values.
+  readonly paddingMode?: Exclude<ConvLayerOptions["paddingMode"], "zeros">;
+  readonly causal?: true;
 
   constructor(
     inChannels: number,
@@ -70,6 +74,9 @@ export class Conv extends Module {
     this.padding = padding;
     this.dilation = dilation;
     this.groups = groups;
+    const { paddingMode = "zeros", causal = false } = options;
+    if (paddingMode !== "zeros") this.paddingMode = paddingMode;
+    if (causal) this.causal = true;
   }
 
   /** x [N, C, ...] gives [N, K, ...]. */
@@ -118,7 +125,9 @@ export class Conv3d extends Conv {
   }
 }
 
-export interface ConvTransposeLayerOptions extends ConvLayerOptions, ConvTransposeOptions {}
+export interface ConvTransposeLayerOptions
+  extends Omit<ConvLayerOptions, "paddingMode" | "causal">,
+    ConvTransposeOptions {}
 
 /** The adjoint of a strided convolution: upsampling with a learned kernel. */
 export class ConvTranspose extends Module {
