@@ -1,7 +1,7 @@
 /** Tensors, operations, differentiation, compilation, random numbers. */
 import { installMethods } from "./methods.ts";
 import { OPS } from "./ops/table.ts";
-import { Node, peekHost, readHost, Tensor, type TensorLike } from "./tensor.ts";
+import { type Cotangent, Node, type Op, peekHost, readHost, Tensor, type TensorLike } from "./tensor.ts";
 import type { TensorMethods } from "./tensor-methods.ts";
 
 // Declared here and not in tensor.ts, which would then import every operation.
@@ -11,6 +11,7 @@ declare module "./tensor.js" {
 installMethods();
 
 export * from "./autodiff.ts";
+export type { Aval } from "./aval.ts";
 export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
@@ -18,6 +19,8 @@ export { type ExportOptions, exportOnnx } from "./export-onnx.ts";
 export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
+export type { Attributes, AttributeValue, Capabilities, GraphBuilder } from "./onnx/builder.ts";
+export { CPU_CAPABILITIES, ONNX_RUNTIME, PLAIN_ONNX } from "./onnx/builder.ts";
 export * from "./ops/arithmetic.ts";
 export { attention, headsAttention } from "./ops/attention.ts";
 export { cast, castHost, storedOf } from "./ops/cast.ts";
@@ -34,6 +37,17 @@ export * from "./ops/linear-algebra.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";
 export { logSumExp, norm } from "./ops/norms.ts";
+export {
+  apply,
+  apply1,
+  broadcastShapes,
+  needFloat,
+  needRank,
+  needSameDType,
+  normalizeAxes,
+  normalizeAxis,
+  notDifferentiable,
+} from "./ops/op.ts";
 export { type BorderMode, pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 export * from "./ops/pool.ts";
 export * from "./ops/quant.ts";
@@ -76,4 +90,4 @@ export {
   treeLeaves,
   treeMap,
 } from "./tree.ts";
-export { Node, OPS, peekHost, readHost, Tensor, type TensorLike };
+export { type Cotangent, Node, OPS, type Op, peekHost, readHost, Tensor, type TensorLike };

@@ -242,9 +242,9 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
   customGradient: unary(
     (x) =>
       tw.customGradient(
-        (y) => y!.exp(),
-        ([ct], [y]) => [ct!.mul(y!.exp())],
-      )(x)[0]!,
+        (y: T) => y.exp(),
+        (ct, [y]) => [ct.mul(y.exp())],
+      )(x),
     Math.exp,
   ),
   cast: [
