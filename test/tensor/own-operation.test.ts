@@ -45,7 +45,7 @@ describe("an operation of one's own", () => {
     const model = await importOnnx(
       await exportOnnx(hardSwish, [x], { inputNames: ["x"], outputNames: ["y"] }),
     );
-    await close((await model.run({ x }))["y"]!, values.map(reference));
+    await close((await model.run({ x })).y!, values.map(reference));
     await model.close();
   });
 
