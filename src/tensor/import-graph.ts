@@ -12,9 +12,10 @@ import type { Tensor } from "./tensor.ts";
 export type NamedTensors = Readonly<Record<string, Tensor>>;
 
 export interface OnnxGraph {
-  /** What it takes and gives. Free axes have their name, or -1. */
+  /** What it takes. Free axes have their name, or -1. */
   readonly inputs: readonly ReadPort[];
-  readonly outputs: readonly ReadPort[];
+  /** Names of what it gives. */
+  readonly outputs: readonly string[];
   /** Its float weights with at least one axis, by name: a tree. All other constants are part of the function. */
   readonly parameters: NamedTensors;
   /**
@@ -98,7 +99,7 @@ function evaluateGraph(
     });
   }
   return Object.fromEntries(
-    outputs.map(({ name }) => {
+    outputs.map((name) => {
       const value = values.get(name);
       if (!value) throw new ArgumentError(`OnnxGraph: nothing computes the output "${name}"`);
       return [name, value.tensor];

@@ -6,6 +6,7 @@ import {
   exportOnnx,
   grad,
   groupNorm,
+  importOnnx,
   importOnnxGraph,
   jit,
   type NamedTensors,
@@ -14,7 +15,7 @@ import {
   valueAndGrad,
   zeros,
 } from "../../src/tensor/index.ts";
-import { GraphBuilder, PLAIN_ONNX } from "../../src/tensor/onnx/builder.ts";
+import { type Attributes, GraphBuilder, PLAIN_ONNX } from "../../src/tensor/onnx/builder.ts";
 import { encodeModel } from "../../src/tensor/onnx/model.ts";
 import { assertClose, type Nd } from "./op-check.ts";
 
@@ -64,6 +65,68 @@ function modelOf(op: string, attributes = {}, shape: readonly number[] = [2, 3])
   const aval = { shape, dtype: "f32" } as const;
   return encodeModel(g, [{ name: "x", ...aval }], [{ name: out, ...aval }]);
 }
+
+const NODES: readonly (readonly [what: string, build: (g: GraphBuilder) => string])[] = [
+  ["AveragePool over its padding", (g) => pool(g, "AveragePool", { count_include_pad: 1 })],
+  ["AveragePool without its padding", (g) => pool(g, "AveragePool", {})],
+  ["AveragePool, more before", (g) => pool(g, "AveragePool", { pads: [1, 1, 0, 0] })],
+  ["MaxPool, more before", (g) => pool(g, "MaxPool", { pads: [1, 1, 0, 0] })],
+  ["MaxPool, same size", (g) => pool(g, "MaxPool", { auto_pad: "SAME_UPPER", pads: undefined })],
+  ["Flatten", (g) => g.op("Flatten", [g.reshape("x", [1, 2, 2, 3, 4])], { axis: 2 })],
+  ["HardSigmoid", (g) => g.op("HardSigmoid", ["x"], { alpha: { float: 0.3 } })],
+  ["Elu", (g) => g.op("Elu", ["x"], { alpha: { float: 0.5 } })],
+  ["Slice backwards", (g) => g.slice("x", [1], [-2], [-100], [-1])],
+  ["Resize nearest", (g) => resizeTo(g, [2, 2, 6, 8], { mode: "nearest" })],
+  ["Resize linear", (g) => resizeTo(g, [2, 2, 5, 6], { mode: "linear" })],
+  [
+    "Resize linear, corners",
+    (g) => resizeTo(g, [2, 2, 5, 6], { mode: "linear", coordinate_transformation_mode: "align_corners" }),
+  ],
+  ["Resize cubic", (g) => resizeTo(g, [2, 2, 6, 7], { mode: "cubic" })],
+  [
+    "Gemm",
+    (g) =>
+      g.op("Gemm", ["x", "x", g.scalar("f32", 2, [1])], {
+        transB: 1,
+        alpha: { float: 0.5 },
+        beta: { float: 3 },
+      }),
+  ],
+  [
+    "a shape computed from a shape",
+    (g) => {
+      const shape = g.slice(g.op("Shape", [g.reshape("x", [2, 3, 8])]), [0], [-1], [-4], [-1]); // 8, 3, 2
+      const product = g.op("ReduceProd", [g.slice(shape, [0], [0], [2], [1]), g.ints([0])], { keepdims: 1 });
+      return g.op("Reshape", ["x", g.op("Concat", [product, g.ints([-1])], { axis: 0 })]);
+    },
+  ],
+];
+const pool = (g: GraphBuilder, op: string, more: Attributes): string =>
+  g.op(op, [g.reshape("x", [1, 2, 4, 6])], {
+    kernel_shape: [2, 3],
+    strides: [2, 2],
+    pads: [1, 1, 1, 1],
+    ...more,
+  });
+const resizeTo = (g: GraphBuilder, size: readonly number[], attributes: Attributes): string =>
+  g.op("Resize", [g.reshape("x", [2, 2, 3, 4]), "", "", g.ints(size)], attributes);
+
+it.each(NODES)("%s: the graph gives what the runtime gives", async (_, build) => {
+  const g = new GraphBuilder(PLAIN_ONNX);
+  const out = build(g);
+  const x = tensor(
+    Float32Array.from({ length: 48 }, (_, i) => Math.sin(2.3 * i)),
+    { shape: [2, 24] },
+  );
+  const aval = { shape: x.shape, dtype: "f32" } as const;
+  const bytes = encodeModel(g, [{ name: "x", ...aval }], [{ name: out }]);
+  const model = await importOnnx(bytes);
+  const expected = (await model.run({ x }))[out]!;
+  const got = importOnnxGraph(bytes).call({ x })[out]!;
+  expect(got.shape).toEqual(expected.shape);
+  assertClose(await got.toArray(), await expected.toArray(), 1e-5, "values");
+  await model.close();
+});
 
 describe("importOnnxGraph", () => {
   const weights = {

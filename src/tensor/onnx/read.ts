@@ -37,7 +37,8 @@ export interface ReadModel {
   readonly nodes: readonly ReadNode[];
   readonly constants: readonly ReadTensor[];
   readonly inputs: readonly ReadPort[];
-  readonly outputs: readonly ReadPort[];
+  /** Names: what they are follows from the inputs. */
+  readonly outputs: readonly string[];
 }
 
 const utf8 = new TextDecoder();
@@ -194,6 +195,6 @@ export function decodeModel(bytes: Uint8Array): ReadModel {
     inputs: field(11)
       .map((f) => readPort(f.bytes))
       .filter(({ name }) => !known.has(name)),
-    outputs: field(12).map((f) => readPort(f.bytes)),
+    outputs: field(12).map((f) => textOf(fieldsOf(f.bytes)(1))),
   };
 }
