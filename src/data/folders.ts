@@ -1,5 +1,5 @@
 /** Folders of pictures as people have them: plain, one folder per class, pairs, pictures with masks. */
-import { readdir } from "node:fs/promises";
+import { readdir, realpath, stat } from "node:fs/promises";
 import { basename, join, relative, sep } from "node:path";
 import { ArgumentError, FormatError } from "../errors.ts";
 import { type DecodeOptions, decodePicture, type Picture, probePicture } from "../io/picture-codec.ts";
@@ -13,6 +13,35 @@ const PICTURES = /\.(png|jpe?g|webp|tiff?|gif|bmp|avif)$/i;
 export const isPictureName = (name: string): boolean =>
   PICTURES.test(name) && !basename(name).startsWith(".");
 
+const refused =
+  (folder: string) =>
+  (cause: NodeJS.ErrnoException): never => {
+    const why = { ENOENT: "there is no such folder", ENOTDIR: "this is a file, a folder was expected" };
+    const said = why[cause.code as keyof typeof why] ?? `cannot be read as a folder (${cause.code})`;
+    throw new ArgumentError(`${folder}: ${said}`, { cause });
+  };
+
+/** Names in a folder. @throws ArgumentError that says why it cannot be read as one */
+export const namesIn = (folder: string): Promise<string[]> => readdir(folder).catch(refused(folder));
+
+/**
+ * Paths of all files below a folder. Links count as what they lead to (data sets of DVC, git-annex and the like are trees of
+ * links); one that leads nowhere is a path whose reading fails. A folder that links lead back to is read once.
+ */
+async function filesBelow(folder: string, seen = new Set<string>()): Promise<string[]> {
+  const real = await realpath(folder).catch(refused(folder));
+  if (seen.has(real)) return [];
+  seen.add(real);
+  const entries = await readdir(folder, { withFileTypes: true }).catch(refused(folder));
+  const found = entries.map(async (entry): Promise<string[]> => {
+    const path = join(entry.parentPath, entry.name);
+    const target = entry.isSymbolicLink() ? await stat(path).catch(() => undefined) : entry;
+    if (target?.isDirectory()) return filesBelow(path, seen);
+    return target === undefined || target.isFile() ? [path] : [];
+  });
+  return (await Promise.all(found)).flat();
+}
+
 /**
  * Paths of all pictures in a folder and below, and of files that `also` names, in natural order. @throws ArgumentError when
  * there are none
@@ -21,17 +50,8 @@ export async function listPictures(
   folder: string,
   also: (name: string) => boolean = () => false,
 ): Promise<string[]> {
-  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch((cause) => {
-    throw new ArgumentError(
-      `${folder}: cannot be read as a folder (${(cause as NodeJS.ErrnoException).code})`,
-      {
-        cause,
-      },
-    );
-  });
-  const paths = entries
-    .filter((entry) => entry.isFile() && (isPictureName(entry.name) || also(entry.name)))
-    .map((entry) => join(entry.parentPath, entry.name))
+  const paths = (await filesBelow(folder))
+    .filter((path) => isPictureName(basename(path)) || also(basename(path)))
     .sort(naturalOrder);
   if (paths.length === 0)
     throw new ArgumentError(`${folder}: no pictures (png, jpeg, webp, tiff, gif, bmp, avif)`);

@@ -1,5 +1,4 @@
 /** Pictures in memory, as batches that are a pure function of the step. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
@@ -8,7 +7,7 @@ import { resizePicture } from "./augment/geometry.ts";
 import { type Augmentation, toFloatPicture } from "./augment/sample.ts";
 import { type Dataset, readAll, subset } from "./dataset.ts";
 import { readJson } from "./files.ts";
-import { listPictures, openClassFolders, readPictureFile } from "./folders.ts";
+import { listPictures, namesIn, openClassFolders, readPictureFile } from "./folders.ts";
 import { openCifarBinary, openCifarSheet } from "./formats/cifar.ts";
 import { openIdxPictures } from "./formats/idx.ts";
 import type { Draw } from "./random-draws.ts";
@@ -184,11 +183,18 @@ export async function readFashion(
   half: Half,
   rules: Pick<PictureRules, "size" | "channels">,
 ): Promise<LabelledPictures> {
-  const name = half === "train" ? "train" : "t10k";
-  const source = await openIdxPictures(
-    join(folder, `${name}-images-idx3-ubyte.gz`),
-    join(folder, `${name}-labels-idx1-ubyte.gz`),
-  );
+  const start = half === "train" ? "train" : "t10k";
+  const names = await namesIn(folder);
+  const [images, labels] = ["images-idx3", "labels-idx1"].map((part) => {
+    const wanted = `${start}-${part}-ubyte`;
+    const found = names.find((name) => name === `${wanted}.gz` || name === wanted);
+    if (found === undefined)
+      throw new ArgumentError(
+        `${folder}: expected ${wanted}.gz, as Fashion-MNIST and its like have it; found ${names.slice(0, 5).join(", ") || "nothing"}`,
+      );
+    return join(folder, found);
+  }) as [string, string];
+  const source = await openIdxPictures(images, labels);
   return collect(source, rules, FASHION);
 }
 
@@ -203,7 +209,7 @@ export async function readCifar(
   half: Half,
   rules: Pick<PictureRules, "size" | "channels">,
 ): Promise<LabelledPictures> {
-  const names = await readdir(folder);
+  const names = await namesIn(folder);
   const binary = names.filter((name) =>
     (half === "train" ? /^data_batch_\d\.bin$/ : /^test_batch\.bin$/).test(name),
   );
@@ -292,9 +298,7 @@ export async function readPictures(
   half: Half,
   rules: Pick<PictureRules, "size" | "channels">,
 ): Promise<LabelledPictures> {
-  const names = await readdir(folder).catch((cause) => {
-    throw new ArgumentError(`${folder}: cannot be read as a folder`, { cause });
-  });
+  const names = await namesIn(folder);
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
   if (has(/-idx3-ubyte/)) return readFashion(folder, half, rules);
   const isCifar = has(/^(cifar10_batch_\d+\.png|data_batch_\d\.bin)$/);

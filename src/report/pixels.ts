@@ -89,10 +89,6 @@ export function grid(pictures: readonly Picture[], layout: GridLayout = {}): Rgb
   return out;
 }
 
-/** Pictures side by side: input, output, truth. */
-export const strip = (pictures: readonly Picture[], layout: Omit<GridLayout, "columns"> = {}): RgbPicture =>
-  grid(pictures, { ...layout, columns: pictures.length });
-
 /** Labels as colours over a picture; label 0 stays clear, labels beyond ten begin again. */
 export function overlay(
   picture: Picture,

@@ -12,7 +12,6 @@ import { CHOICE_COLUMNS } from "../systems/inputs.ts";
 import {
   ACTIONS,
   type Action,
-  type ActionEvent,
   type ActionName,
   type ActionResult,
   INPUT_ROLES,
@@ -22,7 +21,7 @@ import {
   optionSchemas,
   type System,
 } from "../systems/system.ts";
-import { told } from "../work.ts";
+import { told, type WorkEvent } from "../work.ts";
 import { worldSamples } from "./samples.ts";
 import type { CatalogSettings, GivenPath, Task, TaskContext, TaskEvent, TaskInput, Tool } from "./tool.ts";
 
@@ -139,7 +138,7 @@ const words = (name: string): string => name.replaceAll(/([a-z])([A-Z])/g, "$1 $
 const curves = (stage: string, values: Readonly<Record<string, number>>): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [`${stage} ${name}`, value]));
 
-function taskEvent(event: ActionEvent, context: TaskContext): TaskEvent | undefined {
+function taskEvent(event: WorkEvent, context: TaskContext): TaskEvent | undefined {
   const { folder } = context;
   switch (event.type) {
     case "progress": {
@@ -276,7 +275,7 @@ export function systemTool(
     claim,
     checkpoints,
     tasks: Object.fromEntries(tasks),
-    samples: [...samples, ...worldSamples],
+    samples: samples.length > 0 ? samples : worldSamples,
     inPage,
   };
 }

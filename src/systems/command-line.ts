@@ -3,11 +3,7 @@ import { isAbsolute, relative, resolve, sep } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { z } from "zod";
 import { shellLine } from "../io/shell-line.ts";
-import { type OptionSchema, optionSchemas } from "./system.ts";
-
-/** `learningRate` as `learning-rate`. */
-export const flagOf = (name: string): string =>
-  name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+import { flagOf, type OptionSchema, optionSchemas } from "./system.ts";
 
 /** A path below the folder that `tweedie` is run in, from there; a placeholder for any other, which is of this machine alone. */
 function pathText(value: string, { hint, path, names }: OptionSchema, root: string): string {

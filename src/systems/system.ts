@@ -3,8 +3,10 @@
  * studio and tables are generated from the declaration; nothing else knows a system.
  */
 import { z } from "zod";
+import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
-import { drained, type Work, type WorkEvent } from "../work.ts";
+import { drained, type Work } from "../work.ts";
+import { type When, withoutEffect } from "./effect.ts";
 import type { Tour } from "./tour.ts";
 
 /** Where a system comes from. */
@@ -24,9 +26,6 @@ export interface Checkpoint {
   /** One line: what it was trained on. */
   readonly about: string;
 }
-
-/** What an action reports while it works: an older name of `WorkEvent`. */
-export type ActionEvent = WorkEvent;
 
 /** What comes of an action. */
 export interface ActionResult {
@@ -90,6 +89,8 @@ export interface System {
   readonly paper: Paper;
   /** The paper's headline, as it is measured here. */
   readonly claim: string;
+  /** The one number that says most, and what it is to be compared with, from the data of its study's `results.json`. */
+  headline(data: unknown): Promise<string>;
   readonly checkpoints: readonly Checkpoint[];
   readonly actions: Readonly<Partial<Record<ActionName, Action>>>;
   readonly samples?: readonly SamplePicture[];
@@ -98,9 +99,20 @@ export interface System {
   readonly tour?: Tour;
 }
 
-/** An action whose options keep their types inside `run`. */
+/** `learningRate` as `learning-rate`. */
+export const flagOf = (name: string): string =>
+  name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** An action whose options keep their types inside `run`; what has no effect beside the other options is refused by name. */
 export const action = <Schema extends z.ZodObject>(definition: Action<Schema>): Action =>
-  definition as unknown as Action;
+  ({
+    ...definition,
+    async *run(options: z.output<Schema>, context: ActionContext) {
+      const idle = idleOption(optionSchemas(definition as unknown as Action), options);
+      if (idle) throw new ArgumentError(idle);
+      return yield* definition.run(options, context);
+    },
+  }) as unknown as Action;
 
 /** An action whose code is loaded when it runs, so that declarations stay small. */
 export const deferredAction = <Schema extends z.ZodObject>({
@@ -148,7 +160,7 @@ export interface OptionHints {
   /** Values that have a meaning of their own beside what is typed freely: names of models, types of controls. */
   readonly names?: readonly string[];
   /** It has an effect only where other options have one of these values. */
-  readonly when?: Readonly<Record<string, readonly (string | number | boolean)[]>>;
+  readonly when?: When;
   /** On a command line it has no flag. */
   readonly positional?: boolean;
 }
@@ -182,31 +194,33 @@ interface JsonSchema extends OptionHints {
 }
 
 const KINDS = ["string", "number", "integer", "boolean"] as const;
+const HINTS = ["default", "group", "hint", "role", "path", "names", "when", "positional"] as const;
+
+/** Fields that are not undefined. */
+export const defined = <T extends object>(values: T) =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+
+/** Bounds of integers that JSON cannot exceed are none. */
+const bound = (value: number | undefined): number | undefined =>
+  value !== undefined && Math.abs(value) < Number.MAX_SAFE_INTEGER ? value : undefined;
 
 function optionOf(name: string, schema: JsonSchema, required: boolean): OptionSchema {
-  const { description = "", group, hint, role, path, names, when, positional } = schema;
-  const inner = schema.type === "array" ? (schema.items ?? {}) : schema;
+  const list = schema.type === "array";
+  const inner = list ? (schema.items ?? {}) : schema;
   const type = KINDS.find((kind) => kind === inner.type) ?? "string";
-  const bound = (value: number | undefined): number | undefined =>
-    value !== undefined && Math.abs(value) < Number.MAX_SAFE_INTEGER ? value : undefined;
-  const [minimum, maximum] = [bound(inner.minimum), bound(inner.maximum)];
+  const { description = "" } = schema;
+  const limits = { minimum: bound(inner.minimum), maximum: bound(inner.maximum) };
+  const hints: OptionHints = defined(Object.fromEntries(HINTS.map((hint) => [hint, schema[hint]])));
   return {
     name,
     type,
     description,
-    list: schema.type === "array",
+    list,
     required,
-    ...(schema.default !== undefined && { default: schema.default }),
-    ...(inner.enum && { choices: inner.enum.map(String) }),
-    ...(minimum !== undefined && { minimum }),
-    ...(maximum !== undefined && { maximum }),
-    ...(group !== undefined && { group }),
-    ...(hint !== undefined && { hint }),
-    ...(role !== undefined && { role }),
-    ...(path !== undefined && { path }),
-    ...(names !== undefined && { names }),
-    ...(when !== undefined && { when }),
-    ...(positional && { positional }),
+    ...hints,
+    ...defined({ choices: inner.enum?.map(String), ...limits }),
   };
 }
 
@@ -222,15 +236,26 @@ export function optionSchemas({ options }: Pick<Action, "options">): OptionSchem
   );
 }
 
-/** Why an option has no effect beside the others (those that are not given have their defaults), or undefined. */
-export function withoutEffect(
-  option: OptionSchema,
+/**
+ * Which option has no effect beside the others, and why; undefined where all count. Values may be defaults: only another one
+ * has to have an effect, unless what is given was given on purpose, `explicit`.
+ */
+export function idleOption(
   schemas: readonly OptionSchema[],
   given: Readonly<Record<string, unknown>>,
-): { readonly name: string; readonly is: unknown; readonly needed: readonly unknown[] } | undefined {
-  for (const [name, needed] of Object.entries(option.when ?? {})) {
-    const is = given[name] ?? schemas.find((schema) => schema.name === name)?.default;
-    if (!(needed as readonly unknown[]).includes(is)) return { name, is, needed };
+  explicit = false,
+): string | undefined {
+  const valueAt = (name: string): unknown =>
+    given[name] ?? schemas.find((schema) => schema.name === name)?.default;
+  for (const { name, when, default: standard } of schemas) {
+    if (given[name] === undefined || (!explicit && given[name] === standard)) continue;
+    const idle = withoutEffect(when, valueAt);
+    if (!idle) continue;
+    const [flag, other] = [flagOf(name), flagOf(idle.name)];
+    const wanted = idle.needed.filter((value) => typeof value !== "boolean");
+    if (wanted.length === 0 && !idle.needed.includes(true)) return `--${flag} has no effect with --${other}`;
+    const needed = [`--${other}`, wanted.join(" or ")].filter(Boolean).join(" ");
+    return `--${flag} has no effect here: it needs ${needed}, which is ${idle.is || "not given"}`;
   }
   return undefined;
 }

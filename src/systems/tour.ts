@@ -2,7 +2,7 @@
  * What a system shows in the tour, `npm start`: seconds of work on inputs that our own generators make, measured against
  * the truth that those generators know. A system with a `tour` in its declaration is part of it; nothing else is needed.
  */
-import type { Figure, Work, WorkEvent } from "../work.ts";
+import type { Work } from "../work.ts";
 
 /** A number that was measured, and what it is to be compared with. */
 export interface Quality {
@@ -15,11 +15,6 @@ export interface Quality {
   /** What the same number is of something simpler, or of the original. */
   readonly baseline?: { readonly name: string; readonly value: number };
 }
-
-/** What a tour tells: progress is that of the whole tour of this system. An older name of `WorkEvent`. */
-export type TourEvent = WorkEvent;
-/** Pictures of one size in rows. */
-export type TourFigure = { readonly type: "figure" } & Figure;
 
 /** What comes of a system's tour. */
 export interface TourResult {
@@ -41,5 +36,6 @@ export interface Tour {
   readonly files: readonly string[];
   /** Command lines to try next, on files of one's own. */
   readonly next: readonly string[];
+  /** Progress is that of the whole tour of this system. */
   run(context: TourContext): Work<TourResult>;
 }

@@ -7,8 +7,9 @@ import { AbortError, NonFiniteError, TweedieError } from "../errors.ts";
 import { encodePicture } from "../io/index.ts";
 import { shippedRoot } from "../systems/shipped.ts";
 import type { Paper, System } from "../systems/system.ts";
-import type { Quality, Tour, TourEvent, TourFigure, TourResult } from "../systems/tour.ts";
+import type { Quality, Tour, TourResult } from "../systems/tour.ts";
 import { sessionThreads } from "../tensor/index.ts";
+import type { Figure, WorkEvent } from "../work.ts";
 import { sheet } from "./sheet.ts";
 import { type SystemRow, type TourSummary, tourSummary } from "./summary.ts";
 import { trainingTour } from "./training/tour.ts";
@@ -30,15 +31,15 @@ export type Exhibit =
       readonly type: "figure";
       readonly file: string;
       readonly png: Uint8Array;
-      readonly figure: TourFigure;
+      readonly figure: Figure;
       readonly width: number;
       readonly height: number;
     }
   | { readonly type: "chart"; readonly file: string; readonly svg: string; readonly caption: string }
-  | Extract<TourEvent, { type: "table" }>;
+  | Extract<WorkEvent, { type: "table" }>;
 
 /** What is kept of what a tour tells. */
-type Shown = Extract<TourEvent, { type: "figure" | "chart" | "table" }>;
+type Shown = Extract<WorkEvent, { type: "figure" | "chart" | "table" }>;
 
 export interface Visit {
   readonly stop: Stop;

@@ -2,16 +2,16 @@
 import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
 import { grid } from "../report/index.ts";
-import type { TourFigure } from "../systems/tour.ts";
+import type { Figure } from "../work.ts";
 
 const GAP = 4;
 
 /** Number of columns of a figure. */
-export const columnCount = ({ columns }: Pick<TourFigure, "columns">): number =>
+export const columnCount = ({ columns }: Pick<Figure, "columns">): number =>
   typeof columns === "number" ? columns : columns.length;
 
 /** A figure as one picture with transparency. @throws ArgumentError for pictures of several sizes */
-export function sheet(figure: TourFigure): Picture {
+export function sheet(figure: Figure): Picture {
   const { pictures, scale = 1, name } = figure;
   const columns = columnCount(figure);
   const [first] = pictures;

@@ -78,8 +78,6 @@ export interface DiffusionDraws {
 
 export interface DiffusionDraw {
   /** What was drawn for each sample: timesteps or sigmas. */
-  readonly drawn: Float32Array;
-  /** The same for the network, as `DiffusionBatch` has it. */
   readonly timestep: Tensor; // [N]
   readonly level: NoiseLevel;
   readonly noise: Tensor; // [N, …]
@@ -94,7 +92,6 @@ export function diffusionBatch(shape: readonly number[], draws: DiffusionDraws):
   const at = { sample: 0, step };
   const drawn = drawTimesteps(levels.drawn, source, count, { at, stratified });
   return {
-    drawn,
     timestep: vector(drawn),
     level: levels.levelOf(drawn),
     noise: trainingNoise(source, shape, { at, offset }),

@@ -23,7 +23,7 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   [/^train sdseg/, ["--preset", "smoke", "--steps", "2", "--autoencoder-steps", "2", "--decoder-steps", "0"]],
   [/^evaluate sdseg/, ["--limit", "2"]],
   [/^train umd/, ["--preset", "smoke", "--steps", "2", "--batch", "4"]],
-  [/^run umd/, ["--count", "2", "--steps", "2"]],
+  [/^run umd(?!.*--mode)/, ["--count", "2", "--steps", "2"]],
   [/^evaluate umd/, ["--limit", "40"]],
   [/^train q-dit/, ["--steps", "2", "--batch", "4"]],
   [/^run q-dit/, ["--count", "2", "--steps", "2"]],

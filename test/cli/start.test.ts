@@ -9,8 +9,9 @@ import { type Surroundings, start } from "../../src/cli/start/index.ts";
 import { studioInTime } from "../../src/cli/start/studio.ts";
 import { AbortError, DeviceError } from "../../src/errors.ts";
 import type { Studio, StudioOptions } from "../../src/studio/index.ts";
-import type { TourContext, TourEvent, TourResult } from "../../src/systems/tour.ts";
+import type { TourContext, TourResult } from "../../src/systems/tour.ts";
 import { type Stop, tourSummary } from "../../src/tour/index.ts";
+import type { WorkEvent } from "../../src/work.ts";
 
 let folder: string;
 let out: string;
@@ -27,13 +28,13 @@ const stop = (name: string, run: Stop["tour"]["run"]): Stop => ({
   tour: { about: "shows itself", files: [], next: [], run },
 });
 
-async function* works(): AsyncGenerator<TourEvent, TourResult> {
+async function* works(): AsyncGenerator<WorkEvent, TourResult> {
   yield { type: "progress", stage: "at it", done: 1, total: 1 };
   return { did: "did it", quality: [{ name: "Dice", value: 0.875, better: "higher" }] };
 }
 
 // biome-ignore lint/correctness/useYield: it fails at once
-async function* fails(): AsyncGenerator<TourEvent, TourResult> {
+async function* fails(): AsyncGenerator<WorkEvent, TourResult> {
   throw new DeviceError("no such device");
 }
 
@@ -141,7 +142,7 @@ describe("npm start", () => {
   });
 
   it("ends after Ctrl-C with 130 and writes nothing", async () => {
-    async function* waits({ signal }: TourContext): AsyncGenerator<TourEvent, TourResult> {
+    async function* waits({ signal }: TourContext): AsyncGenerator<WorkEvent, TourResult> {
       yield { type: "progress", stage: "at it", done: 1, total: 2 };
       process.emit("SIGINT");
       if (signal?.aborted) throw new AbortError();

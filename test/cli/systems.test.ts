@@ -9,14 +9,16 @@ import { actionOptions, flagsOf } from "../../src/cli/systems/options.ts";
 import { show, tableText } from "../../src/cli/systems/show.ts";
 import { decodePicture, encodePicture } from "../../src/io/index.ts";
 import {
-  type ActionEvent,
+  type ActionName,
   type ActionResult,
   action,
+  flagOf,
   hinted,
   optionSchemas,
   SYSTEMS,
 } from "../../src/systems/index.ts";
 import { createSDSeg, PRESETS, sdsegFile } from "../../src/systems/sdseg/model.ts";
+import { drained, type WorkEvent } from "../../src/work.ts";
 
 const example = action({
   about: "an example",
@@ -90,7 +92,7 @@ describe("flags made of a declaration", () => {
 
 describe("showing an action", () => {
   it("prints messages, tables, warnings and the summary", async () => {
-    async function* run(): AsyncGenerator<ActionEvent, ActionResult> {
+    async function* run(): AsyncGenerator<WorkEvent, ActionResult> {
       yield { type: "message", text: "hello" };
       yield { type: "warning", text: "careful" };
       yield {
@@ -132,6 +134,72 @@ describe("declared systems", () => {
         .flatMap((o) => [`--${o.name}`, "x"]);
       expect(() => actionOptions(one, required)).not.toThrow();
     }
+  });
+});
+
+describe("an option without effect", () => {
+  const needs = (names: string, what: string, is = "not given") =>
+    names.split(" ").map((name) => [name, `it needs ${what}, which is ${is}`] as const);
+  const modes = "--mode ddim or plms or ddpm or dpm-solver";
+  const beside = (names: string, other: string) =>
+    names.split(" ").map((name) => [name, `has no effect with ${other}`] as const);
+  it.each([
+    ["run sdseg", [...needs("steps spacing", modes, "direct"), ...needs("eta", "--mode ddim", "direct")]],
+    ["run sdseg --mode plms", needs("eta", "--mode ddim", "plms")],
+    ["evaluate sdseg", needs("range mask-colours foreground invert-masks", "--data")],
+    [
+      "evaluate sdseg",
+      [...needs("steps spacing", modes, "direct"), ...needs("eta", "--mode ddim", "direct")],
+    ],
+    ["train sdseg", needs("range mask-colours foreground invert-masks", "--data")],
+    [
+      "train sdseg --from a",
+      beside("colour head init-autoencoder init-denoiser autoencoder-steps decoder-steps", "--from"),
+    ],
+    ["train sdseg --init-autoencoder a", beside("autoencoder-steps decoder-steps", "--init-autoencoder")],
+    ["train sdseg --head image-only", needs("lambda", "--head raw or vskip", "image-only")],
+    ["reproduce sdseg", needs("real-steps", "--data")],
+    ["run umd", needs("data limit", "--mode reconstruct or features", "sample")],
+    [
+      "run umd",
+      [...needs("ratio", "--mode reconstruct", "sample"), ...needs("index", "--mode features", "sample")],
+    ],
+    [
+      "run umd --mode features",
+      needs("count steps eta guidance label predict-x0", "--mode sample", "features"),
+    ],
+    ["evaluate umd", needs("linear-rate", "--linear")],
+    [
+      "train umd --from a",
+      beside("preset colour patch conditioning zero-class-tokens init-encoder", "--from"),
+    ],
+    ["train umd --autoencoder a", beside("colour", "--autoencoder")],
+    ["reproduce umd", needs("colour", "--data")],
+    ["reproduce umd --ablation", beside("variants", "--ablation")],
+    ["reproduce q-dit", needs("step-pictures", "--further")],
+  ])("of %s is refused by name, and why", (words, expected) => {
+    const [name, system, ...given] = words.split(" ");
+    const found = SYSTEMS.find((one) => one.name === system)!.actions[name as ActionName]!;
+    const schemas = optionSchemas(found);
+    const valueFor = ({ type, choices, default: standard }: (typeof schemas)[number]): string[] =>
+      type === "boolean" ? [] : [choices?.[0] ?? (standard === undefined ? "7" : String(standard))];
+    const needed = schemas.filter((one) => one.required).flatMap((one) => [`--${one.name}`, "x"]);
+    expect(() => actionOptions(found, [...needed, ...given])).not.toThrow();
+    for (const [flag, reason] of expected) {
+      const option = schemas.find((one) => flagOf(one.name) === flag)!;
+      const args = [...needed, ...given, `--${flag}`, ...valueFor(option)];
+      expect(() => actionOptions(found, args), flag).toThrow(
+        new RegExp(`--${flag} has no effect.*${reason.replace("has no effect ", "")}`),
+      );
+    }
+  });
+
+  it("is refused by the action itself where its value is not the default, however it is called", async () => {
+    const { run, options } = SYSTEMS[0]!.actions.run!;
+    const given = { image: "nowhere.png", mode: "direct" };
+    const called = (more: object) => drained(run(options.parse({ ...given, ...more }) as never, {}));
+    await expect(called({ steps: 7 })).rejects.toThrow("--steps has no effect here");
+    await expect(called({ steps: 50 })).rejects.toThrow("nowhere.png");
   });
 });
 

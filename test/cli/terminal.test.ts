@@ -7,7 +7,8 @@ import { runCli } from "../../src/cli/run.ts";
 import { show } from "../../src/cli/systems/show.ts";
 import { hasColours, printable, styled } from "../../src/cli/terminal.ts";
 import { shellLine } from "../../src/io/shell-line.ts";
-import type { ActionEvent, ActionResult } from "../../src/systems/index.ts";
+import type { ActionResult } from "../../src/systems/index.ts";
+import type { WorkEvent } from "../../src/work.ts";
 
 describe("colours", () => {
   it("are for terminals, unless they are not wanted", () => {
@@ -68,7 +69,7 @@ describe("a command line that can be typed again", () => {
 });
 
 describe("lines of JSON", () => {
-  async function* run(): AsyncGenerator<ActionEvent, ActionResult> {
+  async function* run(): AsyncGenerator<WorkEvent, ActionResult> {
     yield { type: "progress", stage: "train", done: 1, total: 2, note: "loss 1" };
     yield { type: "warning", text: "careful" };
     yield { type: "table", title: "T", table: { columns: ["a"], rows: [[1]] } };

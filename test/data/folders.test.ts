@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
@@ -126,9 +126,27 @@ describe("folders", () => {
     expect((await readAll(classes)).map((p) => p.label)).toEqual([0, 1, 1]);
     expect(() => pictures.get(3)).toThrow(/sample 3 of 3/);
   });
+  test("links count as what they lead to, folders of links too; one that leads nowhere is named", async () => {
+    put("store/red", await plain(3, 2));
+    put("more/blue.png", await plain(1, 1, "blue"));
+    mkdirSync(at("set/a"), { recursive: true });
+    symlinkSync(at("store/red"), at("set/a/1.png"));
+    symlinkSync(at("more"), at("set/b"));
+    symlinkSync(at("set"), at("set/again")); // it would go round for ever
+    const classes = await openClassFolders(at("set"));
+    expect((await readAll(classes)).map(({ name, label }) => [name, label])).toEqual([
+      ["a/1.png", 0],
+      ["b/blue.png", 1],
+    ]);
+    symlinkSync(at("gone"), at("set/a/2.png"));
+    await expect(readAll(await openPictureFolder(at("set")))).rejects.toThrow(
+      /set\/a\/2\.png: .*no such file/,
+    );
+  });
+
   test("an empty or missing folder and a picture outside the classes are refused", async () => {
     await expect(openPictureFolder(at())).rejects.toThrow(/no pictures/);
-    await expect(openPictureFolder(at("none"))).rejects.toThrow(/none: cannot be read as a folder/);
+    await expect(openPictureFolder(at("none"))).rejects.toThrow(/none: there is no such folder/);
     put("loose.png", await plain(1, 1));
     put("a/in.png", await plain(1, 1));
     await expect(openClassFolders(at())).rejects.toThrow(/loose.png: lies in no class folder/);

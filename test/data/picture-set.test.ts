@@ -1,8 +1,10 @@
+import { writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { createDraw, overPictures, randomFlip, shapes10 } from "../../src/data/index.ts";
-import { augmentedRows, classMeans, type Labelled } from "../../src/data/picture-set.ts";
+import { augmentedRows, classMeans, type Labelled, readFashion } from "../../src/data/picture-set.ts";
 import { AbortError } from "../../src/errors.ts";
 import { fromHost, type Tensor } from "../../src/tensor/index.ts";
+import { useTemporaryFolder } from "../io/temporary-folder.ts";
 
 describe("augmented rows", () => {
   const pictures = shapes10({ seed: 1, count: 6, size: 8 });
@@ -72,4 +74,24 @@ it("class means are the mean picture of each label, over and over", () => {
   const mean = own.reduce((a, b) => a + b, 0) / own.length;
   expect(means.values[192 + 5]).toBeCloseTo(mean, 5);
   expect(means.values[11 * 192 + 5]).toBe(means.values[192 + 5]);
+});
+
+describe("a set in the layout of MNIST", () => {
+  const at = useTemporaryFolder();
+  const rules = { size: 2, channels: 1 };
+
+  it("is read with and without compression, and says what it misses and what is there", async () => {
+    await expect(readFashion(at("none"), "test", rules)).rejects.toThrow(/none: there is no such folder/);
+    writeFileSync(at("cat.png"), "");
+    await expect(readFashion(at(), "test", rules)).rejects.toThrow(
+      /expected t10k-images-idx3-ubyte\.gz, .*; found cat\.png/,
+    );
+    writeFileSync(
+      at("t10k-images-idx3-ubyte"),
+      Buffer.from([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 0, 255, 0, 255]),
+    );
+    writeFileSync(at("t10k-labels-idx1-ubyte"), Buffer.from([0, 0, 8, 1, 0, 0, 0, 1, 7]));
+    const { count, values, labels } = await readFashion(at(), "test", rules);
+    expect([count, [...values], [...labels!]]).toEqual([1, [-1, 1, -1, 1], [7]]);
+  });
 });

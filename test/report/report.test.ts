@@ -13,7 +13,6 @@ import {
   parseColour,
   readHistory,
   reportHtml,
-  strip,
   tableMarkdown,
   toRgb,
   writeRunReport,
@@ -48,7 +47,6 @@ describe("pixels", () => {
       10, 10, 20, 30,
     ]);
     expect([pixel(g, 0, 0)[0], pixel(g, 3, 1)[0], pixel(g, 5, 5)[0]]).toEqual([255, 255, 255]);
-    expect(strip([gray(2, 1, 0, 0), gray(1, 2, 0, 0)], { gap: 0 })).toMatchObject({ width: 4, height: 2 });
     expect(() => grid([])).toThrow(ArgumentError);
   });
   test("an overlay colours labels and leaves the rest", () => {

@@ -98,6 +98,7 @@ const demo: System = {
   about: "turns pictures into negatives and finds a root by descent",
   paper: { title: "On Negatives", authors: "A. Tester", venue: "Tests", year: 2024, arxiv: "0000.00000" },
   claim: "A negative of a negative is the picture.",
+  headline: async () => "all",
   checkpoints: [{ name: "plain", file: "package.json", about: "nothing was learnt" }],
   actions: {
     run: action({

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { decodePicture, readPngText } from "../../src/io/index.ts";
+import { worldSamples } from "../../src/studio/samples.ts";
 import { formOf } from "../../src/studio/server/tool-info.ts";
 import { systemTool } from "../../src/studio/system-tool.ts";
 import type { TaskEvent } from "../../src/studio/tool.ts";
@@ -192,6 +193,15 @@ describe("SDSeg", () => {
   afterAll(async () => {
     delete process.env.TWEEDIE_TEST_CHECKPOINT;
     await closeStudio(s);
+  });
+
+  test("shows its own samples alone, and a tool without any those of the world", async () => {
+    const { tools } = await s.json<{ tools: { name: string; samples: { name: string }[] }[] }>(
+      s.ask("/api/tools"),
+    );
+    const names = (tool: string) => tools.find(({ name }) => name === tool)!.samples.map(({ name }) => name);
+    expect(names("sdseg")).toEqual(["lesion-1", "lesion-2", "lesion-3"]);
+    expect(names("demo")).toEqual(worldSamples.map(({ name }) => name));
   });
 
   test("segments a sample; its results lie over the picture", async () => {

@@ -7,7 +7,7 @@ import {
   comparisonTable,
   fingerprint,
   judged,
-  MARKS,
+  marksOf,
   openStudy,
   type Page,
   publish,
@@ -36,13 +36,15 @@ const pageOf = (dice: number, more: Partial<Page> = {}): Page => ({
 });
 
 /** Measures one number and publishes it. */
-async function run(work: string, out: string, more: Partial<Page> = {}, shard?: string) {
-  const study = await openStudy(work, { version: 4, shard });
+async function run(work: string, out: string, more: Partial<Page> = {}) {
+  const study = await openStudy(work, { version: 4 });
   const made = await drained(study.measure("dice", { measure: async () => 0.75 }));
   const events: unknown[] = [];
   await drained(publish(out, study, pageOf(made.value, more)), (event) => events.push(event));
   return { made, events };
 }
+
+const [begin, end] = marksOf();
 
 describe("publish", () => {
   it("prints the finding, the rules, the tables, the command, and where each number comes from", async () => {
@@ -85,7 +87,7 @@ describe("publish", () => {
   it("replaces what stands between the marks of a README and nothing else", async () => {
     const [work, out] = [await temporaryFolder(), await temporaryFolder()];
     const readme = join(out, "README.md");
-    await writeFile(readme, `# Mine\n\n${MARKS[0]}\nstale text\n${MARKS[1]}\n\nMy words.\n`);
+    await writeFile(readme, `# Mine\n\n${begin}\nstale text\n${end}\n\nMy words.\n`);
     await run(work, out, { readme });
     const first = await readFile(readme, "utf8");
     expect(first).toMatch(/^# Mine\n/);
@@ -94,7 +96,7 @@ describe("publish", () => {
     expect(first).not.toContain("stale");
     await run(work, out, { readme });
     expect(await readFile(readme, "utf8")).toBe(first);
-    await writeFile(readme, `# Mine\n${MARKS[1]}\n${MARKS[0]}\n`);
+    await writeFile(readme, `# Mine\n${end}\n${begin}\n`);
     await expect(run(work, out, { readme })).rejects.toThrow(/README\.md: expected the lines/);
   });
 
@@ -111,13 +113,6 @@ describe("publish", () => {
       expect(text).toContain("checkpoints/a.safetensors");
       if (homedir() !== "/") expect(text).not.toContain(`${homedir()}/`);
     }
-  });
-
-  it("writes no page from a shard, which has seen a part only", async () => {
-    const [work, out] = [await temporaryFolder(), await temporaryFolder()];
-    const { events } = await run(work, out, {}, "1/2");
-    expect(await readdir(out)).toEqual([]);
-    expect(events).toMatchObject([{ type: "message", text: expect.stringContaining("without --shard") }]);
   });
 });
 

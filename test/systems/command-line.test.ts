@@ -4,7 +4,14 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { actionOptions } from "../../src/cli/systems/options.ts";
 import { commandLine } from "../../src/systems/command-line.ts";
-import { type Action, hinted, optionSchemas, SYSTEMS } from "../../src/systems/index.ts";
+import {
+  type Action,
+  flagOf,
+  hinted,
+  type OptionSchema,
+  optionSchemas,
+  SYSTEMS,
+} from "../../src/systems/index.ts";
 
 /** The words that a shell makes of a command line. */
 const words = (line: string): string[] =>
@@ -65,22 +72,38 @@ describe("the command line of options", () => {
       Object.entries(actions).map(([a, action]) => [a, name, action!] as const),
     ),
   )("says every option of %s %s, and is read back as the same options", (name, system, action) => {
-    const given: Record<string, unknown> = {};
-    for (const option of optionSchemas(action)) {
-      const { type, choices, minimum = 0, maximum = 1e6 } = option;
-      const other = (values: readonly unknown[]) => values.find((value) => value !== option.default);
-      if (option.list) continue;
-      if (type === "boolean") given[option.name] = option.default !== true;
-      else if (choices) given[option.name] = other(choices);
-      else if (type === "string") given[option.name] = option.name === "shard" ? "2/3" : "some text";
-      else given[option.name] = other([minimum, Math.min(maximum, minimum + 1)]);
+    const schemas = optionSchemas(action).filter(({ list }) => !list);
+    const otherThan = ({ type, choices, minimum = 0, maximum = 1e6, ...option }: OptionSchema): unknown => {
+      if (type === "boolean") return option.default !== true;
+      if (type === "string" && !choices) return option.name === "shard" ? "2/3" : "some text";
+      const values = choices ?? [minimum, Math.min(maximum, minimum + 1)];
+      return values.find((value) => value !== option.default);
+    };
+    const whole = Object.fromEntries(schemas.map((option) => [option.name, otherThan(option)]));
+    // What counts only beside other values is said with them.
+    const needs = ({ when = {} }: OptionSchema): Record<string, unknown> =>
+      Object.fromEntries(
+        Object.entries(when).flatMap(([other, [needed]]) =>
+          needed === false ? [] : [[other, needed === true ? (whole[other] ?? true) : needed]],
+        ),
+      );
+    const [free, bound] = [schemas.filter(({ when }) => !when), schemas.filter(({ when }) => when)];
+    const required = schemas.filter((option) => option.required).map(({ name: key }) => [key, whole[key]]);
+    for (const given of [
+      Object.fromEntries(free.map(({ name: key }) => [key, whole[key]])),
+      ...bound.map((one) => ({
+        ...Object.fromEntries(required),
+        ...needs(one),
+        [one.name]: whole[one.name],
+      })),
+    ]) {
+      const parsed = action.options.safeParse(given);
+      const options = parsed.success ? parsed.data : given;
+      const line = words(commandLine(`${name} ${system}`, action.options, options));
+      for (const { name: key, default: standard } of schemas)
+        if (given[key] !== undefined && given[key] !== standard)
+          expect(line.join(" ")).toContain(flagOf(key));
+      if (parsed.success) expect(actionOptions(action, line.slice(3))).toEqual(options);
     }
-    const parsed = action.options.safeParse(given);
-    const options = parsed.success ? parsed.data : given;
-    const line = words(commandLine(`${name} ${system}`, action.options, options));
-    for (const option of optionSchemas(action))
-      if (!option.list && given[option.name] !== undefined)
-        expect(line.join(" ")).toContain(option.name.replace(/[A-Z]/g, (l) => `-${l.toLowerCase()}`));
-    if (parsed.success) expect(actionOptions(action, line.slice(3))).toEqual(options);
   });
 });

@@ -1,7 +1,7 @@
 /** What every `reproduce` must keep: an option that decides numbers decides the fingerprints of cells. */
 import { expect } from "vitest";
 import type { z } from "zod";
-import { type Action, optionSchemas } from "../../src/systems/system.ts";
+import { optionSchemas } from "../../src/systems/system.ts";
 import { drained, type Work } from "../../src/work.ts";
 import { type AskedCell, recordingStudy } from "../study/recording-study.ts";
 
@@ -43,36 +43,4 @@ export async function expectOptionsToDecide(study: StudyUnderTest): Promise<void
     expect(idsOf(await askedCells(study, other)), `--${name} decides`).not.toEqual(before);
   for (const [name, other] of Object.entries(undeciding))
     expect(idsOf(await askedCells(study, other)), `--${name} does not decide`).toEqual(before);
-}
-
-/** Another value of each option than the one that is given, and valid. */
-function otherValue(option: ReturnType<typeof optionSchemas>[number], given: unknown): unknown {
-  const { type, choices, minimum, maximum } = option;
-  if (type === "boolean") return given !== true;
-  if (choices) return choices.find((choice) => choice !== given);
-  if (type === "string") return option.name === "shard" ? "2/3" : `another-${option.name}`;
-  const up = typeof given === "number" ? given + 1 : (minimum ?? 0) + 1;
-  return maximum !== undefined && up > maximum ? Number(given) - 1 : up;
-}
-
-/**
- * Names of the options whose change alone asks for the very same cells, in the order of the declaration. `cellsOf` runs the
- * study on a recording one; a test compares the result with the options that are declared to decide nothing.
- */
-export async function undecidingOptions(
-  action: Action,
-  given: Readonly<Record<string, unknown>>,
-  cellsOf: (options: Record<string, unknown>) => Promise<readonly AskedCell[]>,
-): Promise<string[]> {
-  const base = action.options.parse(given) as Record<string, unknown>;
-  const ids = async (options: Record<string, unknown>): Promise<string> =>
-    (await cellsOf(options)).map(({ name, id }) => `${name} ${id}`).join();
-  const before = await ids(base);
-  const same: string[] = [];
-  for (const option of optionSchemas(action)) {
-    const changed = { ...base, [option.name]: otherValue(option, base[option.name]) };
-    if ((await ids(action.options.parse(changed) as Record<string, unknown>)) === before)
-      same.push(option.name);
-  }
-  return same;
 }

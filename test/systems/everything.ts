@@ -51,6 +51,7 @@ export const everything: System = {
   about: "takes all kinds of inputs and tells all kinds of results",
   paper: { title: "On Everything", authors: "A. Tester", venue: "Tests", year: 2024 },
   claim: "There is a place for each.",
+  headline: async () => "all",
   checkpoints: [],
   actions: {
     run: action({

@@ -5,18 +5,19 @@ import { AbortError } from "../../src/errors.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
 import { tourQDiT } from "../../src/systems/q-dit/actions.ts";
 import { tourSDSeg } from "../../src/systems/sdseg/tour.ts";
-import type { TourEvent, TourFigure, TourResult } from "../../src/systems/tour.ts";
+import type { TourResult } from "../../src/systems/tour.ts";
 import { tourUMD } from "../../src/systems/umd/tour.ts";
 import { tourStops } from "../../src/tour/index.ts";
 import { sheet } from "../../src/tour/sheet.ts";
 import { trainingTour } from "../../src/tour/training/tour.ts";
+import type { Figure, WorkEvent } from "../../src/work.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const CONTEXT = { seed: 0, threads: 1 };
 
 /** Takes a tour, and checks what holds of all of them. */
-async function toured(run: AsyncGenerator<TourEvent, TourResult>) {
-  const events: TourEvent[] = [];
+async function toured(run: AsyncGenerator<WorkEvent, TourResult>) {
+  const events: WorkEvent[] = [];
   let result: TourResult | undefined;
   while (!result) {
     const { done, value } = await run.next();
@@ -34,7 +35,7 @@ async function toured(run: AsyncGenerator<TourEvent, TourResult>) {
   return { events, figures, result, quality };
 }
 
-function checkFigure(figure: TourFigure): void {
+function checkFigure(figure: Figure): void {
   const { pictures, columns, rows } = figure;
   const count = typeof columns === "number" ? columns : columns.length;
   expect(pictures.length % count).toBe(0);

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { AbortError, ArgumentError } from "../../src/errors.ts";
 import { decodePicture, type Picture } from "../../src/io/index.ts";
 import { lineChart } from "../../src/report/index.ts";
-import type { Tour, TourEvent, TourResult } from "../../src/systems/tour.ts";
+import type { Tour, TourResult } from "../../src/systems/tour.ts";
 import {
   beats,
   qualityText,
@@ -18,7 +18,7 @@ import {
   writeTour,
 } from "../../src/tour/index.ts";
 import { sheet } from "../../src/tour/sheet.ts";
-import { during } from "../../src/work.ts";
+import { during, type WorkEvent } from "../../src/work.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -33,7 +33,7 @@ const plain = (value: number, size = 3): Picture => ({
   data: new Uint8Array(size * size).fill(value),
 });
 
-const EVENTS: readonly TourEvent[] = [
+const EVENTS: readonly WorkEvent[] = [
   { type: "progress", stage: "at it", done: 1, total: 2 },
   { type: "warning", text: "look <out>" },
   {
@@ -64,7 +64,7 @@ const RESULT: TourResult = {
   quality: [{ name: "Dice", value: 0.9, better: "higher", baseline: { name: "guess", value: 0.5 } }],
 };
 
-async function* works(): AsyncGenerator<TourEvent, TourResult> {
+async function* works(): AsyncGenerator<WorkEvent, TourResult> {
   yield* EVENTS;
   return RESULT;
 }
@@ -209,7 +209,6 @@ describe("a sheet of pictures", () => {
   it("is transparent between them and where one is missing", () => {
     const pictures = [10, 20, 30].map((v) => plain(v, 2));
     const { width, height, channels, data } = sheet({
-      type: "figure",
       name: "three",
       caption: "",
       pictures,
@@ -229,9 +228,7 @@ describe("a sheet of pictures", () => {
 
   it("refuses pictures of several sizes", () => {
     const pictures = [plain(0, 2), plain(0, 3)];
-    expect(() => sheet({ type: "figure", name: "f", caption: "", pictures, columns: 2 })).toThrow(
-      ArgumentError,
-    );
+    expect(() => sheet({ name: "f", caption: "", pictures, columns: 2 })).toThrow(ArgumentError);
   });
 });
 

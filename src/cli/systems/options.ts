@@ -1,7 +1,6 @@
 /** Flags of a command line from the options that a system declares. */
 import type { z } from "zod";
-import { flagOf } from "../../systems/command-line.ts";
-import { type Action, type OptionSchema, optionSchemas, withoutEffect } from "../../systems/system.ts";
+import { type Action, flagOf, idleOption, type OptionSchema, optionSchemas } from "../../systems/system.ts";
 import { UsageError } from "../errors.ts";
 import { type GivenOptions, type Option, type Options, readOptions } from "../options.ts";
 import { choiceValue, integerValue, numberValue } from "../values.ts";
@@ -81,13 +80,8 @@ export function actionOptions<Schema extends z.ZodObject>(
 ): z.output<Schema> {
   const schemas = optionSchemas(action);
   const values = typed(schemas, readOptions(args, { ...flagsOf(action as unknown as Action), ...others }));
-  for (const schema of schemas) {
-    const idle = values[schema.name] === undefined ? undefined : withoutEffect(schema, schemas, values);
-    if (idle)
-      throw new UsageError(
-        `--${flagOf(schema.name)} has no effect here: it needs --${flagOf(idle.name)} ${idle.needed.join(" or ")}, which is ${idle.is ?? "not given"}`,
-      );
-  }
+  const idle = idleOption(schemas, values, true);
+  if (idle) throw new UsageError(idle);
   const missing = schemas.find((schema) => schema.required && values[schema.name] === undefined);
   if (missing) throw new UsageError(`--${flagOf(missing.name)} is needed: ${missing.description}`);
   const result = action.options.safeParse(values);

@@ -1,7 +1,7 @@
 /** The diffusion transformer (Peebles and Xie 2022), conditioned on a class. Keys are those of diffusers. */
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import { blankRng, LayerNorm, Linear, Module, modulate, type Rng } from "../../nn/index.ts";
-import { full, silu, type Tensor, type TensorLike, where, zeros } from "../../tensor/index.ts";
+import { silu, type Tensor, zeros } from "../../tensor/index.ts";
 import { unpatchify } from "../patches.ts";
 import { initTransformer, xavierMatrix } from "../vit/layers.ts";
 import { type DiTConfig, ditConfig } from "./config.ts";
@@ -62,43 +62,6 @@ export class DiTTransformer2DModel extends Module {
 /** A `DiTTransformer2DModel` from its `config.json`. Throws `FormatError` naming a key whose value cannot be. */
 export const ditTransformer2D = (config: unknown, rng: Rng): DiTTransformer2DModel =>
   new DiTTransformer2DModel(ditConfig(config), rng);
-
-/**
- * Label dropout: labels [N] with the null class where `drop` [N] is true, so that classifier-free guidance can be
- * learned.
- */
-export const dropLabels = (labels: Tensor, drop: Tensor, nullClass: number): Tensor =>
-  where(drop, full(labels.shape, nullClass, labels.dtype), labels);
-
-export interface DiTGuidanceOptions {
-  /**
-   * Channels that are guided, from the first on; the others stay those of the conditional prediction. Default: all
-   * channels of the noise. Published samples of DiT used 3 of its 4.
-   */
-  readonly channels?: number;
-}
-
-/**
- * Classifier-free guidance: `uncond + scale (cond - uncond)` in one batch of both. x [N, C, H, W] and labels [N] give
- * [N, outChannels, H, W]; a learned variance stays the conditional one.
- */
-export function guidedDiT(
-  model: DiTTransformer2DModel,
-  { x, timestep, labels, scale }: { x: Tensor; timestep: Tensor; labels: Tensor; scale: TensorLike },
-  { channels = model.config.inChannels }: DiTGuidanceOptions = {},
-): Tensor {
-  const total = model.config.outChannels;
-  if (!Number.isInteger(channels) || channels < 1 || channels > total)
-    throw new ArgumentError(`guidedDiT: expected 1 to ${total} guided channels, got ${channels}`);
-  const none = full(labels.shape, model.nullClass, labels.dtype);
-  const t = timestep.size === 1 ? timestep : timestep.concat(timestep);
-  const both = model.call(x.concat(x), t, labels.concat(none));
-  const [cond, uncond] = both.split(2) as [Tensor, Tensor];
-  const guided = uncond.sliceAxis(1, 0, channels);
-  const change = cond.sliceAxis(1, 0, channels).sub(guided);
-  const eps = guided.add(change.mul(scale));
-  return channels === total ? eps : eps.concat(cond.sliceAxis(1, channels), 1);
-}
 
 /**
  * A model to train from scratch, initialised as by its authors: Xavier for matrices, normal with 0.02 for embeddings,

@@ -2,7 +2,6 @@
 import type { Linear } from "../layers/linear.ts";
 import { modules } from "../module.ts";
 import type { QuantizedMatrix } from "./grid.ts";
-import type { QuantizedLayer } from "./model.ts";
 import { PackedLinear, unpackedWeight } from "./packed.ts";
 
 /** Bytes of a matrix as a file holds it: codes, and per group a scale of half precision and a zero. */
@@ -36,16 +35,6 @@ export function signalToNoiseDecibels(signal: ArrayLike<number>, approximation: 
     error += (signal[i]! - approximation[i]!) ** 2;
   }
   return error === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(power / error);
-}
-
-/** Bytes of quantised weights, and the same in f32, over all layers. */
-export function weightBytes(layers: ReadonlyMap<string, QuantizedLayer>): { quantized: number; f32: number } {
-  let [quantized, f32] = [0, 0];
-  for (const { matrix } of layers.values()) {
-    quantized += matrixBytes(matrix);
-    f32 += 4 * matrix.codes.length;
-  }
-  return { quantized, f32 };
 }
 
 /** Signal-to-noise ratio of the weight of each packed layer of a model, as it was read from its file, in decibels. */

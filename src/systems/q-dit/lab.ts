@@ -1,5 +1,5 @@
 /** Everything that is done to one full-precision model in the study. What several measurements need is made once. */
-import type { Labelled, LabelledPictures } from "../../data/index.ts";
+import { classMeans, type Labelled, type LabelledPictures } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import {
   type ExtractedFeatures,
@@ -13,7 +13,6 @@ import { withQuantized } from "../../nn/index.ts";
 import { mean } from "../../study/index.ts";
 import { drained, type Work } from "../../work.ts";
 import { METHODS, type MethodName, quantizeDiT } from "./baselines.ts";
-import { classMeans } from "./data.ts";
 import * as deploy from "./deploy.ts";
 import type { Bits, CalibrationBatch, Groups } from "./method.ts";
 import { pictureRatio, predictionErrors } from "./scores.ts";

@@ -1,6 +1,7 @@
 /** What the actions of Q-DiT take, and the checkpoints that ship. */
 import { z } from "zod";
 import {
+  beside,
   count as counted,
   how,
   modelNamed,
@@ -62,7 +63,7 @@ export const runOptions = z.object({
   guidance,
   seed,
   threads,
-  out: outFile("out/q-dit/pictures.png", "picture file with all of them"),
+  out: outFile("out/q-dit-run/pictures.png", "picture file with all of them"),
 });
 
 export const evaluateOptions = z.object({
@@ -80,7 +81,10 @@ export const reproduceOptions = z.object({
   model: modelNamed(CHECKPOINTS, "full-precision model to quantise"),
   pictures: count(1000, "pictures for each of three seeds"),
   steps: count(10, "DDIM steps of the pictures"),
-  stepPictures: count(200, "pictures for each seed where guidance, and 10 to 100 steps, are compared"),
+  ...beside(
+    { further: [true] },
+    { stepPictures: count(200, "pictures for each seed where guidance, and 10 to 100 steps, are compared") },
+  ),
   searchPictures: count(500, "pictures by which the search judges a candidate"),
   searchSteps: count(10, "DDIM steps of those pictures"),
   population: count(16, "candidates of a generation"),
@@ -91,8 +95,8 @@ export const reproduceOptions = z.object({
   further: how(z.boolean().default(false), "also other bits, guidance, and other numbers of steps"),
   measure: how(z.boolean().default(true), "off: only writes the tables of what was measured"),
   threads,
-  work: workFolder("results/q-dit/cells", "measured cells; what is there is not redone"),
-  out: outFolder("results/q-dit", "tables"),
+  work: workFolder("out/q-dit/reproduce", "measured cells; what is there is not redone"),
+  out: outFolder("out/q-dit-results", "tables"),
 });
 
 export type TrainActionOptions = z.output<typeof trainOptions>;

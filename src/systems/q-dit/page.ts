@@ -168,13 +168,20 @@ const layerTable = (layers: Found["layers"][string]): Table => {
   });
 };
 
+/** Pictures of the natural model in few bits, and in all of them. */
+export function headlineOf(found: Found): string {
+  const distance = (one: Form): string => mean(scoresOf(found, one)!.first).toFixed(1);
+  const [ours, floats] = [form("natural", "q-dit"), form("natural", "fp32")].map(distance);
+  return `distance of pictures at W4A8 ${ours}; in full precision ${floats}`;
+}
+
 /** What the timings ran on, in words. */
 export interface TimedOn {
   readonly threads: number;
   readonly kernels: { readonly exactSignedBytes: boolean; readonly roundsBlocks: boolean };
 }
 
-export const timedText = ({ threads, kernels }: TimedOn): string =>
+const timedText = ({ threads, kernels }: TimedOn): string =>
   [
     threads === 1 ? "1 thread" : `${threads} threads`,
     `integer products with ${kernels.exactSignedBytes ? "signed" : "unsigned"} weights`,

@@ -1,23 +1,19 @@
 /** The study of Q-DiT: what is asked for, and the page that says what came of it. */
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
+import type { Labelled } from "../../data/index.ts";
 import { openFeatureNetwork } from "../../metrics/index.ts";
 import {
   fileFingerprint,
   fingerprint,
   judged,
   type Made,
-  openStudy,
-  publish,
   type Study,
-  summaryOf,
   type Verdict,
 } from "../../study/index.ts";
 import { deviceCapabilities, sessionThreads } from "../../tensor/index.ts";
 import type { Work } from "../../work.ts";
-import { commandLine } from "../command-line.ts";
+import { reproducing, type StudyPage } from "../reproduce.ts";
 import { shippedFile } from "../shipped.ts";
-import type { ActionContext, ActionResult } from "../system.ts";
+import type { ActionContext } from "../system.ts";
 import { Cells, type InFile, type StudySettings, type Subject, settingsOf } from "./asked.ts";
 import {
   CORE,
@@ -168,26 +164,25 @@ function findingOf(verdicts: readonly Verdict[]): string {
   return failed.length === 0 ? "" : `Does not hold: ${failed.join("; ")}.`;
 }
 
-const README = join("src", "systems", "q-dit", "README.md");
+const contentOf = ({ values, labels }: Labelled): string => fingerprint({ values, labels });
 
-const isFile = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  );
+interface Measured {
+  readonly found: Found;
+  readonly settings: StudySettings;
+  readonly subject: Subject;
+}
 
-/** `tweedie reproduce q-dit`: measures what is missing, and writes the page. */
-export async function* reproduceAction(
+/** Asks the lab of a model for what is missing. */
+async function* ask(
+  study: Study,
   options: ReproduceActionOptions,
   { signal }: ActionContext,
-): Work<ActionResult> {
-  const { data, threads, work, out } = options;
+): Work<Measured> {
+  const { data, threads } = options;
   const [real, training] = [await readPictures(data, "test"), await readPictures(data, "train")];
   const judgeFile = await shippedFile("checkpoints/fashion-features.safetensors");
   const { exactSignedBytes = false, roundsBlocks = false } = await deviceCapabilities("cpu");
   const file = await fileOf(options.model);
-  const contentOf = (pictures: typeof real): string =>
-    fingerprint({ values: pictures.values, labels: pictures.labels });
   const subject: Subject = {
     model: await fileFingerprint(file),
     judge: await fileFingerprint(judgeFile),
@@ -198,22 +193,25 @@ export async function* reproduceAction(
     kernels: { exactSignedBytes, roundsBlocks },
   };
   const settings = settingsOf(options);
-  const study = await openStudy(work, { version: 2, signal });
   const { model } = await openModel(options.model);
   const judge = (await openFeatureNetwork(judgeFile)).network;
   const lab = openLab({ ...settings, model, judge, real, training, threads, signal });
-  const found = yield* measured(study, subject, settings, lab, options);
+  return { found: yield* measured(study, subject, settings, lab, options), settings, subject };
+}
+
+function page({ found, settings, subject }: Measured): StudyPage {
   const verdicts = judged(RULES, "Fashion-MNIST", found);
-  const official = out === reproduceOptions.shape.out.parse(undefined) && (await isFile(README));
-  yield* publish(out, study, {
+  return {
     title: "Q-DiT in miniature, measured",
     finding: findingOf(verdicts),
-    command: commandLine("reproduce q-dit", reproduceOptions, { ...options, measure: true }),
     verdicts,
     tables: tablesOf(found, settings.drawing, subject),
     data: found,
-    ...(official && { readme: README }),
-  });
-  const held = verdicts.filter(({ judged: one }) => one?.holds).length;
-  return { summary: summaryOf(verdicts), metrics: { held, rules: verdicts.length } };
+  };
 }
+
+/** `tweedie reproduce q-dit`: measures what is missing, and writes the page. */
+export const reproduceAction = reproducing<ReproduceActionOptions, Measured>({
+  ...{ system: "q-dit", version: 2, options: reproduceOptions, again: { measure: true } },
+  ...{ ask, page },
+});

@@ -16,6 +16,7 @@ export const qDiT: System = {
   },
   claim:
     "With groups of input channels, dynamic ranges and searched group sizes, weights of 4 bits and activations of 8 keep the quality that rounding with one scale for a tensor loses.",
+  headline: async (data) => (await import("./page.ts")).headlineOf(data as never),
   checkpoints: CHECKPOINTS,
   tour: {
     about: "draws the same pieces of clothing with weights of 16, 8 and 4 bits",

@@ -7,7 +7,7 @@ import { writeFileAtomic } from "../../io/index.ts";
 import { describeMeasurement, type Measurement } from "../../metrics/index.ts";
 import { told, type Work, type WorkEvent, watched } from "../../work.ts";
 import { modelPath } from "../shipped.ts";
-import type { ActionContext, ActionResult } from "../system.ts";
+import { type ActionContext, type ActionResult, defined } from "../system.ts";
 import type { Sample } from "./data.ts";
 import {
   createSDSeg,
@@ -42,9 +42,6 @@ export async function openModel(name: string): Promise<{ model: SDSeg; notes: No
   const released = await openReleased(path);
   return released ? { model: released, notes: {} } : sdsegFile.load(path);
 }
-
-const defined = <T extends object>(values: T): Partial<T> =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 
 function configOf({ preset, classes, colour, head }: TrainActionOptions): SDSegConfig {
   return {
@@ -112,51 +109,6 @@ const dataOf = (
   foreground,
 });
 
-/** Options about data that come with the procedural lesions, which need none. */
-function* maskWarnings({
-  data,
-  range,
-  maskColours: colours,
-  foreground,
-  invertMasks,
-}: TrainActionOptions | EvaluateActionOptions) {
-  const named = {
-    range,
-    "mask-colours": colours,
-    foreground: foreground || undefined,
-    "invert-masks": invertMasks || undefined,
-  };
-  const given = Object.entries(named).filter(([, value]) => value !== undefined);
-  if (data === undefined && given.length > 0)
-    yield {
-      type: "warning",
-      text: `${given.map(([name]) => `--${name}`).join(", ")} without effect: the procedural lesions need none`,
-    } as const;
-}
-
-/** Options of a fresh model that a checkpoint to go on from decides itself. @throws ArgumentError naming one that is given */
-function checkFrom(options: TrainActionOptions, model: SDSeg): void {
-  const { from, head, colour, initAutoencoder, initDenoiser, autoencoderSteps, decoderSteps, classes } =
-    options;
-  const given = Object.entries({
-    head,
-    colour,
-    "init-autoencoder": initAutoencoder,
-    "init-denoiser": initDenoiser,
-    "autoencoder-steps": autoencoderSteps,
-    "decoder-steps": decoderSteps,
-  });
-  const without = given.find(([, value]) => value !== undefined);
-  if (without)
-    throw new ArgumentError(
-      `train sdseg: --${without[0]} has no effect with --from: ${from} decides it already`,
-    );
-  if (classes === 2 && model.config.classes !== 2)
-    throw new ArgumentError(
-      `train sdseg: ${from} tells ${model.config.classes} classes apart; say --classes ${model.config.classes}`,
-    );
-}
-
 /** The model that training begins with, and the resize factor that it was trained with. */
 async function startingModel(
   options: TrainActionOptions,
@@ -164,7 +116,10 @@ async function startingModel(
   const { from, classes, seed, initAutoencoder, initDenoiser } = options;
   if (from !== undefined) {
     const { model, notes } = await openModel(from);
-    checkFrom(options, model);
+    if (classes === 2 && model.config.classes !== 2)
+      throw new ArgumentError(
+        `train sdseg: ${from} tells ${model.config.classes} classes apart; say --classes ${model.config.classes}`,
+      );
     // A binary model is where a multi-class one begins.
     const fits = model.config.classes === classes;
     return { model: fits ? model : withClasses(model, classes, seed), trained: true, notes };
@@ -191,7 +146,6 @@ export async function* trainAction(
   const { model, trained, notes } = await startingModel(options);
   const settings = settingsOf(options);
   const range = options.range ?? notes.range;
-  yield* maskWarnings(options);
   const {
     title,
     source,
@@ -230,16 +184,11 @@ export async function* trainAction(
   return { summary: `Trained.${measured}`, metrics: dice === undefined ? {} : { dice } };
 }
 
-/** Options of a reverse process that say nothing in the mode that is chosen, or give noise. */
-export function* modeWarnings({ mode, steps, spacing, eta }: EvaluateActionOptions | RunActionOptions) {
-  const warning = (text: string) => ({ type: "warning", text }) as const;
-  if (mode === "direct" && (steps !== 50 || spacing !== "leading"))
-    yield warning("--steps and --spacing have no effect with --mode direct, which takes one step");
-  if (mode !== "ddim" && eta !== 1) yield warning(`--eta has no effect with --mode ${mode}`);
-  if (mode !== "direct" && steps === 1 && spacing === "leading")
-    yield warning(
-      "one leading step begins at t = 1, where there is almost no noise: the mask is noise; --spacing trailing begins at the last",
-    );
+/** Steps that give noise. */
+export function* stepWarnings({ mode, steps, spacing }: EvaluateActionOptions | RunActionOptions) {
+  const text =
+    "one leading step begins at t = 1, where there is almost no noise: the mask is noise; --spacing trailing begins at the last";
+  if (mode !== "direct" && steps === 1 && spacing === "leading") yield { type: "warning", text } as const;
 }
 
 /** Lesions are the data when none are given; models of other pictures find nothing in them. */
@@ -254,7 +203,7 @@ export async function* evaluateAction(
   { signal }: ActionContext,
 ): Work<ActionResult> {
   const { convention, stability, limit, mode, steps, spacing, eta, seed, ensemble } = options;
-  yield* modeWarnings(options);
+  yield* stepWarnings(options);
   const { model, notes } = await openModel(options.model);
   const { classes } = model.config;
   if (foreign(options, notes))
@@ -267,7 +216,6 @@ export async function* evaluateAction(
       type: "warning",
       text: "--stability has no effect: it needs two or more seeds and a model of two classes",
     };
-  yield* maskWarnings(options);
   const { title, source } = await openData(
     options.data,
     model.config,

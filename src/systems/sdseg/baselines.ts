@@ -76,7 +76,7 @@ interface PixelBatch extends Pick<DiffusionDraw, "timestep" | "level" | "noise">
 }
 
 /** Binary cross entropy and soft Dice of logits against masks in {-1, 1}. */
-export function overlapLoss(logits: Tensor, mask: Tensor): Tensor {
+function overlapLoss(logits: Tensor, mask: Tensor): Tensor {
   const entropy = logits.mul(mask).neg().softplus().mean();
   const [p, y] = [logits.sigmoid(), mask.add(1).mul(0.5)];
   const overlap = p.mul(y).sum().mul(2).add(1).div(p.sum().add(y.sum()).add(1));

@@ -19,7 +19,7 @@ export const EXTRAS: readonly Variant[] = ["raw-head", "frozen-vision"];
 
 /** Steps at which the reverse process is measured, and samples of an ensemble. */
 export const CURVE = [2, 4, 10, 50] as const;
-export const MEMBERS = 3;
+const MEMBERS = 3;
 
 export interface Way {
   readonly options: SegmentOptions;

@@ -10,6 +10,7 @@ import {
 } from "../../data/index.ts";
 import { SHAPE_CLASSES, SHAPE_SIZE } from "../../data/world/plain-shapes.ts";
 import { fingerprint, type Made, type Study } from "../../study/index.ts";
+import type { Seed } from "../../tensor/index.ts";
 import type { Work } from "../../work.ts";
 import {
   type PixelKind,
@@ -20,7 +21,15 @@ import {
 } from "./baselines.ts";
 import { VARIANTS, type Variant } from "./compared.ts";
 import type { Sample, SampleOptions } from "./data.ts";
-import { createSDSeg, PRESETS, type SDSeg, sdsegFile, withClasses, withParts } from "./model.ts";
+import {
+  createSDSeg,
+  PRESETS,
+  type SDSeg,
+  type SDSegConfig,
+  sdsegFile,
+  withClasses,
+  withParts,
+} from "./model.ts";
 import type { ReproduceActionOptions } from "./options.ts";
 import { knownSet, type Sources } from "./sets.ts";
 import {
@@ -185,28 +194,49 @@ export async function* sharedAutoencoder(lab: Lab): Work<Made<SDSeg>> {
   });
 }
 
+/** A denoiser with its vision encoder, beside what decides it: where it starts, its settings, its data. */
+const trainedDenoiser = (
+  lab: Lab,
+  name: string,
+  {
+    from,
+    start,
+    settings,
+    given = {},
+    data,
+    validation,
+    print,
+  }: {
+    readonly from: Made<SDSeg>;
+    readonly start: (base: SDSeg) => SDSeg;
+    readonly settings: TrainSettings;
+    readonly given?: object;
+    readonly data: Dataset<Sample>;
+    readonly validation: Dataset<Sample>;
+    readonly print: string;
+  },
+): Work<Made<SDSeg>> =>
+  lab.study.model(name, {
+    given: { ...given, settings: denoiserSettings(settings), data: print },
+    from: [from],
+    make: (folder) =>
+      trainDenoiser({ ...working(lab, folder), model: start(from.value), settings, data, validation }),
+    ...sdsegFile.cell,
+  });
+
+/** A fresh model with the shared autoencoder. */
+const freshWith = (config: SDSegConfig, seed: Seed, { autoencoder, scaleFactor }: SDSeg): SDSeg =>
+  withParts(createSDSeg(config, seed), { autoencoder, scaleFactor });
+
 /** A variant trained on a set with the shared autoencoder. */
 export async function* trainedVariant(lab: Lab, set: string, variant: Variant): Work<Made<SDSeg>> {
-  const base = yield* sharedAutoencoder(lab);
+  const from = yield* sharedAutoencoder(lab);
   const { head, ...own } = VARIANTS[variant];
   const settings = { ...settingsOf(lab, set), ...own };
   const [train, validation] = [await lab.read(set, "train"), await lab.read(set, "val")];
-  return yield* lab.study.model(`${set}, ${variant}`, {
-    given: { head, settings: denoiserSettings(settings), data: train.print },
-    from: [base],
-    make(folder) {
-      const { autoencoder, scaleFactor, config } = base.value;
-      const fresh = createSDSeg({ ...config, head }, settings.seed);
-      const model = withParts(fresh, { autoencoder, scaleFactor });
-      return trainDenoiser({
-        ...working(lab, folder),
-        model,
-        settings,
-        data: train.data,
-        validation: validation.data,
-      });
-    },
-    ...sdsegFile.cell,
+  return yield* trainedDenoiser(lab, `${set}, ${variant}`, {
+    ...{ from, settings, given: { head }, ...train, validation: validation.data },
+    start: (base) => freshWith({ ...base.config, head }, settings.seed, base),
   });
 }
 
@@ -230,32 +260,19 @@ export const CLASSES_CONFIG = { ...CONFIG, classes: SHAPE_CLASSES.length + 1 };
 /** Three classes by the released recipe: foreground against the rest first, then with an embedding of each class. */
 export async function* trainedClasses(lab: Lab): Work<Made<SDSeg>> {
   const base = yield* sharedAutoencoder(lab);
-  const [train, validation] = await Promise.all([
+  const [{ data, print }, { data: validation }] = await Promise.all([
     lab.read("shapes", "train", CLASSES_CONFIG),
     lab.read("shapes", "val", CLASSES_CONFIG),
   ]);
   const settings = settingsOf(lab, "shapes");
-  const first = yield* lab.study.model("shapes, foreground", {
-    given: { settings: denoiserSettings(settings), data: train.print },
-    from: [base],
-    make(folder) {
-      const { autoencoder, scaleFactor } = base.value;
-      const model = withParts(createSDSeg(CONFIG, settings.seed), { autoencoder, scaleFactor });
-      const [data, val] = [binary(train.data), binary(validation.data)];
-      return trainDenoiser({ ...working(lab, folder), model, settings, data, validation: val });
-    },
-    ...sdsegFile.cell,
+  const { classes } = CLASSES_CONFIG;
+  const from = yield* trainedDenoiser(lab, "shapes, foreground", {
+    ...{ from: base, settings, print, data: binary(data), validation: binary(validation) },
+    start: (shared) => freshWith(CONFIG, settings.seed, shared),
   });
   // What class a shape is of shows in the whole of it.
-  const whole = { ...settings, crop: SHAPE_SIZE };
-  return yield* lab.study.model("shapes, classes", {
-    given: { classes: CLASSES_CONFIG.classes, settings: denoiserSettings(whole), data: train.print },
-    from: [first],
-    make(folder) {
-      const model = withClasses(first.value, CLASSES_CONFIG.classes, whole.seed);
-      const inputs = { model, settings: whole, data: train.data, validation: validation.data };
-      return trainDenoiser({ ...working(lab, folder), ...inputs });
-    },
-    ...sdsegFile.cell,
+  return yield* trainedDenoiser(lab, "shapes, classes", {
+    ...{ from, settings: { ...settings, crop: SHAPE_SIZE }, given: { classes }, print, data, validation },
+    start: (binaryModel) => withClasses(binaryModel, classes, settings.seed),
   });
 }

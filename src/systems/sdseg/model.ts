@@ -67,74 +67,36 @@ export const configSchema = z.strictObject({
 
 export type SDSegConfig = z.output<typeof configSchema>;
 
+const LARGE = { channels: [128, 256, 512, 512], layers: 2, groups: 32, attention: true };
+
+/** A miniature: channels of both coders, groups of their norms. */
+const small = (
+  { autoencoder, vision, unet }: Readonly<Record<"autoencoder" | "vision", number[]> & { unet: number }>,
+  { groups, heads }: { groups: number; heads: number },
+): SDSegConfig => ({
+  ...{ imageChannels: 1, maskChannels: 1, classes: 2, head: "vskip", normalise: "standard" },
+  autoencoder: { channels: autoencoder, layers: 1, groups, latentChannels: 4, attention: false },
+  vision: { channels: vision, layers: 1, groups, dropout: 0, attention: false },
+  unet: {
+    ...{ channels: unet, mult: [1, 2], resBlocks: 1, groups, heads },
+    ...{ attention: [], middleAttention: false, dropout: 0 },
+  },
+});
+
 /** Three sizes. `paper`: as published, 329 million trained parameters; `mini`: 0.5 million; `smoke`: for tests. */
 export const PRESETS = {
   paper: {
-    imageChannels: 3,
-    maskChannels: 3,
-    classes: 2,
-    head: "raw",
-    normalise: "range",
-    autoencoder: {
-      channels: [128, 256, 512, 512],
-      layers: 2,
-      groups: 32,
-      latentChannels: 4,
-      attention: true,
-    },
-    vision: { channels: [128, 256, 512, 512], layers: 2, groups: 32, dropout: 0.2, attention: true },
+    ...{ imageChannels: 3, maskChannels: 3, classes: 2, head: "raw", normalise: "range" },
+    autoencoder: { ...LARGE, latentChannels: 4 },
+    vision: { ...LARGE, dropout: 0.2 },
     unet: {
-      channels: 192,
-      mult: [1, 2, 2, 4, 4],
-      resBlocks: 2,
-      groups: 32,
-      heads: 8,
-      attention: [1, 2, 4, 8],
-      middleAttention: true,
-      dropout: 0.2,
+      ...{ channels: 192, mult: [1, 2, 2, 4, 4], resBlocks: 2, groups: 32, heads: 8 },
+      ...{ attention: [1, 2, 4, 8], middleAttention: true, dropout: 0.2 },
     },
   },
-  mini: {
-    imageChannels: 1,
-    maskChannels: 1,
-    classes: 2,
-    head: "vskip",
-    normalise: "standard",
-    autoencoder: { channels: [8, 16, 32], layers: 1, groups: 8, latentChannels: 4, attention: false },
-    vision: { channels: [8, 16, 24], layers: 1, groups: 8, dropout: 0, attention: false },
-    unet: {
-      channels: 24,
-      mult: [1, 2],
-      resBlocks: 1,
-      groups: 8,
-      heads: 4,
-      attention: [],
-      middleAttention: false,
-      dropout: 0,
-    },
-  },
-  smoke: {
-    imageChannels: 1,
-    maskChannels: 1,
-    classes: 2,
-    head: "vskip",
-    normalise: "standard",
-    autoencoder: { channels: [8, 16, 16], layers: 1, groups: 4, latentChannels: 4, attention: false },
-    vision: { channels: [8, 16, 16], layers: 1, groups: 4, dropout: 0, attention: false },
-    unet: {
-      channels: 16,
-      mult: [1, 2],
-      resBlocks: 1,
-      groups: 4,
-      heads: 2,
-      attention: [],
-      middleAttention: false,
-      dropout: 0,
-    },
-  },
+  mini: small({ autoencoder: [8, 16, 32], vision: [8, 16, 24], unet: 24 }, { groups: 8, heads: 4 }),
+  smoke: small({ autoencoder: [8, 16, 16], vision: [8, 16, 16], unet: 16 }, { groups: 4, heads: 2 }),
 } as const satisfies Record<string, SDSegConfig>;
-
-export type PresetName = keyof typeof PRESETS;
 
 /** Pixels per latent point, along each axis. */
 export const latentFactor = ({ autoencoder }: SDSegConfig): number => 2 ** (autoencoder.channels.length - 1);

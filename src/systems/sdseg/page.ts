@@ -1,22 +1,10 @@
 /** `tweedie reproduce sdseg`: the study's page with its tables, charts and figures, and the models as they ship. */
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { SHAPE_CLASSES } from "../../data/world/plain-shapes.ts";
 import { lineChart, overlay } from "../../report/index.ts";
-import {
-  comparisonTable,
-  judged,
-  numberText,
-  openStudy,
-  publish,
-  type Row,
-  summaryOf,
-  tableOf,
-  type Values,
-} from "../../study/index.ts";
+import { comparisonTable, judged, numberText, type Row, tableOf, type Values } from "../../study/index.ts";
 import type { Chart, Figure, Table, Work } from "../../work.ts";
-import { commandLine } from "../command-line.ts";
-import type { ActionContext, ActionResult } from "../system.ts";
+import { reproducing, type StudyPage } from "../reproduce.ts";
 import {
   CEILING,
   CONTROL,
@@ -41,7 +29,7 @@ import { type SDSeg, sdsegFile } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { predictWith } from "./scores.ts";
 import { knownSet } from "./sets.ts";
-import { type Findings, findings, RULES, VERSION } from "./study.ts";
+import { type Findings, findings, RULES } from "./study.ts";
 import { openSegmenter, type SegmentOptions } from "./use.ts";
 
 const shortOf = (set: string): string => knownSet(set)?.short ?? set;
@@ -278,6 +266,12 @@ export function findingOf(sets: ReadonlyMap<string, SetFound>): string {
   return `${verdict} (Dice of one step against the image-only control and the plain U-Net: ${parts.map(({ text }) => text).join("; ")}). All of it is one training of each model.`;
 }
 
+/** One step on the lesions that are drawn, and the control without diffusion. */
+export function headlineOf({ lesions }: Readonly<Record<string, Pick<SetFound, "reached">>>): string {
+  const dice = (name: string): string => lesions!.reached[name]!.dice.toFixed(3);
+  return `Dice of one step on lesions ${dice(METHOD)}; of a plain U-Net without diffusion ${dice(PLAIN_UNET)}`;
+}
+
 /** Numbers for programs, without those of single pictures, which the study's folder keeps. */
 const plainOf = ({ reached, ...others }: SetFound) => ({
   ...others,
@@ -293,41 +287,24 @@ const plainOf = ({ reached, ...others }: SetFound) => ({
   ),
 });
 
-/** This system's README, when the page goes where the repository keeps it. */
-async function readmeFor(out: string): Promise<string | undefined> {
-  const path = "src/systems/sdseg/README.md";
-  const isRepository = out === "results/sdseg" && (await stat(path).catch(() => undefined));
-  return isRepository ? path : undefined;
-}
-
-/** Trains, measures, writes. What is in the work folder already is not done again. */
-export async function* reproduceAction(
-  options: ReproduceActionOptions,
-  { signal }: ActionContext,
-  parts: Partial<LabParts> = {},
-): Work<ActionResult> {
-  const { work, out, shard, seeds, seed, window } = options;
-  const study = await openStudy(work, { version: VERSION, shard, signal });
-  const found = yield* findings(study, options, { signal, ...parts });
+async function* pageOf(
+  found: Findings,
+  { seeds, seed, window }: ReproduceActionOptions,
+  command: string,
+): Work<StudyPage> {
   const sets = new Map([...found.sets].filter(([set]) => set !== "shapes"));
   const shapes = found.sets.get("shapes");
-  const command = commandLine("reproduce sdseg", reproduceOptions, options);
-  const verdicts = [...sets].flatMap(([set, one]) => judged(RULES, shortOf(set), one));
-  const finding = findingOf(sets);
-  if (!study.partial) yield* ship(found, command);
-  const figures = study.partial ? [] : yield* figuresOf(found);
+  yield* ship(found, command);
   const middle =
     window === undefined ? "whole test pictures" : `the middle ${window}x${window} of test pictures`;
   const pairs = [...sets].map(([set, one]) => [
     `One step against the rest on ${shortOf(set)}, in pairs of test pictures`,
     pairsOf(one),
   ]);
-  const readme = await readmeFor(out);
-  yield* publish(out, study, {
+  return {
     title: "SDSeg, measured",
-    finding,
-    command,
-    verdicts,
+    finding: findingOf(sets),
+    verdicts: [...sets].flatMap(([set, one]) => judged(RULES, shortOf(set), one)),
     tables: {
       [`Dice and IoU of ${middle} (a volume counts as one; of several sampling seeds, the mean)`]:
         scoreTable(sets),
@@ -343,11 +320,17 @@ export async function* reproduceAction(
         ),
       }),
     },
-    figures,
+    figures: yield* figuresOf(found),
     charts: [...sets].flatMap(([set, one]) => stepsChart(set, one) ?? []),
     data: Object.fromEntries([...found.sets].map(([set, one]) => [shortOf(set), plainOf(one)])),
-    ...(readme !== undefined && { readme }),
-  });
-  const holding = verdicts.filter((verdict) => verdict.judged?.holds).length;
-  return { summary: `${summaryOf(verdicts)} ${finding}`, metrics: { rules: verdicts.length, holding } };
+  };
 }
+
+/** `tweedie reproduce sdseg`, of other data or networks where tests put some in their place. */
+export const reproducingWith = (parts: Partial<LabParts>) =>
+  reproducing<ReproduceActionOptions, Findings>({
+    ...{ system: "sdseg", version: 1, options: reproduceOptions },
+    ask: (study, options, { signal }) => findings(study, options, { signal, ...parts }),
+    page: pageOf,
+  });
+export const reproduceAction = reproducingWith({});

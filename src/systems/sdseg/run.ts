@@ -16,7 +16,7 @@ import { told, type Work, type WorkEvent } from "../../work.ts";
 import { type BatchItem, batchSummary, type Result, runBatch } from "../batch.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
 import { volumeFormat } from "../volume-results.ts";
-import { fileOf, modeWarnings, openModel } from "./actions.ts";
+import { fileOf, openModel, stepWarnings } from "./actions.ts";
 import type { RunActionOptions } from "./options.ts";
 import { openSegmenter, type SegmentedResult, type Segmenter, segmentPicture } from "./use.ts";
 
@@ -126,7 +126,7 @@ async function* segmentVolume({ path, source }: BatchItem, job: Job): Work<Recor
 export async function* runAction(options: RunActionOptions, context: ActionContext): Work<ActionResult> {
   const { signal } = context;
   const { out, mode, steps, spacing, eta, ensemble, seed, tile, overlap, page } = options;
-  yield* modeWarnings(options);
+  yield* stepWarnings(options);
   const pages = page === undefined ? undefined : pagesOf(page);
   const { model, notes } = await openModel(options.model);
   const range = options.range ?? notes.range;

@@ -15,16 +15,15 @@ import {
 } from "../../diffusion/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import { type Head, noiseOverSignal, TRAINED } from "./method.ts";
+import type { SAMPLERS, SPACINGS } from "./options.ts";
 
 /** The head in terms of the samplers. @throws ArgumentError for `image-only`, which has none */
-export function parameterizationOf(head: Head): Parameterization {
+function parameterizationOf(head: Head): Parameterization {
   if (head === "raw") return epsilonPrediction;
   if (head === "vskip") return vPrediction;
   throw new ArgumentError(`SDSeg: a model with head "image-only" has no reverse process to sample`);
 }
 
-/** `leading`: from t = 1 up in equal strides, as released; `trailing`: from the last timestep down. */
-export const SPACINGS = ["leading", "trailing"] as const;
 export type Spacing = (typeof SPACINGS)[number];
 
 /**
@@ -40,8 +39,6 @@ export function samplingTimesteps(steps: number, spacing: Spacing): number[] {
   return Array.from({ length: count }, (_, i) => Math.min(i * stride, TRAINED - 2) + 1).reverse();
 }
 
-/** Ways to run the reverse process in several steps. */
-export const SAMPLERS = ["ddim", "plms", "ddpm", "dpm-solver"] as const;
 export type SamplerName = (typeof SAMPLERS)[number];
 
 export interface ReverseOptions {

@@ -17,6 +17,7 @@ import { deviation, mean } from "../../study/index.ts";
 import { fromHost, jit, type Tensor } from "../../tensor/index.ts";
 import { imagesOf, type Sample } from "./data.ts";
 import type { SDSeg } from "./model.ts";
+import type { CONVENTIONS } from "./options.ts";
 import type { Segmenter, SegmentOptions } from "./use.ts";
 
 /** What any segmenter, ours or a baseline, says of one picture. */
@@ -47,11 +48,6 @@ export const predictWith =
     }));
   };
 
-/**
- * How emptiness counts: `standard`: both empty 1, one empty 0; `sdseg`: as released, where an empty truth gives 1 for any
- * prediction but an empty one.
- */
-export const CONVENTIONS = ["standard", "sdseg"] as const;
 export type Convention = (typeof CONVENTIONS)[number];
 
 /** Dice of one class under a convention. */

@@ -105,17 +105,13 @@ export const KNOWN_SETS: readonly KnownSet[] = [
 export const knownSet = (name: string): KnownSet | undefined => KNOWN_SETS.find((set) => set.name === name);
 
 /** Whether a folder holds a known set below `root`. */
-export const hasSet = (root: string, { name, images, masks }: KnownSet): Promise<boolean> =>
+const hasSet = (root: string, { name, images, masks }: KnownSet): Promise<boolean> =>
   Promise.all([isFolder(join(root, name, images)), isFolder(join(root, name, masks))]).then((both) =>
     both.every(Boolean),
   );
 
 /** One split of a known set in `root`. @throws ArgumentError when it is not there */
-export async function openKnown(
-  root: string,
-  set: KnownSet,
-  split: Split,
-): Promise<Dataset<SegmentedPicture>> {
+async function openKnown(root: string, set: KnownSet, split: Split): Promise<Dataset<SegmentedPicture>> {
   const folder = join(root, set.name);
   const { meaning, colour } = set;
   const all = await openMasked(join(folder, set.images), join(folder, set.masks), { meaning, colour });

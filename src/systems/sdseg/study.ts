@@ -11,7 +11,7 @@ import {
   type Times,
 } from "../../study/index.ts";
 import type { Work } from "../../work.ts";
-import { listed } from "../options.ts";
+import { namesAmong } from "../options.ts";
 import type { ActionContext } from "../system.ts";
 import { classCells, floorCells, pixelCells, plainCell, variantCells } from "./cells.ts";
 import {
@@ -31,9 +31,6 @@ import { type Lab, type LabParts, openLab } from "./lab.ts";
 import type { ReproduceActionOptions } from "./options.ts";
 import type { Stability } from "./scores.ts";
 import { KNOWN_SETS, type Sources, sourcesIn } from "./sets.ts";
-
-/** Raised by hand when the same settings give other numbers than before. */
-export const VERSION = 1;
 
 /** Differences of Dice below this do not count. */
 const SLACK = 0.005;
@@ -117,69 +114,47 @@ export const RULES: readonly Rule<SetFound>[] = [
   },
 ];
 
-/** The sets that are asked for, and those of them that are not there. @throws ArgumentError for unknown names */
+/** The sets that are asked for, and those of them that are not there. @throws ArgumentError where none is */
 async function setsOf({ data, sets }: ReproduceActionOptions, sources: Sources) {
-  const known = ["lesions", ...KNOWN_SETS.map(({ name }) => name)];
-  const names = listed(sets);
-  const unknown = names.find((name) => !known.includes(name));
-  if (unknown !== undefined)
-    throw new ArgumentError(`reproduce sdseg: unknown data set "${unknown}"; known are ${known.join(", ")}`);
-  const there = await Promise.all(names.map((name) => sources.has(name)));
-  const missing = names.filter((_, i) => !there[i]);
-  if (missing.length === names.length)
+  const names = namesAmong(sets, ["lesions", ...KNOWN_SETS.map(({ name }) => name)], "data set");
+  const has = await Promise.all(names.map((name) => sources.has(name)));
+  const [there, missing] = [names.filter((_, i) => has[i]), names.filter((_, i) => !has[i])];
+  if (there.length === 0)
     throw new ArgumentError(
       `reproduce sdseg: none of ${missing.join(", ")} is in ${data ?? "a folder (--data)"}`,
     );
-  return { names, missing };
-}
-
-/** What is compared. @throws ArgumentError for unknown names */
-function variantsOf({ variants }: ReproduceActionOptions): { latent: Variant[]; plain: boolean } {
-  const names = listed(variants);
-  const known: string[] = [...Object.keys(VARIANTS), PLAIN];
-  const unknown = names.find((name) => !known.includes(name));
-  if (unknown !== undefined)
-    throw new ArgumentError(`reproduce sdseg: unknown variant "${unknown}"; known are ${known.join(", ")}`);
-  const chosen = (Object.keys(VARIANTS) as Variant[]).filter(
-    (name) => name === "lambda-1" || names.includes(name),
-  );
-  return { latent: chosen, plain: names.includes(PLAIN) };
+  return { names, there, missing };
 }
 
 /** One part of the work that shards share out: all that is measured of one model, or without any, on one set. */
 interface Job {
   readonly set: string;
-  readonly part: Variant | typeof PLAIN | "floors" | "pixels" | "classes";
+  run(lab: Lab): Work<SetFound>;
 }
 
-function jobsOf(o: ReproduceActionOptions, sets: readonly string[]): Job[] {
-  const { latent, plain } = variantsOf(o);
-  const jobs = sets.flatMap((set): Job[] => [
-    ...latent.map((part) => ({ set, part })),
-    ...(plain ? [{ set, part: PLAIN } as const] : []),
-    { set, part: "floors" },
-  ]);
-  const extras = EXTRAS.filter((part) => !latent.includes(part)).map((part) => ({ set: "lesions", part }));
+function jobsOf({ variants, extras, shapes }: ReproduceActionOptions, sets: readonly string[]): Job[] {
+  const known = Object.keys(VARIANTS) as Variant[];
+  const names = new Set([...namesAmong(variants, [...known, PLAIN], "variant"), "lambda-1"]);
+  const job = (set: string, run: (lab: Lab, set: string) => Work<SetFound>): Job => ({
+    set,
+    run: (lab) => run(lab, set),
+  });
+  const variantJob = (set: string, variant: Variant): Job =>
+    job(set, (lab) => variantCells(lab, set, variant));
   return [
-    ...jobs,
-    ...(o.extras && sets.includes("lesions") ? [...extras, { set: "lesions", part: "pixels" } as const] : []),
-    ...(o.shapes ? [{ set: "shapes", part: "classes" } as const] : []),
+    ...sets.flatMap((set) => [
+      ...known.filter((name) => names.has(name)).map((variant) => variantJob(set, variant)),
+      ...(names.has(PLAIN) ? [job(set, plainCell)] : []),
+      job(set, floorCells),
+    ]),
+    ...(extras && sets.includes("lesions")
+      ? [
+          ...EXTRAS.filter((name) => !names.has(name)).map((variant) => variantJob("lesions", variant)),
+          job("lesions", pixelCells),
+        ]
+      : []),
+    ...(shapes ? [job("shapes", classCells)] : []),
   ];
-}
-
-function runJob(lab: Lab, { set, part }: Job): Work<SetFound> {
-  switch (part) {
-    case "plain":
-      return plainCell(lab, set);
-    case "floors":
-      return floorCells(lab, set);
-    case "pixels":
-      return pixelCells(lab, set);
-    case "classes":
-      return classCells(lab);
-    default:
-      return variantCells(lab, set, part);
-  }
 }
 
 /** What was found on every set by name, also on those that are not there: nothing. */
@@ -194,17 +169,16 @@ export async function* findings(
   options: ReproduceActionOptions,
   { signal, sources = sourcesIn(options.data), open }: Partial<LabParts> & Pick<ActionContext, "signal"> = {},
 ): Work<Findings> {
-  const { names, missing } = await setsOf(options, sources);
-  const there = names.filter((name) => !missing.includes(name));
+  const { names, there, missing } = await setsOf(options, sources);
   const jobs = jobsOf(options, there);
   if (missing.length > 0)
     yield { type: "warning", text: `not measured, because --data has no such folder: ${missing.join(", ")}` };
   const lab = await openLab({ study, options, sources, signal, ...(open && { open }) });
   const sets = new Map<string, SetFound>(names.map((name) => [name, { reached: {} }]));
-  for (const job of study.share(jobs)) {
-    const found = yield* runJob(lab, job);
-    const before = sets.get(job.set);
-    sets.set(job.set, { ...before, ...found, reached: { ...before?.reached, ...found.reached } });
+  for (const { set, run } of study.share(jobs)) {
+    const found = yield* run(lab);
+    const before = sets.get(set);
+    sets.set(set, { ...before, ...found, reached: { ...before?.reached, ...found.reached } });
   }
   return { lab, sets };
 }

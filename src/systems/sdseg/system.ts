@@ -16,6 +16,7 @@ export const sdseg: System = {
   },
   claim:
     "With a loss on the clean latent, one call of the denoiser segments as well as 50 steps and as an ensemble, at a fraction of the time and with little spread over seeds.",
+  headline: async (data) => (await import("./page.ts")).headlineOf(data as never),
   checkpoints: CHECKPOINTS,
   samples: [1, 2, 3].map((index) => ({
     name: `lesion-${index}`,

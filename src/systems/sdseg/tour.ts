@@ -1,21 +1,19 @@
 /** SDSeg in the tour: lesions that the model has not seen, in one step and in fifty, against their true masks. */
-import { otsuThreshold, type SegmentedPicture } from "../../data/index.ts";
+import { type Dataset, fromArray, otsuThreshold, type SegmentedPicture } from "../../data/index.ts";
 import { LESION_SIZE, lesion } from "../../data/world/lesions.ts";
 import type { Picture } from "../../io/index.ts";
-import { dice, iou, type OverlapCounts, overlapCounts } from "../../metrics/index.ts";
 import { overlay, type Rgb, toRgb } from "../../report/index.ts";
-import { mean } from "../../study/index.ts";
-import type { Seed, Tensor } from "../../tensor/index.ts";
-import { told } from "../../work.ts";
-import type { TourContext, TourEvent, TourResult } from "../tour.ts";
+import type { Seed } from "../../tensor/index.ts";
+import { type Work, type WorkEvent, watched } from "../../work.ts";
+import type { TourContext, TourResult } from "../tour.ts";
 import { openModel } from "./actions.ts";
 import { BRIGHTNESS, thresholdPredictor } from "./baselines.ts";
-import { imagesOf, type Sample, toSample } from "./data.ts";
-import { openSegmenter, type Segmenter, type SegmentOptions } from "./use.ts";
+import { type Sample, type SampleOptions, toSample } from "./data.ts";
+import { evaluateOn, type Predict, predictWith, type Scores } from "./scores.ts";
+import { openSegmenter, type SegmentOptions } from "./use.ts";
 
 /** Number of the first test lesion. */
 const FIRST = 2_000_000;
-const PLANE = LESION_SIZE * LESION_SIZE;
 const SHOWN = 4;
 /** Right, too much, missed. */
 const COLOURS: readonly Rgb[] = [
@@ -34,44 +32,35 @@ export interface SDSegTourSize {
 
 const SIZE: SDSegTourSize = { pictures: 64, batch: 16, steps: 50 };
 
-/** Masks of all samples, and the seconds that they took. */
+/** What was found of all samples, and the seconds that it took. */
 interface Timed {
-  readonly masks: readonly Uint8Array[];
+  readonly scores: Scores;
+  readonly masks: readonly ArrayLike<number>[];
   readonly seconds: number;
 }
 
-/** Samples as the networks take them, several at once. */
-const batched = (samples: readonly Sample[], batch: number): Tensor[] =>
-  Array.from({ length: Math.ceil(samples.length / batch) }, (_, k) =>
-    imagesOf(samples.slice(k * batch, (k + 1) * batch)),
-  );
-
-/** Segments batch by batch; yields how many pictures are done. */
-async function* segmentAll(
-  segmenter: Segmenter,
-  batches: readonly Tensor[],
-  options: SegmentOptions,
-): AsyncGenerator<number, Timed> {
-  const masks: Uint8Array[] = [];
+/** Scores a segmenter; tells how many pictures are done. */
+async function timed(
+  predict: Predict,
+  data: Dataset<Sample>,
+  batch: number,
+  onPicture: (done: number) => void = () => undefined,
+): Promise<Timed> {
+  const masks: ArrayLike<number>[] = [];
   let seconds = 0;
-  for (const x of batches) {
-    const startedAt = performance.now();
-    const { mask } = await segmenter.segment(x, options);
-    seconds += (performance.now() - startedAt) / 1000;
-    for (let at = 0; at < mask.length; at += PLANE) masks.push(mask.subarray(at, at + PLANE));
-    yield masks.length;
-  }
-  return { masks, seconds };
+  const scores = await evaluateOn(
+    async (samples) => {
+      const startedAt = performance.now();
+      const found = await predict(samples);
+      seconds += (performance.now() - startedAt) / 1000;
+      masks.push(...found.map(({ mask }) => mask));
+      return found;
+    },
+    data,
+    { batch, onPicture },
+  );
+  return { scores, masks, seconds };
 }
-
-const countsOf = (masks: readonly ArrayLike<number>[], samples: readonly Sample[]): OverlapCounts[] =>
-  masks.map((mask, i) => overlapCounts(mask, samples[i]!.labels, 2)[1]!);
-
-/** Otsu's masks, of the brightness as it is. */
-const otsuMasks = async (lesions: readonly SegmentedPicture[]): Promise<ArrayLike<number>[]> => {
-  const samples = lesions.map((picture) => toSample(picture, { config: BRIGHTNESS }));
-  return (await thresholdPredictor(otsuThreshold, false)(samples)).map(({ mask }) => mask);
-};
 
 const maskPicture = (mask: ArrayLike<number>): Picture => ({
   width: LESION_SIZE,
@@ -81,14 +70,14 @@ const maskPicture = (mask: ArrayLike<number>): Picture => ({
 });
 
 /** Where mask and truth agree and where not, over the picture. */
-const compared = (image: Picture, mask: Uint8Array, truth: Int32Array): Picture =>
+const compared = (image: Picture, mask: ArrayLike<number>, truth: Int32Array): Picture =>
   overlay(
     image,
-    mask.map((label, i) => (label ? (truth[i] ? 1 : 2) : truth[i] ? 3 : 0)),
+    Uint8Array.from(mask, (label, i) => (label ? (truth[i] ? 1 : 2) : truth[i] ? 3 : 0)),
     { colours: COLOURS, opacity: 0.6 },
   );
 
-const figure = (lesions: readonly SegmentedPicture[], one: Timed, many: Timed, steps: number): TourEvent => ({
+const figure = (lesions: readonly SegmentedPicture[], one: Timed, many: Timed, steps: number): WorkEvent => ({
   type: "figure",
   name: "lesions",
   caption:
@@ -114,63 +103,61 @@ const unseen = (seed: Seed, count: number): SegmentedPicture[] =>
 export async function* tourSDSeg(
   { seed, threads, signal }: TourContext,
   size: Partial<SDSegTourSize> = {},
-): AsyncGenerator<TourEvent, TourResult> {
+): Work<TourResult> {
   const { pictures, batch, steps } = { ...SIZE, ...size };
   const { model } = await openModel("lesions");
   const lesions = unseen(seed, pictures);
-  const samples = lesions.map((picture) => toSample(picture, { config: model.config }));
+  const seenAs = (config: SampleOptions["config"]): Dataset<Sample> =>
+    fromArray(lesions.map((picture) => toSample(picture, { config })));
+  const data = seenAs(model.config);
   const segmenter = openSegmenter(model, threads ? { threads } : {});
   const common = { seed, ...(signal && { signal }) };
-  const batches = batched(samples, batch);
+  const many: SegmentOptions = { ...common, mode: "ddim" };
+  const other = `${steps} steps`;
   const ways = [
     { stage: "one step", options: common, first: common },
-    {
-      stage: `${steps} steps`,
-      options: { ...common, mode: "ddim" as const, steps },
-      first: { ...common, mode: "ddim" as const, steps: 2 },
-    },
+    { stage: other, options: { ...many, steps }, first: { ...many, steps: 2 } },
   ];
-  const timed: Timed[] = [];
+  const found: Timed[] = [];
   try {
+    const begun = await Promise.all(Array.from({ length: Math.min(batch, pictures) }, (_, i) => data.get(i)));
     for (const [k, { stage, options, first }] of ways.entries()) {
-      await segmenter.segment(batches[0]!, first); // what is compiled once is not time of the pictures
-      const run = segmentAll(segmenter, batches, options);
-      const events = told(run, (value) => ({
-        type: "progress" as const,
-        ...{ stage, done: k * pictures + value, total: 2 * pictures },
-      }));
-      timed.push(yield* events);
+      await predictWith(segmenter, first)(begun); // what is compiled once is not time of the pictures
+      found.push(
+        yield* watched((tell: (event: WorkEvent) => void) =>
+          timed(predictWith(segmenter, options), data, batch, (done) =>
+            tell({ type: "progress", stage, done: k * pictures + done, total: 2 * pictures }),
+          ),
+        ),
+      );
     }
   } finally {
     await segmenter.close();
   }
-  const [one, many] = timed as [Timed, Timed];
-  yield figure(lesions, one, many, steps);
-  const [ours, theirs, threshold] = [one.masks, many.masks, await otsuMasks(lesions)].map((masks) =>
-    countsOf(masks, samples),
-  ) as [OverlapCounts[], OverlapCounts[], OverlapCounts[]];
-  const other = `${steps} steps`;
+  const [ours, theirs] = found as [Timed, Timed];
+  yield figure(lesions, ours, theirs, steps);
+  const threshold = await timed(thresholdPredictor(otsuThreshold, false), seenAs(BRIGHTNESS), batch);
   return {
     did: `segmented ${pictures} procedural lesions in one step of diffusion, and in ${steps}`,
     quality: [
       {
         name: "Dice, one step",
-        value: mean(ours.map(dice)),
+        value: ours.scores.dice,
         better: "higher",
-        baseline: { name: other, value: mean(theirs.map(dice)) },
+        baseline: { name: other, value: theirs.scores.dice },
       },
       {
         name: "IoU, one step",
-        value: mean(ours.map(iou)),
+        value: ours.scores.iou,
         better: "higher",
-        baseline: { name: "Otsu's threshold", value: mean(threshold.map(iou)) },
+        baseline: { name: "Otsu's threshold", value: threshold.scores.iou },
       },
       {
         name: "time for a picture",
-        value: (1000 * one.seconds) / pictures,
+        value: (1000 * ours.seconds) / pictures,
         unit: "ms",
         better: "lower",
-        baseline: { name: other, value: (1000 * many.seconds) / pictures },
+        baseline: { name: other, value: (1000 * theirs.seconds) / pictures },
       },
     ],
   };

@@ -45,69 +45,33 @@ export interface TrainSettings {
   readonly ema: "paper" | number;
 }
 
+/** Learning rates: as published for an autoencoder, and of the miniatures. */
+const PUBLISHED = { batch: 4, learningRate: 1.8e-5, warmup: 1000, schedule: "constant", clip: 1 } as const;
+const SHORT = { batch: 8, schedule: "cosine", clip: 1 } as const;
+const MINI = { ...SHORT, learningRate: 2e-3, warmup: 50 } as const;
+const SMOKE = { ...SHORT, learningRate: 3e-3, warmup: 10 } as const;
+const METHOD = { lambda: 1, trainVision: true };
+
 /** Settings of the published training and of the miniatures. */
 export const TRAINING = {
   paper: {
-    crop: 256,
-    augment: "flips",
-    lambda: 1,
-    trainVision: true,
+    ...{ ...METHOD, crop: 256, augment: "flips", ema: "paper" },
     // The published autoencoder is loaded; a fresh one is trained like this.
-    autoencoder: {
-      steps: 100_000,
-      batch: 4,
-      learningRate: 1.8e-5,
-      warmup: 1000,
-      schedule: "constant",
-      clip: 1,
-    },
-    decoder: {
-      crop: 256,
-      steps: 0,
-      batch: 4,
-      learningRate: 1.8e-5,
-      warmup: 1000,
-      schedule: "constant",
-      clip: 1,
-    },
-    denoiser: { steps: 100_000, batch: 4, learningRate: 4e-5, warmup: 10_000, schedule: "constant", clip: 0 },
-    ema: "paper",
+    autoencoder: { ...PUBLISHED, steps: 100_000 },
+    decoder: { ...PUBLISHED, crop: 256, steps: 0 },
+    denoiser: { ...PUBLISHED, steps: 100_000, learningRate: 4e-5, warmup: 10_000, clip: 0 },
   },
   mini: {
-    crop: 48,
-    augment: "turns",
-    lambda: 1,
-    trainVision: true,
-    autoencoder: { steps: 800, batch: 8, learningRate: 2e-3, warmup: 50, schedule: "cosine", clip: 1 },
-    decoder: {
-      crop: 128,
-      steps: 1500,
-      batch: 2,
-      learningRate: 2e-3,
-      warmup: 50,
-      schedule: "cosine",
-      clip: 1,
-    },
-    denoiser: { steps: 2000, batch: 8, learningRate: 1e-3, warmup: 100, schedule: "cosine", clip: 1 },
-    ema: 0.995,
+    ...{ ...METHOD, crop: 48, augment: "turns", ema: 0.995 },
+    autoencoder: { ...MINI, steps: 800 },
+    decoder: { ...MINI, crop: 128, steps: 1500, batch: 2 },
+    denoiser: { ...MINI, steps: 2000, learningRate: 1e-3, warmup: 100 },
   },
   smoke: {
-    crop: 32,
-    augment: "turns",
-    lambda: 1,
-    trainVision: true,
-    autoencoder: { steps: 150, batch: 8, learningRate: 3e-3, warmup: 10, schedule: "cosine", clip: 1 },
-    decoder: {
-      crop: 32,
-      steps: 0,
-      batch: 8,
-      learningRate: 3e-3,
-      warmup: 10,
-      schedule: "cosine",
-      clip: 1,
-    },
-    denoiser: { steps: 200, batch: 8, learningRate: 2e-3, warmup: 20, schedule: "cosine", clip: 1 },
-    ema: 0.98,
+    ...{ ...METHOD, crop: 32, augment: "turns", ema: 0.98 },
+    autoencoder: { ...SMOKE, steps: 150 },
+    decoder: { ...SMOKE, crop: 32, steps: 0 },
+    denoiser: { ...SMOKE, steps: 200, learningRate: 2e-3, warmup: 20 },
   },
 } as const satisfies Record<string, Omit<TrainSettings, "seed">>;
 

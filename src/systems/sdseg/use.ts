@@ -18,9 +18,9 @@ import {
 } from "../../tensor/index.ts";
 import { DEVIATION, LUMA, toInput } from "./data.ts";
 import { type SDSeg, type SDSegConfig, sdsegFile, totalStride } from "./model.ts";
-import { type ReverseOptions, reverseProcess, SAMPLERS, SPACINGS } from "./sampling.ts";
+import { MODES, SPACINGS } from "./options.ts";
+import { type ReverseOptions, reverseProcess } from "./sampling.ts";
 
-export const MODES = ["direct", ...SAMPLERS] as const;
 export type Mode = (typeof MODES)[number];
 
 export interface SegmentOptions extends Partial<Omit<ReverseOptions, "sampler">> {

@@ -10,16 +10,16 @@ import type { Found } from "./results.ts";
 import { VARIANTS, type Variant } from "./runs.ts";
 
 /** Shares of clean pictures. */
-export const CLEAN_SHARES = [0, 0.25, 0.5, 0.75, 1] as const;
+const CLEAN_SHARES = [0, 0.25, 0.5, 0.75, 1] as const;
 /** Hidden shares of noised pictures. */
-export const NOISED_MASKS = [0, 0.375, 0.5] as const;
+const NOISED_MASKS = [0, 0.375, 0.5] as const;
 
 /** Without noised pictures it does not matter how much of them is hidden. */
 const same = (a: Mixture, b: Mixture): boolean =>
   a.cleanShare === b.cleanShare && (a.cleanShare === 1 || a.noisedMask === b.noisedMask);
 
 /** A point of the grid: the method of that mixture where there is one, so that it is not trained again. */
-export function variantAt(cleanShare: number, noisedMask: number): readonly [name: string, Variant] {
+function variantAt(cleanShare: number, noisedMask: number): readonly [name: string, Variant] {
   const mixture: Mixture = { cleanShare, noisedMask, cleanMask: 0.75 };
   const known = Object.entries(VARIANTS).find(
     ([, variant]) => variant.conditioning === "adaLN" && same(variant.mixture, mixture),

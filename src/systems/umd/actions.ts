@@ -38,7 +38,7 @@ export const modelOf = async (name: string): Promise<UMD> =>
 // ---- train
 
 function configOf(options: TrainActionOptions, autoencoder: Autoencoder | undefined): UMDConfig {
-  const { method, preset = "mini", size, colour = "rgb", patch, initEncoder } = options;
+  const { method, preset, size, colour = "rgb", patch, initEncoder } = options;
   const base: UMDConfig = PRESETS[preset];
   if (base.domain === "latents" && !autoencoder)
     throw new ArgumentError(`UMD: preset ${preset} is of latents: it needs an autoencoder`);
@@ -54,29 +54,6 @@ function configOf(options: TrainActionOptions, autoencoder: Autoencoder | undefi
   });
 }
 
-/** @throws ArgumentError for options that say of a checkpoint what it is not */
-function checkStart(
-  { config }: UMD,
-  options: TrainActionOptions,
-  autoencoder: Autoencoder | undefined,
-): void {
-  const { preset, colour, patch, conditioning, zeroClassTokens, initEncoder } = options;
-  const channels = colour && !autoencoder ? { gray: 1, rgb: 3 }[colour] : undefined;
-  const { dim, depth, decoderDepth, heads } = preset ? PRESETS[preset] : config;
-  const wanted: Partial<UMDConfig> = { patch, channels, conditioning, dim, depth, decoderDepth, heads };
-  for (const [name, value] of Object.entries(wanted)) {
-    const own = config[name as keyof UMDConfig];
-    if (value !== undefined && value !== own)
-      throw new ArgumentError(`UMD: the checkpoint of --from has ${name} ${own}, the options say ${value}`);
-  }
-  for (const [flag, given] of Object.entries({
-    "zero-class-tokens": zeroClassTokens,
-    "init-encoder": initEncoder,
-  }))
-    if (given)
-      throw new ArgumentError(`UMD: --${flag} is for a model to train from scratch, not for one of --from`);
-}
-
 interface Start {
   readonly model: UMD;
   readonly autoencoder: Autoencoder | undefined;
@@ -88,7 +65,6 @@ async function startOf(options: TrainActionOptions): Promise<Start> {
   if (from !== undefined) {
     const { model } = await umdFile.load(from);
     const autoencoder = await autoencoderFor(model.config.domain, path);
-    checkStart(model, options, autoencoder);
     const side = size === undefined ? model.config.size : size / (autoencoder?.sizeFactor ?? 1);
     return { model: withSize(model, side), autoencoder };
   }

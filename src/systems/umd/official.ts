@@ -167,9 +167,10 @@ export function withMAEEncoder(model: UMD, weights: Weights): UMD {
     throw new ArgumentError("UMD: an encoder of MAE has no token for the condition: use adaLN");
   const known = encoderWeights(weights, model);
   const { dim } = config;
-  const open = zeros([2 * dim]).concat([zeros([dim]).add(1), zeros([2 * dim]), zeros([dim]).add(1)]);
+  const open = (): Tensor =>
+    zeros([2 * dim]).concat([zeros([dim]).add(1), zeros([2 * dim]), zeros([dim]).add(1)]);
   return mapParameters(model, (parameter, key) => {
-    if (/^encoder\.\d+\.modulation\.bias$/.test(key)) return open;
+    if (/^encoder\.\d+\.modulation\.bias$/.test(key)) return open();
     if (/^encoder\.\d+\.modulation\.weight$/.test(key)) return zeros(parameter.shape);
     return known.get(key) ?? parameter;
   });

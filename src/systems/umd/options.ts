@@ -1,10 +1,10 @@
 /** What the actions of UMD take, and the checkpoints that ship. */
 import { z } from "zod";
 import {
+  beside,
   count,
   data,
   dataFolder,
-  batch as folderJobs,
   how,
   limit,
   model,
@@ -13,6 +13,7 @@ import {
   runFolder,
   seed,
   startingCheckpoint,
+  studyShard,
   threads,
   weightsFile,
   workFolder,
@@ -37,6 +38,9 @@ const autoencoder = hinted(
 const share = (about: string) =>
   how(z.number().min(0).max(1).optional(), `${about} (default: the method's)`, "F");
 
+/** Options of a fresh model, which a checkpoint to begin with decides itself. */
+const FRESH = { from: [false] };
+
 export const trainOptions = z.object({
   data: pictures,
   limit,
@@ -45,25 +49,32 @@ export const trainOptions = z.object({
     "side to which pictures are brought (default: the model's; with another one its positions are interpolated)",
     "PX",
   ),
-  colour: data(z.enum(["gray", "rgb"]).optional(), "what the model sees (default: rgb, or as --from)"),
+  ...beside(
+    { ...FRESH, autoencoder: [false] },
+    { colour: data(z.enum(["gray", "rgb"]).optional(), "what the model sees (default: rgb)") },
+  ),
   autoencoder,
-  preset: model(
-    z.enum(["mini", "micro", "smoke", "S/4", "B/4", "L/2", "L/16"]).optional(),
-    "size of the transformer (default: mini, or as --from)",
-  ),
-  patch: model(z.int().min(1).optional(), "side of a patch (default: the preset's)", "PX"),
-  conditioning: model(
-    z.enum(["adaLN", "token"]).optional(),
-    "how time and label enter (default: token for mae, else adaLN, or as --from)",
-  ),
-  zeroClassTokens: model(
-    z.boolean().default(false),
-    "start the class tokens at zero, as released (they then never differ)",
-  ),
+  ...beside(FRESH, {
+    preset: model(
+      z.enum(["mini", "micro", "smoke", "S/4", "B/4", "L/2", "L/16"]).default("mini"),
+      "size of the transformer",
+    ),
+    patch: model(z.int().min(1).optional(), "side of a patch (default: the preset's)", "PX"),
+    conditioning: model(
+      z.enum(["adaLN", "token"]).optional(),
+      "how time and label enter (default: token for mae, else adaLN)",
+    ),
+    zeroClassTokens: model(
+      z.boolean().default(false),
+      "start the class tokens at zero, as released (they then never differ)",
+    ),
+  }),
   from: startingCheckpoint("checkpoint to begin with; needed to fine-tune what was pre-trained"),
-  initEncoder: weightsFile(
-    "published MAE weights, as safetensors, for the encoder; it then has one class token and exact GELU",
-  ),
+  ...beside(FRESH, {
+    initEncoder: weightsFile(
+      "published MAE weights, as safetensors, for the encoder; it then has one class token and exact GELU",
+    ),
+  }),
   phase: how(
     z.enum(["pretrain", "finetune"]).default("pretrain"),
     "without labels, or for class-conditional generation",
@@ -96,19 +107,29 @@ export const runOptions = z.object({
   ),
   model: modelNamed(CHECKPOINTS),
   autoencoder,
-  data: pictures,
-  limit,
-  count: count(50, "pictures to draw"),
-  steps: how(z.int().min(1).max(500).default(125), "strides of the sampler", "N"),
-  eta: how(z.number().min(0).max(1).default(1), "fresh noise; 0: deterministic", "E"),
-  guidance: how(z.number().min(0).max(20).default(1), "guidance by labels; 1: none", "W"),
-  label: how(z.int().min(-1).optional(), "class of the pictures; -1: none (default: all in turn)", "N"),
-  predictX0: how(z.boolean().default(false), "sample by the head that guesses the clean picture"),
-  ratio: how(z.number().min(0).max(0.99).default(0.75), "hidden share to fill in", "F"),
-  index: how(z.int().min(0).max(999).optional(), "noise index of features (default: clean)", "I"),
+  ...beside({ mode: ["reconstruct", "features"] }, { data: pictures, limit }),
+  ...beside(
+    { mode: ["sample"] },
+    {
+      count: count(50, "pictures to draw"),
+      steps: how(z.int().min(1).max(500).default(125), "strides of the sampler", "N"),
+      eta: how(z.number().min(0).max(1).default(1), "fresh noise; 0: deterministic", "E"),
+      guidance: how(z.number().min(0).max(20).default(1), "guidance by labels; 1: none", "W"),
+      label: how(z.int().min(-1).optional(), "class of the pictures; -1: none (default: all in turn)", "N"),
+      predictX0: how(z.boolean().default(false), "sample by the head that guesses the clean picture"),
+    },
+  ),
+  ...beside(
+    { mode: ["reconstruct"] },
+    { ratio: how(z.number().min(0).max(0.99).default(0.75), "hidden share to fill in", "F") },
+  ),
+  ...beside(
+    { mode: ["features"] },
+    { index: how(z.int().min(0).max(999).optional(), "noise index of features (default: clean)", "I") },
+  ),
   seed,
   threads,
-  out: outFolder("out/umd", "folder for pictures or features"),
+  out: outFolder("out/umd-run", "folder for pictures or features"),
 });
 
 export const evaluateOptions = z.object({
@@ -117,10 +138,15 @@ export const evaluateOptions = z.object({
   model: modelNamed(CHECKPOINTS, "shapes, a checkpoint file, or published MAE weights as safetensors"),
   autoencoder,
   linear: how(z.boolean().default(false), "the full linear probe as well, trained with LARS"),
-  linearRate: how(
-    z.number().positive().default(10),
-    "its learning rate at a batch of 256; published: 0.1, for far longer training",
-    "R",
+  ...beside(
+    { linear: [true] },
+    {
+      linearRate: how(
+        z.number().positive().default(10),
+        "its learning rate at a batch of 256; published: 0.1, for far longer training",
+        "R",
+      ),
+    },
   ),
   seed,
   threads,
@@ -131,12 +157,20 @@ export const reproduceOptions = z.object({
   train: data(z.int().min(1000).default(12_000), "training pictures", "N"),
   test: data(z.int().min(100).default(2000), "test pictures", "N"),
   size: data(z.int().min(8).default(24), "side of the pictures", "PX"),
-  colour: data(z.enum(["gray", "rgb"]).default("rgb"), "what the models see of a folder's pictures"),
+  ...beside(
+    { data: [true] },
+    { colour: data(z.enum(["gray", "rgb"]).default("rgb"), "what the models see of a folder's pictures") },
+  ),
   preset: model(z.enum(["mini", "micro", "smoke"]).default("mini"), "size of the transformer"),
-  variants: model(
-    z.string().default("UMD,DiT,MaskDiT,MAE,MAE-adaLN"),
-    "what is compared, with commas between; UMD and DiT are always there",
-    "NAMES",
+  ...beside(
+    { ablation: [false] },
+    {
+      variants: model(
+        z.string().default("UMD,DiT,MaskDiT,MAE,MAE-adaLN"),
+        "what is compared, with commas between; UMD and DiT are always there",
+        "NAMES",
+      ),
+    },
   ),
   seeds: count(3, "seeds"),
   steps: count(10_000, "pre-training steps"),
@@ -162,13 +196,10 @@ export const reproduceOptions = z.object({
     z.boolean().default(false),
     "instead: shares of clean pictures by hidden shares of noised ones, and class tokens from zero; at equal pictures, or as --equal flops says",
   ),
-  shard: hinted(
-    folderJobs.shard.describe("only every N-th training from the I-th on, so that N machines share them"),
-    { group: "How", hint: "I/N", role: "command-line" },
-  ),
+  shard: studyShard,
   threads,
   work: workFolder("out/umd/reproduce"),
-  out: outFolder("results/umd", "tables; those of the ablation are below it"),
+  out: outFolder("out/umd-results", "tables; those of the ablation are below it"),
 });
 
 export type TrainActionOptions = z.output<typeof trainOptions>;

@@ -20,6 +20,15 @@ import { readingName } from "./use.ts";
 /** Runs by variant, then by seed. */
 export type Runs = ReadonlyMap<string, Readonly<Record<string, Run>>>;
 
+/** What a study keeps for programs. */
+export interface StudyData {
+  readonly bounds: Bounds;
+  readonly kinds: readonly {
+    readonly on: string;
+    readonly runs: Readonly<Record<string, Readonly<Record<string, Run>>>>;
+  }[];
+}
+
 /** A number of every run of a variant, by seed; undefined where none was measured. */
 function valuesOf(runs: Runs, name: string, pick: (run: Run) => number | undefined): Values | undefined {
   const found = Object.entries(runs.get(name) ?? {}).flatMap(([seed, run]) => {
@@ -258,4 +267,12 @@ export function findingOf({ probe, pixels, distance, classMeans }: Found, on: st
   const features = `${on}: a ridge probe finds ${text(pixels("all"))} % of the labels in raw pixels, ${text(probe("MAE-adaLN", "all"))} % in features of MAE with adaLN, ${text(probe("UMD", "all"))} % in UMD's and ${text(probe("DiT", "all"))} % in DiT's.`;
   const samples = `One mean picture per class is at distance ${text(classMeans)} of test pictures, samples of UMD at ${text(distance("UMD"))}, of DiT at ${text(distance("DiT"))}.`;
   return classMeans === undefined ? features : `${features} ${samples}`;
+}
+
+/** The probe of all labels, of the method, of its rival and of the diffusion transformer. */
+export function headlineOf({ bounds, kinds }: StudyData): string {
+  const [{ runs }] = kinds as [StudyData["kinds"][number]];
+  const { probe } = foundIn(new Map(Object.entries(runs)), bounds, 1);
+  const text = (name: string): string => `${probe(name, "all")?.toFixed(1) ?? "–"} %`;
+  return `ridge probe ${text("UMD")}; MAE with adaLN ${text("MAE-adaLN")}, DiT ${text("DiT")}`;
 }

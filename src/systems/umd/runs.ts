@@ -108,7 +108,7 @@ export const configOf = ({ options, train }: Context, { conditioning }: Variant)
 });
 
 /** Steps of a variant: all alike, or as many as the arithmetic of DiT's steps pays for. */
-export function stepsFor(context: Context, variant: Variant, equal: Equal): number {
+function stepsFor(context: Context, variant: Variant, equal: Equal): number {
   const { steps } = context.options;
   if (equal === "images") return steps;
   const { DiT } = VARIANTS;

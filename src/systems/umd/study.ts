@@ -1,32 +1,20 @@
 /** `tweedie reproduce umd`: the claim in miniature, or the strip of ablations. */
-import { basename, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { basename } from "node:path";
 import type { Labelled, LabelledPictures } from "../../data/index.ts";
 import { shapes10 } from "../../data/world/shapes10.ts";
-import { ArgumentError } from "../../errors.ts";
 import { adamW, initialState, makeTrainStep } from "../../nn/index.ts";
-import {
-  inTurns,
-  judged,
-  numberText,
-  openStudy,
-  publish,
-  type Study,
-  summaryOf,
-  type Times,
-  tableOf,
-} from "../../study/index.ts";
+import { inTurns, judged, numberText, type Study, type Times, tableOf } from "../../study/index.ts";
 import { evaluate, flatten } from "../../tensor/index.ts";
 import type { Table, Work } from "../../work.ts";
-import { commandLine } from "../command-line.ts";
-import { listed } from "../options.ts";
-import type { ActionContext, ActionResult } from "../system.ts";
+import { namesAmong } from "../options.ts";
+import { type Reproduction, reproducing, type StudyPage } from "../reproduce.ts";
+import type { ActionContext } from "../system.ts";
 import { ABLATION, ABLATION_RULES, ablationChart, tokensText } from "./ablation.ts";
 import { openPictures, SHAPES, umdBatches } from "./data.ts";
 import { type Batch, MIXTURES, type Mixture, mixedLoss } from "./method.ts";
 import { initUMD, trainingFlops, type UMD } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
-import { type Found, findingOf, foundIn, RULES, type Runs, tablesOf } from "./results.ts";
+import { type Found, findingOf, foundIn, RULES, type Runs, type StudyData, tablesOf } from "./results.ts";
 import {
   type Bounds,
   boundsOf,
@@ -43,13 +31,9 @@ import {
 } from "./runs.ts";
 import { labelled } from "./use.ts";
 
-/** Raised when the same settings give other numbers than before. */
-const VERSION = 1;
-
 /** Training and test pictures: a folder's, or shapes10 of any number. */
 async function halvesOf({ data: folder, train, test, size, colour }: ReproduceActionOptions) {
   if (folder === undefined) {
-    if (colour === "gray") throw new ArgumentError("UMD: shapes10 are in colour; --colour gray needs --data");
     const of = (count: number, { first }: { first: number }): Labelled =>
       labelled(shapes10({ seed: 1, count, size, first }));
     return { title: "shapes10", train: of(train, SHAPES.train), test: of(test, SHAPES.test) };
@@ -60,17 +44,11 @@ async function halvesOf({ data: folder, train, test, size, colour }: ReproduceAc
   return { title: basename(a.title), train: labelled(a.pictures), test: labelled(b.pictures) };
 }
 
-/** UMD and what it is compared with, by `--variants`. @throws ArgumentError for unknown names */
+/** UMD and what it is compared with, by `--variants`; both halves of the claim are always there. */
 function claimVariants({ variants }: ReproduceActionOptions): Readonly<Record<string, Variant>> {
-  const names = listed(variants).map((name) => name.toLowerCase());
-  const known = Object.entries(VARIANTS);
-  const unknown = names.find((name) => !known.some(([one]) => one.toLowerCase() === name));
-  if (unknown !== undefined)
-    throw new ArgumentError(
-      `UMD: unknown variant "${unknown}"; known are ${Object.keys(VARIANTS).join(", ")}`,
-    );
-  const wanted = new Set(["umd", "dit", ...names]);
-  return Object.fromEntries(known.filter(([name]) => wanted.has(name.toLowerCase())));
+  const known = Object.keys(VARIANTS) as (keyof typeof VARIANTS)[];
+  const wanted = new Set([...namesAmong(variants, known, "variant"), "UMD", "DiT"]);
+  return Object.fromEntries(known.filter((name) => wanted.has(name)).map((name) => [name, VARIANTS[name]]));
 }
 
 const kindsOf = ({ equal, ablation }: ReproduceActionOptions): readonly Equal[] => {
@@ -174,66 +152,53 @@ async function* allRuns(
   return { bounds, runs };
 }
 
-/** The README beside this file is written when the results go where the repository keeps them. */
-function readmeFor(out: string): string | undefined {
-  const own = fileURLToPath(new URL("../../../results/umd", import.meta.url));
-  return resolve(out) === own ? fileURLToPath(new URL("./README.md", import.meta.url)) : undefined;
+interface Measured {
+  readonly title: string;
+  readonly bounds: Bounds;
+  readonly runs: Readonly<Record<string, Runs>>;
+  /** Whether hidden tokens are really dropped; absent in the ablation. */
+  readonly times?: Table;
 }
 
-/** Trains, probes and samples all methods, or the strip of ablations; tables go to the output folder. */
-export async function* compare(
+/** Trains, probes and samples all methods, or the strip of ablations. */
+async function* ask(
   study: Study,
   options: ReproduceActionOptions,
-  { signal }: ActionContext = {},
-): Work<ActionResult> {
-  const { ablation, seeds, out } = options;
-  const variants = ablation ? ABLATION : claimVariants(options);
+  { signal }: ActionContext,
+): Work<Measured> {
+  const { ablation } = options;
   const context = contextOf({ study, options, signal, ...(await halvesOf(options)) });
-  const { bounds, runs } = yield* allRuns(context, variants);
+  const found = yield* allRuns(context, ablation ? ABLATION : claimVariants(options));
+  const times = ablation || study.partial ? {} : { times: yield* stepTimes(context) };
+  return { title: context.title, ...found, ...times };
+}
+
+function page({ title, bounds, runs, times }: Measured, options: ReproduceActionOptions): StudyPage {
+  const { ablation } = options;
   const guidances = guidancesOf(options);
   const kinds = kindsOf(options).map((equal) => {
-    const on = `${context.title}, ${KINDS[equal]}`;
-    const found = foundIn(runs[equal]!, bounds, guidances[0]!);
-    return {
-      on,
-      found,
-      verdicts: judged<Found>(ablation ? ABLATION_RULES : RULES, on, found),
-      runs: runs[equal]!,
-    };
+    const on = `${title}, ${KINDS[equal]}`;
+    return { on, runs: runs[equal]!, found: foundIn(runs[equal]!, bounds, guidances[0]!) };
   });
-  const verdicts = kinds.flatMap((kind) => kind.verdicts);
-  const tables = Object.assign({}, ...kinds.map((kind) => tablesOf(kind.runs, bounds, guidances, kind.on)));
-  const times = ablation || study.partial ? {} : { "Time of a training step": yield* stepTimes(context) };
-  const data = kinds.map(({ on, runs: found }) => ({ on, runs: Object.fromEntries(found) }));
   const [{ found, on }] = kinds as [(typeof kinds)[number]];
-  const readme = ablation ? undefined : readmeFor(out);
-  const folder = ablation ? join(out, "ablation") : out;
-  yield* publish(folder, study, {
+  const tables = kinds.map((kind) => tablesOf(kind.runs, bounds, guidances, kind.on));
+  return {
     title: ablation ? "UMD, ablations" : "UMD, measured",
     finding: ablation ? tokensText(found) : findingOf(found, on),
-    command: commandLine("reproduce umd", reproduceOptions, options),
-    verdicts,
-    tables: { ...tables, ...times },
+    verdicts: kinds.flatMap((kind) => judged<Found>(ablation ? ABLATION_RULES : RULES, kind.on, kind.found)),
+    tables: { ...Object.assign({}, ...tables), ...(times && { "Time of a training step": times }) },
     charts: ablation ? ablationChart(found) : [],
-    data: { bounds, kinds: data },
-    ...(readme !== undefined && { readme }),
-  });
-  if (study.partial) return { summary: `Share ${options.shard} is done.` };
-  const passed = verdicts.filter(({ judged: result }) => result?.holds).length;
-  const missing = verdicts.filter(({ judged: result }) => result === undefined).length;
-  const count = seeds === 1 ? "1 seed" : `${seeds} seeds`;
-  return {
-    summary: `${summaryOf(verdicts)} ${count}; tables are in ${folder}.`,
-    metrics: { passed, criteria: verdicts.length, missing },
+    data: {
+      bounds,
+      kinds: kinds.map((kind) => ({ on: kind.on, runs: Object.fromEntries(kind.runs) })),
+    } satisfies StudyData,
+    ...(ablation && { below: "ablation" }),
   };
 }
 
-/** `compare` in the work folder. */
-export async function* reproduceAction(
-  options: ReproduceActionOptions,
-  context: ActionContext,
-): Work<ActionResult> {
-  const { work, shard } = options;
-  const study = await openStudy(work, { version: VERSION, shard, signal: context.signal });
-  return yield* compare(study, options, context);
-}
+/** `tweedie reproduce umd`. */
+export const STUDY: Reproduction<ReproduceActionOptions, Measured> = {
+  ...{ system: "umd", version: 1, options: reproduceOptions },
+  ...{ ask, page },
+};
+export const reproduceAction = reproducing(STUDY);

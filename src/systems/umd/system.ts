@@ -16,6 +16,7 @@ export const umd: System = {
   },
   claim:
     "Trained on clean, heavily masked and noised, lightly masked pictures at once, a transformer's features probe better than a diffusion transformer's and its samples are nearly as good, for less arithmetic.",
+  headline: async (data) => (await import("./results.ts")).headlineOf(data as never),
   checkpoints: CHECKPOINTS,
   tour: {
     about: "draws shapes by their class and fills in what is hidden of others",

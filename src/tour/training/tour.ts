@@ -5,8 +5,9 @@ import type { Picture } from "../../io/index.ts";
 import { psnr } from "../../metrics/index.ts";
 import { adamW, createRng, powerDecay, train, warmup } from "../../nn/index.ts";
 import { lineChart, smoothed } from "../../report/index.ts";
-import type { Tour, TourContext, TourEvent, TourResult } from "../../systems/tour.ts";
+import type { Tour, TourContext, TourResult } from "../../systems/tour.ts";
 import { fillNormal, fromHost, jit, type Tensor, tensor } from "../../tensor/index.ts";
+import type { WorkEvent } from "../../work.ts";
 import { Denoiser, type DenoisingBatch, denoisingLoss } from "./denoiser.ts";
 import { SIZE, shapes } from "./shapes.ts";
 
@@ -39,7 +40,7 @@ function denoisingBatch(seed: number, step: number, count: number): DenoisingBat
   };
 }
 
-function curve(losses: readonly number[]): TourEvent {
+function curve(losses: readonly number[]): WorkEvent {
   const x = losses.map((_, i) => i + 1);
   return {
     type: "chart",
@@ -61,7 +62,7 @@ const mean = async (perPicture: Tensor): Promise<number> => perPicture.mean().it
 async function* denoised(
   denoise: (x: Tensor, sigma: number) => Promise<Tensor>,
   seed: number,
-): AsyncGenerator<TourEvent, { before: number; after: number }> {
+): AsyncGenerator<WorkEvent, { before: number; after: number }> {
   const clean = cleanPictures(seed + 1, 0, HELD_OUT);
   const noise = normals([HELD_OUT, 3, SIZE, SIZE], seed + 1, "held out", 0);
   const noisy = await clean.add(noise.mul(SIGMA)).eval();
@@ -83,7 +84,7 @@ async function* denoised(
 async function* tourTraining(
   steps: number,
   { seed, threads, signal }: TourContext,
-): AsyncGenerator<TourEvent, TourResult> {
+): AsyncGenerator<WorkEvent, TourResult> {
   const settings = threads ? { threads } : {};
   const total = steps + SAMPLING;
   const losses: number[] = [];

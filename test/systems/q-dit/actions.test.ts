@@ -60,7 +60,7 @@ async function writeModel(name: string, seed: number): Promise<string> {
 
 const fewest = (data: string, model: string) => ({
   ...{ data, model, threads: 1, work: folder("work"), out: folder("out") },
-  ...{ pictures: 10, steps: 2, stepPictures: 4, searchPictures: 4, searchSteps: 1 },
+  ...{ pictures: 10, steps: 2, searchPictures: 4, searchSteps: 1 },
   ...{ population: 2, generations: 2, samples: 32, judgeSteps: 2, rounds: 1 },
 });
 

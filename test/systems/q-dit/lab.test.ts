@@ -1,9 +1,9 @@
 /** What the study's lab does: the numbers are those of the model, judge, seeds and pictures that were asked for. */
 import { describe, expect, test } from "vitest";
 import type { Labelled } from "../../../src/data/index.ts";
+import { classMeans } from "../../../src/data/index.ts";
 import { FeatureNetwork, qualityOf, referenceOf } from "../../../src/metrics/index.ts";
 import { createRng } from "../../../src/nn/index.ts";
-import { classMeans } from "../../../src/systems/q-dit/data.ts";
 import { openLab, type Rounding } from "../../../src/systems/q-dit/lab.ts";
 import { pictureRatio } from "../../../src/systems/q-dit/scores.ts";
 import { draw } from "../../../src/systems/q-dit/use.ts";

@@ -6,6 +6,7 @@ import { type ReproduceActionOptions, reproduceOptions } from "../../../src/syst
 import { measured } from "../../../src/systems/q-dit/study.ts";
 import { drained, type Work } from "../../../src/work.ts";
 import { recordingStudy } from "../../study/recording-study.ts";
+import type { StudyUnderTest } from "../deciding-options.ts";
 
 export const optionsOf = (more: object = {}): ReproduceActionOptions =>
   reproduceOptions.parse({ data: "clothes", further: true, threads: 3, ...more });
@@ -43,6 +44,36 @@ export function contentOf(name: string): unknown {
     return ["fp32", "W8A8 groups of 64"].map((layer) => ({ name: layer, times: TIMES, bytes: 1 }));
   return { path: `file of ${name}` };
 }
+
+/** The study, for the test of its options; nothing is made, so that the lab is not asked. */
+export const STUDY: StudyUnderTest = {
+  schema: reproduceOptions,
+  base: { data: "clothes", threads: 3, further: true },
+  run: (study, options: ReproduceActionOptions) =>
+    measured(study, subjectOf(options), settingsOf(options), {} as Lab, options),
+  valueFor: ({ name }) => contentOf(name),
+  deciding: {
+    data: { data: "shoes" },
+    model: { model: "another" },
+    pictures: { pictures: 7 },
+    steps: { steps: 7 },
+    stepPictures: { stepPictures: 7 },
+    searchPictures: { searchPictures: 7 },
+    searchSteps: { searchSteps: 7 },
+    population: { population: 7 },
+    generations: { generations: 7 },
+    samples: { samples: 64 },
+    judgeSteps: { judgeSteps: 7 },
+    rounds: { rounds: 7 },
+    further: { further: false },
+    threads: { threads: 2 }, // decides the times of steps
+  },
+  undeciding: {
+    measure: { measure: false },
+    work: { work: "elsewhere" },
+    out: { out: "elsewhere" },
+  },
+};
 
 interface LabCall {
   readonly cell: string;

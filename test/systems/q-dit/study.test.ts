@@ -5,15 +5,13 @@ import { settingsOf } from "../../../src/systems/q-dit/asked.ts";
 import { METHODS } from "../../../src/systems/q-dit/baselines.ts";
 import { PACKED, packedName, SEARCHES, SHAPES, searchName } from "../../../src/systems/q-dit/cells.ts";
 import type { Lab } from "../../../src/systems/q-dit/lab.ts";
-import type { ReproduceActionOptions } from "../../../src/systems/q-dit/options.ts";
 import { tablesOf } from "../../../src/systems/q-dit/page.ts";
 import { RULES } from "../../../src/systems/q-dit/rules.ts";
 import { measured } from "../../../src/systems/q-dit/study.ts";
-import { qDiT } from "../../../src/systems/q-dit/system.ts";
 import { drained } from "../../../src/work.ts";
 import { type AskedCell, recordingStudy } from "../../study/recording-study.ts";
-import { undecidingOptions } from "../deciding-options.ts";
-import { contentOf, optionsOf, SIZES, studied, subjectOf } from "./made-up-study.ts";
+import { expectOptionsToDecide } from "../deciding-options.ts";
+import { optionsOf, SIZES, STUDY, studied, subjectOf } from "./made-up-study.ts";
 
 const given = (cells: readonly AskedCell[], name: string): Readonly<Record<string, unknown>> => {
   const cell = cells.find((one) => one.name === name);
@@ -31,20 +29,8 @@ function differences(a: unknown, b: unknown, path = ""): string[] {
 }
 
 describe("what decides a number", () => {
-  test("every option of reproduce changes a fingerprint, but for those that decide nothing", async () => {
-    const same = await undecidingOptions(
-      qDiT.actions.reproduce!,
-      { data: "clothes", threads: 3, further: true },
-      async (o) => {
-        const options = o as ReproduceActionOptions;
-        const study = recordingStudy(({ name }) => contentOf(name));
-        const lab = {} as Lab; // a recording study makes nothing
-        await drained(measured(study, subjectOf(options), settingsOf(options), lab, options));
-        return study.cells;
-      },
-    );
-    expect(same).toEqual(["measure", "work", "out"]);
-  });
+  test("every option of reproduce changes a fingerprint, but for those that decide nothing", () =>
+    expectOptionsToDecide(STUDY));
 
   test("names of cells are their own, also as names of files", async () => {
     const { cells } = await studied();

@@ -6,10 +6,10 @@ import { createDraw, dataset, openSegmented, readAll } from "../../../src/data/i
 import { lesion, lesions } from "../../../src/data/world/lesions.ts";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { encodePicture, type Picture } from "../../../src/io/index.ts";
-import type { ActionEvent } from "../../../src/systems/index.ts";
 import { AUGMENTS, cropped, masksOf, toImage, toSample } from "../../../src/systems/sdseg/data.ts";
 import { PRESETS } from "../../../src/systems/sdseg/model.ts";
 import { KNOWN_SETS, readSamples } from "../../../src/systems/sdseg/sets.ts";
+import type { WorkEvent } from "../../../src/work.ts";
 
 const config = PRESETS.smoke;
 const size = { width: 4, height: 3 };
@@ -156,7 +156,7 @@ describe("a folder of pictures and masks", () => {
 
   /** Everything that reading reports, and the samples. */
   async function read() {
-    const events: ActionEvent[] = [];
+    const events: WorkEvent[] = [];
     const run = readSamples(await openSegmented(folder), { config, scale: 1 });
     for (;;) {
       const { done, value } = await run.next();

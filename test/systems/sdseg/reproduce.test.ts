@@ -26,7 +26,7 @@ import {
 import type { Sample } from "../../../src/systems/sdseg/data.ts";
 import { evenly, openLab, trainedVariant } from "../../../src/systems/sdseg/lab.ts";
 import { sdsegFile } from "../../../src/systems/sdseg/model.ts";
-import { findingOf, reproduceAction } from "../../../src/systems/sdseg/page.ts";
+import { findingOf, reproducingWith } from "../../../src/systems/sdseg/page.ts";
 import type { Sources } from "../../../src/systems/sdseg/sets.ts";
 import { findings, RULES } from "../../../src/systems/sdseg/study.ts";
 import type { Segmenter, SegmentOptions } from "../../../src/systems/sdseg/use.ts";
@@ -349,7 +349,7 @@ describe("a small study", () => {
     };
     const run = async (): Promise<WorkEvent[]> => {
       const events: WorkEvent[] = [];
-      await drained(reproduceAction(optionsOf(options), {}, { sources: madeUp(undefined) }), (event) =>
+      await drained(reproducingWith({ sources: madeUp(undefined) })(optionsOf(options), {}), (event) =>
         events.push(event),
       );
       return events;

@@ -2,7 +2,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { AbortError, ArgumentError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { mapParameters } from "../../../src/nn/index.ts";
 import { createSDSeg, PRESETS, type SDSeg, withParts } from "../../../src/systems/sdseg/model.ts";
-import { MODES, openSegmenter } from "../../../src/systems/sdseg/use.ts";
+import { MODES } from "../../../src/systems/sdseg/options.ts";
+import { openSegmenter } from "../../../src/systems/sdseg/use.ts";
 import { fillNormal, fromHost, type Tensor } from "../../../src/tensor/index.ts";
 
 const picture = (n: number, h: number, w: number, channels = 1): Tensor => {

@@ -3,12 +3,14 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodePicture } from "../../../src/io/index.ts";
 import { betweenMarks, type Verdict } from "../../../src/study/index.ts";
+import { reproduceIn } from "../../../src/systems/reproduce.ts";
 import { ABLATION } from "../../../src/systems/umd/ablation.ts";
 import type { Mixture } from "../../../src/systems/umd/method.ts";
 import type { UMDConfig } from "../../../src/systems/umd/model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "../../../src/systems/umd/options.ts";
 import { VARIANTS } from "../../../src/systems/umd/runs.ts";
-import { compare } from "../../../src/systems/umd/study.ts";
+import { STUDY } from "../../../src/systems/umd/study.ts";
+import { umd } from "../../../src/systems/umd/system.ts";
 import { temporaryFolder } from "../../study/folder.ts";
 import type { AskedCell } from "../../study/recording-study.ts";
 import { askedCells, expectOptionsToDecide, type StudyUnderTest } from "../deciding-options.ts";
@@ -85,7 +87,7 @@ function madeUp({ probes = PROBES, distances = DISTANCES, seen = SEEN }: MadeUp 
 const study = (values: MadeUp = {}, more: Record<string, unknown> = {}): StudyUnderTest => ({
   schema: reproduceOptions,
   base: { ...BASE, out, ...more },
-  run: (recording, options: ReproduceActionOptions) => compare(recording, options),
+  run: (recording, options: ReproduceActionOptions) => reproduceIn(recording, STUDY, options),
   valueFor: madeUp(values),
   deciding: {
     data: { data: pictures, samples: 20, test: 100 },
@@ -122,6 +124,12 @@ async function verdicts(values: MadeUp = {}, more: Record<string, unknown> = {})
   const { verdicts: found } = JSON.parse(await readFile(path, "utf8")) as { verdicts: Verdict[] };
   return new Map(found.map((verdict) => [verdict.name, verdict.judged]));
 }
+
+it("has its probe beside those of its rival and of DiT as the headline, from results.json", async () => {
+  await verdicts({ probes: { ...PROBES, UMD: 0.625 } });
+  const { data } = JSON.parse(await readFile(join(out, "results.json"), "utf8"));
+  expect(await umd.headline(data)).toBe("ridge probe 62.5 %; MAE with adaLN 44.0 %, DiT 30.0 %");
+});
 
 const named = (cells: readonly AskedCell[], name: string): AskedCell => {
   const cell = cells.find((one) => one.name === name);

@@ -1,4 +1,5 @@
 /** JSON Schema of an option as a field of a form. */
+import { withoutEffect } from "../../../systems/effect.ts";
 import type { FieldSchema, FormSchema } from "../../api-types.ts";
 
 export interface Field {
@@ -16,11 +17,8 @@ export interface Field {
 }
 
 /** Whether a field has an effect beside the values of the others. */
-export const counts = ({ when = {} }: Field, fields: readonly Field[], values: Values): boolean =>
-  Object.entries(when).every(([name, needed]) => {
-    const is = values[name] ?? fields.find((field) => field.name === name)?.initial;
-    return (needed as readonly unknown[]).includes(is);
-  });
+export const counts = ({ when }: Field, fields: readonly Field[], values: Values): boolean =>
+  !withoutEffect(when, (name) => values[name] ?? fields.find((field) => field.name === name)?.initial);
 
 type Values = Readonly<Record<string, unknown>>;
 
