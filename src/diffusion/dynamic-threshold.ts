@@ -1,12 +1,13 @@
 /** Clipping and dynamic thresholding: keep the predicted clean sample in the range of the data. */
 import { ArgumentError } from "../errors.ts";
-import type { Tensor } from "../tensor/index.ts";
-import { floatsOf, fromFloats, mapElements } from "./weighted-sum.ts";
+import { maximum, minimum, type Tensor } from "../tensor/index.ts";
+import { floatsOf, fromFloats, isEvaluated, mapElements } from "./weighted-sum.ts";
 
 /** Clamps to [-range, range]. */
 export function clip(range = 1): (denoised: Tensor) => Tensor {
   if (!(range > 0)) throw new ArgumentError(`clip: expected a positive range, got ${range}`);
-  return (x) => mapElements(x, (v) => Math.min(range, Math.max(-range, v)));
+  return (x) =>
+    isEvaluated(x) ? mapElements(x, (v) => Math.min(range, Math.max(-range, v))) : x.clip(-range, range);
 }
 
 /**
@@ -18,6 +19,7 @@ export function dynamicThreshold(quantile = 0.995, max = 1): (denoised: Tensor) 
     throw new ArgumentError(`dynamicThreshold: expected a quantile in [0, 1], got ${quantile}`);
   }
   return (x) => {
+    if (!isEvaluated(x)) return thresholded(x, quantile, max);
     const values = floatsOf(x).slice();
     const size = values.length / x.shape[0]!;
     for (let start = 0; start < values.length; start += size) {
@@ -29,6 +31,23 @@ export function dynamicThreshold(quantile = 0.995, max = 1): (denoised: Tensor) 
     }
     return fromFloats(values, x.shape, x.dtype);
   };
+}
+
+/** Dynamic thresholding as an expression; the rows are sorted in the graph. */
+function thresholded(x: Tensor, quantile: number, max: number): Tensor {
+  const rows = x.cast("f64").flattenAxes(1); // [N, size]
+  const size = rows.shape[1]!;
+  const [sorted] = rows.abs().sort(1);
+  const position = quantile * (size - 1);
+  const at = (i: number): Tensor => sorted.sliceAxis(1, i, i + 1); // [N, 1]
+  const low = at(Math.floor(position));
+  const level = low.add(
+    at(Math.ceil(position))
+      .sub(low)
+      .mul(position - Math.floor(position)),
+  );
+  const limit = minimum(maximum(level, 1), max);
+  return rows.clipTo(limit.neg(), limit).div(limit).reshape(x.shape).cast(x.dtype);
 }
 
 /** Quantile of sorted numbers, linear between them. */

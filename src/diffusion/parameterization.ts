@@ -78,9 +78,8 @@ export const PARAMETERIZATIONS: Readonly<Record<string, Parameterization>> = {
 };
 
 /**
- * The clean sample, from x [N, ...] at sigma and the network's prediction of the same shape. Computed on the host, from
- * values that are there: what is traced or differentiated (`jit`, `grad`) uses `tracedDenoiser` instead. Throws
- * `LifetimeError` for a tensor that has not been evaluated.
+ * The clean sample, from x [N, ...] at sigma and the network's prediction of the same shape. Computed on the host when the
+ * values are there; for others (inside of `jit` and `grad`) an expression of the same value, which can be differentiated.
  */
 export function toDenoised(p: Parameterization, x: Tensor, prediction: Tensor, sigma: number): Tensor {
   const { skip, output } = p(sigma);
@@ -88,7 +87,7 @@ export function toDenoised(p: Parameterization, x: Tensor, prediction: Tensor, s
 }
 
 /**
- * The prediction that gives this clean sample: inverse of `toDenoised`, on the host like it. Throws `ArgumentError` where it
+ * The prediction that gives this clean sample: inverse of `toDenoised`, computed like it. Throws `ArgumentError` where it
  * has none.
  */
 export function toPrediction(p: Parameterization, x: Tensor, denoised: Tensor, sigma: number): Tensor {

@@ -52,19 +52,27 @@ export type Sampler<Options extends SampleOptions = SampleOptions> = (
   options?: Options,
 ) => AsyncGenerator<SampleStep, Tensor, Tensor | undefined>;
 
-/** The inputs of one step of a sampler. */
-export interface Step {
+/** The noise of one step. */
+export interface StepNoise {
+  /** Standard normals of x's shape; `draw` numbers the draws of one step. */
+  readonly normal: (draw?: number) => Tensor;
+  /** Standard normals for the noise added between two levels: the Brownian path's, where there is one. */
+  readonly increment: (from: number, to: number, draw?: number) => Tensor;
+}
+
+/** Where a step begins, and what it may draw. */
+export interface StepStart extends StepNoise {
   readonly x: Tensor;
   readonly sigma: number;
   readonly next: number;
   readonly step: number;
   readonly steps: number;
+}
+
+/** The inputs of one step of a sampler. */
+export interface Step extends StepStart {
   /** The denoiser, evaluated and checked. */
   readonly denoise: (x: Tensor, sigma: number) => Promise<Tensor>;
-  /** Standard normals of x's shape; `draw` numbers the draws of one step. */
-  readonly normal: (draw?: number) => Tensor;
-  /** Standard normals for the noise added between two levels: the Brownian path's, where there is one. */
-  readonly increment: (from: number, to: number, draw?: number) => Tensor;
 }
 
 /** What a step computes: the sample at `next`, and the clean sample as it was guessed. */
@@ -76,7 +84,8 @@ export interface StepResult {
 /** Random-stream ids of the samplers' noise, by draw; the initial noise uses id 0. */
 const NOISE_PURPOSES = [0, 1, 2].map((draw) => fnv1a32(`sampler/${draw}`));
 
-function checkSchedule(sigmas: readonly number[]): void {
+/** @throws ArgumentError unless the levels are those of at least one step */
+export function checkSchedule(sigmas: readonly number[]): void {
   if (sigmas.length < 2) {
     throw new ArgumentError(`sampling needs at least one step, that is two noise levels; got [${sigmas}]`);
   }
@@ -102,6 +111,20 @@ const throwIfAborted = (signal: AbortSignal | undefined): void => {
   if (signal?.aborted) throw new AbortError();
 };
 
+/** The noise of each step of a run over samples of a shape. */
+export function noiseOfSteps(options: SampleOptions, shape: readonly number[]): (step: number) => StepNoise {
+  const { noise, firstStep = 0 } = options;
+  const path = options.path ?? (noise?.mode === "philox" ? brownianPath(noise) : undefined);
+  return (step) => {
+    const normal = (draw = 0): Tensor => {
+      if (!noise) throw new ArgumentError(`this sampler draws noise: give it a source as options.noise`);
+      const values = noise.normal(shape, { purpose: NOISE_PURPOSES[draw]!, step: firstStep + step });
+      return tensor(values, { shape });
+    };
+    return { normal, increment: (from, to, draw) => path?.normal(from, to, shape) ?? normal(draw) };
+  };
+}
+
 /** The loop of every sampler: checks, noise, cancelling, yields. `take` computes one step. */
 export async function* runSampler(
   denoise: Denoise,
@@ -111,8 +134,8 @@ export async function* runSampler(
   take: (step: Step) => Promise<StepResult>,
 ): AsyncGenerator<SampleStep, Tensor, Tensor | undefined> {
   checkSchedule(sigmas);
-  const { noise, signal, firstStep = 0 } = options;
-  const path = options.path ?? (noise?.mode === "philox" ? brownianPath(noise) : undefined);
+  const { signal } = options;
+  const noiseOf = noiseOfSteps(options, x.shape);
   const steps = sigmas.length - 1;
   const { shape } = x;
   for (let step = 0; step < steps; step++) {
@@ -121,19 +144,13 @@ export async function* runSampler(
     const where = `step ${step + 1} of ${steps} (sigma ${sigma} to ${next})`;
     throwIfAborted(signal);
     checkSample(x, shape, where);
-    const normal = (draw = 0): Tensor => {
-      if (!noise) throw new ArgumentError(`this sampler draws noise: give it a source as options.noise`);
-      const values = noise.normal(shape, { purpose: NOISE_PURPOSES[draw]!, step: firstStep + step });
-      return tensor(values, { shape });
-    };
     const result = await take({
       x: await x.eval(),
       sigma,
       next,
       step,
       steps,
-      normal,
-      increment: (from, to, draw) => path?.normal(from, to, shape) ?? normal(draw),
+      ...noiseOf(step),
       denoise: async (at, level) => {
         throwIfAborted(signal);
         const denoised = await (await denoise(at, level)).eval();
@@ -142,7 +159,7 @@ export async function* runSampler(
         return denoised;
       },
     });
-    assertFinite(result.x, "the sample", where);
+    assertFinite(await result.x.eval(), "the sample", where);
     x = (yield { step, steps, sigma, sigmaNext: next, ...result }) ?? result.x;
   }
   return x;

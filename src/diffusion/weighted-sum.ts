@@ -1,20 +1,36 @@
 /**
- * The arithmetic of samplers: weighted sums of tensors, on the host. The weights are new numbers at every step, and a
- * graph with other constants would have to be compiled again; a pass over a latent in JavaScript takes microseconds.
+ * The arithmetic of samplers: weighted sums of tensors. Where the values are there it is done on the host: the weights are
+ * new numbers at every step, and a graph with other constants would have to be compiled again; a pass over a latent in
+ * JavaScript takes microseconds. Tensors without a value yet (inside of `jit` and `grad`) become an expression instead,
+ * which gives the same numbers.
  */
 import { ArgumentError, LifetimeError, NonFiniteError, ShapeError } from "../errors.ts";
-import { convertHost, type DType, peekHost, type Tensor, tensor } from "../tensor/index.ts";
+import {
+  convertHost,
+  type DType,
+  peekHost,
+  sumOfWeighted,
+  type Tensor,
+  tensor,
+  zerosLike,
+} from "../tensor/index.ts";
 
 /** A weight and its tensor. */
 export type Term = readonly [weight: number, x: Tensor];
 
 type Floats = Float32Array | Float64Array;
 
+/** Whether numbers can be read at once. Others are computed, or read from a file, when they are asked for. */
+export const isEvaluated = (x: Tensor): boolean => {
+  const { value } = x;
+  return value !== undefined && (value.host !== undefined || value.device !== undefined);
+};
+
 /** The elements of an evaluated float tensor; halves are widened to f32. Throws `LifetimeError` for one without a value. */
 export function floatsOf(x: Tensor): Floats {
   if (!x.value)
     throw new LifetimeError(
-      `${x} has no value yet, and samplers compute on the host: await its eval() first; inside of jit and grad tracedDenoiser is the way`,
+      `${x} has no value yet, and samplers compute on the host: await its eval() first; inside of jit and grad unroll is the way`,
     );
   const host = peekHost(x);
   return (x.dtype === "f32" || x.dtype === "f64" ? host : convertHost(host, x.dtype, "f32")) as Floats;
@@ -28,22 +44,36 @@ export function fromFloats(values: Floats, shape: readonly number[], dtype: DTyp
 
 /**
  * Sum of weight * x over the terms, summed in double precision and rounded once to the first term's dtype. Terms of
- * weight 0 do not count, whatever they hold. Throws `ShapeError` when shapes differ, `LifetimeError` when a tensor is
- * not evaluated, `ArgumentError` for a weight that is no finite number.
+ * weight 0 do not count, whatever they hold. Computed at once when all tensors are evaluated, else an expression that can be
+ * traced and differentiated and gives the same bits (on devices without double precision: nearly). Throws `ShapeError`
+ * when shapes differ, `ArgumentError` for a weight that is no finite number.
  */
 export function weightedSum(...terms: readonly Term[]): Tensor {
   const { shape, size, dtype } = terms[0]![1];
-  const sum = new Float64Array(size);
   for (const [weight, x] of terms) {
     if (!Number.isFinite(weight)) throw new ArgumentError(`linear: expected finite weights, got ${weight}`);
     if (x.shape.join() !== shape.join()) {
       throw new ShapeError(`linear: expected terms of one shape, got [${shape}] and [${x.shape}]`);
     }
-    if (weight === 0) continue;
+  }
+  const counted = terms.filter(([weight]) => weight !== 0);
+  if (!terms.every(([, x]) => isEvaluated(x))) return expression(counted, terms[0]![1]);
+  const sum = new Float64Array(size);
+  for (const [weight, x] of counted) {
     const values = floatsOf(x);
     for (let i = 0; i < size; i++) sum[i]! += weight * values[i]!;
   }
   return fromFloats(dtype === "f64" ? sum : new Float32Array(sum), shape, dtype);
+}
+
+/** The sum as an expression, in the dtype of the first term even where that one does not count. */
+function expression(counted: readonly Term[], first: Tensor): Tensor {
+  if (counted.length === 0) return zerosLike(first);
+  const sum = sumOfWeighted(
+    counted.map(([, x]) => x),
+    counted.map(([weight]) => weight),
+  );
+  return sum.cast(first.dtype);
 }
 
 /** A function of each element, on the host. */

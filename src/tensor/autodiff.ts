@@ -2,7 +2,7 @@
  * Reverse-mode differentiation. Gradients are tensors built from the same operations, so they can be differentiated
  * again, compiled and exported like anything else.
  */
-import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
+import { ArgumentError, DTypeError, ShapeError, TreeError } from "../errors.ts";
 import { isFloat } from "./dtype.ts";
 import { reachable } from "./lower.ts";
 import { onesLike, zerosLike } from "./ops/create.ts";
@@ -206,27 +206,52 @@ export function jvp<Args extends unknown[], R>(
 }
 
 /**
- * A function with its own gradient: `f` as it is, and `backward(cotangents, inputs, outputs)` in place of its
- * derivative (absent or undefined entries mean zero). Example: straight-through rounding.
+ * A function with its own gradient: `f` over trees as it is, and `backward(cotangent, args, result)` in place of its
+ * derivative. The cotangent is a tree like the result; `backward` gives for each argument a tree of gradients like it, of
+ * which anything may be left out (undefined): that counts as zero. Example: straight-through rounding is
+ * `customGradient((x: Tensor) => x.round(), (ct) => [ct])`. Tensors that `f` captures get no gradient.
+ *
+ * @throws TreeError, ShapeError or DTypeError, when it is differentiated, for gradients that do not match the arguments
  */
-export function customGradient(
-  f: (...inputs: Tensor[]) => Tensor | Tensor[],
-  backward: (
-    cotangents: Tensor[],
-    inputs: readonly Tensor[],
-    outputs: readonly Tensor[],
-  ) => readonly Cotangent[],
-): (...inputs: Tensor[]) => Tensor[] {
-  return (...inputs) => {
-    const outputs = [f(...inputs.map(stopGradient))].flat();
-    return customVjp(outputs, inputs, (cts, xs, ys) =>
-      backward(
-        cts.map((ct, i) => ct ?? zerosLike(ys[i]!)),
-        xs,
-        ys,
-      ),
-    );
+export function customGradient<Args extends unknown[], R>(
+  f: (...args: Args) => R,
+  backward: (cotangent: R, args: Args, result: R) => readonly unknown[],
+): (...args: Args) => R {
+  return (...args) => {
+    const { leaves: inputs, def } = flatten(args);
+    const result = settledResult(f(...(def.unflatten(inputs.map(stopGradient)) as Args)));
+    const { leaves: outputs, def: outDef } = flatten(result);
+    if (outputs.length === 0)
+      throw new ArgumentError(
+        `customGradient: expected a function whose result holds tensors, got ${describeValue(result)}`,
+      );
+    const wrapped = customVjp(outputs, inputs, (cts, xs, ys) => {
+      const cotangent = outDef.unflatten(cts.map((ct, i) => ct ?? zerosLike(ys[i]!))) as R;
+      const given = backward(cotangent, def.unflatten(xs) as Args, outDef.unflatten(ys) as R);
+      return gradientsByPath(given, xs, def.paths);
+    });
+    return outDef.unflatten(wrapped) as R;
   };
+}
+
+/** Gradients in the order of the leaves; undefined for those that were left out. */
+function gradientsByPath(
+  given: readonly unknown[],
+  inputs: readonly Tensor[],
+  paths: readonly string[],
+): Cotangent[] {
+  const { leaves, def } = flatten([...given]);
+  const found = new Map(def.paths.map((path, i) => [path, leaves[i]!]));
+  const strange = def.paths.filter((path) => !paths.includes(path));
+  if (strange.length > 0)
+    throw new TreeError(
+      `customGradient: gradients for "${strange.join('", "')}", where the arguments hold tensors at "${paths.join('", "')}"`,
+    );
+  return inputs.map((x, i) => {
+    const gradient = found.get(paths[i]!);
+    if (gradient) checkAlike([x], [gradient], [paths[i]!], "customGradient: the gradient of argument");
+    return gradient;
+  });
 }
 
 /**

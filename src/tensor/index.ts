@@ -1,7 +1,7 @@
 /** Tensors, operations, differentiation, compilation, random numbers. */
 import { installMethods } from "./methods.ts";
 import { OPS } from "./ops/table.ts";
-import { Node, peekHost, readHost, Tensor, type TensorLike } from "./tensor.ts";
+import { type Cotangent, Node, type Op, peekHost, readHost, Tensor, type TensorLike } from "./tensor.ts";
 import type { TensorMethods } from "./tensor-methods.ts";
 
 // Declared here and not in tensor.ts, which would then import every operation.
@@ -16,6 +16,7 @@ export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
 export { type ExportOptions, exportOnnx } from "./export-onnx.ts";
+export { importOnnxGraph, type NamedTensors, type OnnxGraph } from "./import-graph.ts";
 export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
@@ -24,6 +25,7 @@ export * from "./ops/arithmetic.ts";
 export type { HeadsAttrs } from "./ops/attention.ts";
 export { attention, headsAttention } from "./ops/attention.ts";
 export { cast, castHost, storedOf } from "./ops/cast.ts";
+export * from "./ops/composed.ts";
 export * from "./ops/conv.ts";
 export type { ConvGeometry, ConvOptions } from "./ops/conv-geometry.ts";
 export type { WeightGradAttrs } from "./ops/conv-weight-grad.ts";
@@ -34,10 +36,22 @@ export * from "./ops/elementwise.ts";
 export { barrier, stopGradient } from "./ops/gradient-control.ts";
 export * from "./ops/image.ts";
 export * from "./ops/indexing.ts";
+export * from "./ops/linear-algebra.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/normalize.ts";
 export { logSumExp, norm } from "./ops/norms.ts";
-export { pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
+export {
+  apply,
+  apply1,
+  broadcastShapes,
+  needFloat,
+  needRank,
+  needSameDType,
+  normalizeAxes,
+  normalizeAxis,
+  notDifferentiable,
+} from "./ops/op.ts";
+export { type BorderMode, pad, repeat, roll, setSlice, tile } from "./ops/pad.ts";
 export * from "./ops/pool.ts";
 export * from "./ops/quant.ts";
 export * from "./ops/random.ts";
@@ -58,9 +72,11 @@ export {
   topK,
   variance,
 } from "./ops/reduce.ts";
+export * from "./ops/segments.ts";
 export * from "./ops/shape.ts";
 export type { Pads, SliceAttrs } from "./ops/slice.ts";
 export { flip, select, slice, sliceAxis } from "./ops/slice.ts";
+export { sumOfWeighted } from "./ops/weighted-sum.ts";
 export * from "./random/index.ts";
 export {
   defaultDevice,
@@ -70,7 +86,7 @@ export {
   setDefaultDevice,
 } from "./runtime/devices.ts";
 export type { Device, SessionSettings, ThreadCount } from "./runtime/runtime.ts";
-export type { AnyOp, Cotangent, LeafKind, Op, Value } from "./tensor.ts";
+export type { AnyOp, LeafKind, Value } from "./tensor.ts";
 export {
   assertSamePaths,
   flatten,
@@ -80,4 +96,4 @@ export {
   treeLeaves,
   treeMap,
 } from "./tree.ts";
-export { Node, OPS, peekHost, readHost, Tensor, type TensorLike };
+export { type Cotangent, Node, OPS, type Op, peekHost, readHost, Tensor, type TensorLike };

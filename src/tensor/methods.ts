@@ -2,6 +2,7 @@
 import { data, evalTensor, item, toArray } from "./eager.ts";
 import * as arithmetic from "./ops/arithmetic.ts";
 import * as casting from "./ops/cast.ts";
+import * as composed from "./ops/composed.ts";
 import * as cumulative from "./ops/cumulative.ts";
 import * as elementwise from "./ops/elementwise.ts";
 import * as control from "./ops/gradient-control.ts";
@@ -99,6 +100,7 @@ const methods = {
     "sumTo",
   ),
   ...pick(norms, "norm", "logSumExp"),
+  ...pick(composed, "log1p", "expm1", "atan2", "leakyRelu", "elu", "isFinite", "std", "argsort"),
   ...pick(cumulative, "cumsum", "prod", "cumprod"),
   ...pick(matrix, "matmul"),
   ...pick(

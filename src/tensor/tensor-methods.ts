@@ -4,6 +4,7 @@ import type { CumulativeOptions } from "./ops/cumulative.ts";
 import type { GridSampleOptions, ResizeOptions } from "./ops/image.ts";
 import type { Reduction } from "./ops/indexing.ts";
 import type { MatmulAttrs } from "./ops/matmul.ts";
+import type { BorderMode } from "./ops/pad.ts";
 import type { Axes } from "./ops/reduce.ts";
 import type { Pads } from "./ops/slice.ts";
 import type { Tensor, TensorLike } from "./tensor.ts";
@@ -154,6 +155,28 @@ export interface TensorMethods {
   norm(axes?: Axes, keepDims?: boolean, eps?: number): Tensor;
   /** log(sum(exp(x))), without overflow; -Infinity where all elements are. */
   logSumExp(axes?: Axes, keepDims?: boolean): Tensor;
+  /** log(1 + x), accurate near 0 too. */
+  log1p(): Tensor;
+  /** exp(x) - 1, accurate near 0 too. */
+  expm1(): Tensor;
+  /**
+   * Angle of the point (x, y) in (-pi, pi], with broadcasting: atan(y / x) in the right quadrant. 0 at the origin, where its
+   * gradients are 0 too; both signs of zero count alike. Of finite numbers.
+   */
+  atan2(x: Tensor): Tensor;
+  /** x above 0, slope times x below. */
+  leakyRelu(slope?: number): Tensor;
+  /** x above 0, alpha (exp(x) - 1) below. */
+  elu(alpha?: number): Tensor;
+  /** Where x is neither NaN nor infinite, as bool. */
+  isFinite(): Tensor;
+  /**
+   * Standard deviation over axes; `correction` 0 divides the squares by n, 1 by n - 1. Its gradient where all elements are
+   * equal is 0.
+   */
+  std(axes?: Axes, keepDims?: boolean, correction?: number): Tensor;
+  /** Indices that put the elements of an axis in ascending (or descending) order, as i64; of equal ones the first leads. */
+  argsort(axis?: number, descending?: boolean): Tensor;
   /** Running sums along an axis; with `reverse` from its end. */
   cumsum(axis: number, options?: CumulativeOptions & { readonly reverse?: boolean }): Tensor;
   /** Product of all elements along an axis, by halving; its gradient is exact where elements are zero. */
@@ -172,11 +195,14 @@ export interface TensorMethods {
   gather(indices: Tensor | readonly number[], axis?: number): Tensor;
   /** One element per index along an axis (NumPy `take_along_axis`). */
   gatherElements(indices: Tensor, axis: number): Tensor;
-  /** `x` with `updates` written (or added) at one index per element along an axis. Repeated indices add up with "add". */
+  /**
+   * `x` with `updates` written at one index per element along an axis. With "add", "max" and "min" repeated indices meet in
+   * turn; of equal largest or smallest elements each has its share of the gradient.
+   */
   scatterElements(indices: Tensor, updates: Tensor, axis: number, reduction?: Reduction): Tensor;
   /** Elements or sub-tensors at multi-dimensional indices (last axis of `indices`). */
   gatherND(indices: Tensor): Tensor;
-  /** `x` with `updates` written (or added) at multi-dimensional indices. */
+  /** `x` with `updates` written (added, or the larger or smaller one kept) at multi-dimensional indices. */
   scatterND(indices: Tensor, updates: Tensor, reduction?: Reduction): Tensor;
   /** Adds rows of `updates` [n, …] to rows of `x` at `indices` [n]; repeated indices add up. */
   scatterAdd(indices: Tensor, updates: Tensor): Tensor;
@@ -211,9 +237,9 @@ export interface TensorMethods {
   flip(axes: number | readonly number[]): Tensor;
   /**
    * Extends every axis by `[before, after]` elements: a constant, the mirror image without the border ("reflect"), or the
-   * border repeated ("replicate"). Negative pads crop (constant mode).
+   * border repeated ("replicate"), or the other end ("circular"). Negative pads crop (constant mode).
    */
-  pad(pads: Pads, mode?: "constant" | "reflect" | "replicate", value?: number): Tensor;
+  pad(pads: Pads, mode?: "constant" | BorderMode, value?: number): Tensor;
   /** Repeats the whole tensor `repeats[i]` times along axis i. */
   tile(repeats: readonly number[]): Tensor;
   /** Repeats each element `count` times along an axis. */

@@ -21,7 +21,7 @@ import {
   vPrediction,
   weightedSum,
 } from "../../src/diffusion/index.ts";
-import { ArgumentError, LifetimeError, ShapeError } from "../../src/errors.ts";
+import { ArgumentError, ShapeError } from "../../src/errors.ts";
 import { createNoise, type Tensor, tensor } from "../../src/tensor/index.ts";
 
 const SHAPE = [2, 3, 4];
@@ -189,7 +189,8 @@ describe("weighted sums", () => {
   it("refuse what cannot be summed", () => {
     expect(() => weightedSum([1, clean], [1, tensor(Float32Array.of(1))])).toThrow(ShapeError);
     expect(() => weightedSum([Number.NaN, clean])).toThrow(/finite weights, got NaN/);
-    expect(() => weightedSum([1, clean.mul(2)])).toThrow(LifetimeError);
+    expect(() => weightedSum([Number.NaN, clean.mul(2)])).toThrow(/finite weights, got NaN/);
+    expect(() => weightedSum([1, clean.mul(2)], [1, tensor(Float32Array.of(1))])).toThrow(ShapeError);
   });
 
   it("of huge noise keep the clean sample: flow ratios at pure noise", () => {

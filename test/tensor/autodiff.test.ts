@@ -27,9 +27,9 @@ describe("the gradient check itself", () => {
       inputs: [d.real([3])],
       f: (x) =>
         customGradient(
-          (y) => y!.exp(),
-          ([ct], [y]) => [backward(ct!, y!)],
-        )(x!)[0]!,
+          (y: Tensor) => y.exp(),
+          (ct, [y]) => [backward(ct, y)],
+        )(x!),
     }),
   });
 
@@ -186,11 +186,11 @@ describe("vmap", () => {
 describe("customGradient", () => {
   it("passes gradients straight through a rounding", async () => {
     const straight = customGradient(
-      (x) => x!.round(),
-      ([ct]) => [ct],
+      (x: Tensor) => x.round(),
+      (ct) => [ct],
     );
     const f = (x: Tensor): Tensor =>
-      straight(x)[0]!
+      straight(x)
         .mul(tensor([2, 3]))
         .sum();
     const [y, g] = valueAndGrad(f)(tensor([0.4, 1.6]));
@@ -200,12 +200,46 @@ describe("customGradient", () => {
 
   it("handles several inputs and results, and missing cotangents", async () => {
     const f = customGradient(
-      (a, b) => [a!.mul(b!), a!.add(b!)],
-      ([first, second], [a, b]) => [first!.mul(b!).add(second!), first!.mul(a!).add(second!)],
+      (a: Tensor, b: Tensor) => [a.mul(b), a.add(b)],
+      ([first, second], [a, b]) => [first!.mul(b).add(second!), first!.mul(a).add(second!)],
     );
     const g = grad((p: Tensor[]) => f(p[0]!, p[1]!)[0]!.sum())([tensor([2]), tensor([5])]);
     await close(g[0]!, [5]);
     await close(g[1]!, [2]);
+  });
+
+  it("takes trees, gives what the function gives, and what is left out counts as zero", async () => {
+    interface Model {
+      readonly weight: Tensor;
+      readonly bias: Tensor;
+      readonly name: string;
+    }
+    const f = customGradient(
+      (model: Model, x: Tensor) => ({ y: x.mul(model.weight).add(model.bias), named: model.name }),
+      (ct, [model, x], { y }) => [{ weight: ct.y.mul(x).mul(y) }, ct.y.mul(model.weight)],
+    );
+    const model = { weight: tensor([3]), bias: tensor([1]), name: "m" };
+    expect(f(model, tensor([2])).named).toBe("m");
+    const gradient = grad((all: { model: Model; x: Tensor }) => f(all.model, all.x).y.sum());
+    const g = gradient({ model, x: tensor([2]) });
+    await close(g.model.weight, [2 * 7]);
+    await close(g.model.bias, [0]);
+    await close(g.x, [3]);
+  });
+
+  it("refuses gradients that belong to nothing, or are of another shape", () => {
+    const at = (backward: () => unknown[]) => () =>
+      grad((x: Tensor) => customGradient((y: { a: Tensor }) => y.a.exp(), backward)({ a: x }).sum())(
+        tensor([1]),
+      );
+    expect(at(() => [{ b: tensor([1]) }])).toThrow(/gradients for "0.b".*"0.a"/);
+    expect(at(() => [{ a: tensor([1, 2]) }])).toThrow(/"0.a" must have the shape \[1\]/);
+    expect(() =>
+      customGradient(
+        () => 3,
+        () => [],
+      )(),
+    ).toThrow(/result holds tensors/);
   });
 });
 

@@ -1,6 +1,7 @@
 /** Functions composed of operations: values against loops, and derivatives. */
 import * as tw from "../../src/tensor/index.ts";
 import { einsumCases } from "./composite-einsum.ts";
+import { linearCases } from "./composite-linear.ts";
 import {
   alongAxis,
   axisCase,
@@ -18,7 +19,7 @@ const varianceOf = (v: readonly number[], correction = 0): number =>
   v.reduce((s, x) => s + (x - mean(v)) ** 2, 0) / (v.length - correction);
 const nonzero = (d: Draw, s: readonly number[]) => d.away(s);
 
-const padCase = (mode: "reflect" | "replicate"): OpCase => ({
+const padCase = (mode: tw.BorderMode): OpCase => ({
   name: mode,
   draw: (d) => {
     const x = d.real(d.shape(1, 3).map((n) => n + 2));
@@ -32,6 +33,7 @@ const padCase = (mode: "reflect" | "replicate"): OpCase => ({
           (...i) => {
             const from = i.map((v, k) => {
               const [p, last] = [v - pads[k]![0], x.shape[k]! - 1];
+              if (mode === "circular") return (p + x.shape[k]!) % x.shape[k]!;
               if (mode === "replicate") return Math.min(last, Math.max(0, p));
               return p < 0 ? -p : p > last ? 2 * last - p : p;
             });
@@ -295,7 +297,8 @@ export const COMPOSITES: Record<string, OpCase | readonly OpCase[]> = {
     (x, a) => x.repeat(3, a),
     (x, a) => nd(x.shape.with(a, x.shape[a]! * 3), (...i) => at(x, i.with(a, Math.floor(i[a]! / 3)))),
   ),
-  pad: [padCase("reflect"), padCase("replicate")],
+  ...linearCases,
+  pad: [padCase("reflect"), padCase("replicate"), padCase("circular")],
   setSlice: setSliceCase,
   oneHot: oneHotCase,
   select: axisCase(

@@ -6,13 +6,13 @@ import { methodsText, WRITTEN } from "../../tools/tensor-methods.ts";
 
 /** All methods by name: one more or less is a change of what users may write. */
 const METHODS = `
-  abs acos add argmax argmin asin atan bitwiseAnd bitwiseNot bitwiseOr bitwiseXor broadcastTo cast castHost
-  ceil clip clipTo concat cos cumprod cumsum data div equal erf eval exp flattenAxes flip floor gather
-  gatherElements gatherND gelu greater greaterEqual gridSample isInf isNan item less lessEqual log
-  logSoftmax logSumExp logicalAnd logicalNot logicalOr logicalXor matmul max maximum mean min minimum mod
+  abs acos add argmax argmin argsort asin atan atan2 bitwiseAnd bitwiseNot bitwiseOr bitwiseXor broadcastTo cast
+  castHost ceil clip clipTo concat cos cumprod cumsum data div elu equal erf eval exp expm1 flattenAxes flip floor
+  gather gatherElements gatherND gelu greater greaterEqual gridSample isFinite isInf isNan item leakyRelu less
+  lessEqual log log1p logSoftmax logSumExp logicalAnd logicalNot logicalOr logicalXor matmul max maximum mean min minimum mod
   mul neg norm oneHot pad pixelShuffle pixelUnshuffle pow prod quickGelu reciprocal relu repeat reshape
   resize roll round rsqrt scatterAdd scatterElements scatterND select setSlice shiftLeft shiftRight sigmoid
-  sign silu sin slice sliceAxis softmax softplus sort split sqrt square squeeze stopGradient sub sum sumTo
+  sign silu sin slice sliceAxis softmax softplus sort split sqrt square squeeze std stopGradient sub sum sumTo
   tan tanh tile toArray topK transpose unsqueeze variance
 `
   .trim()

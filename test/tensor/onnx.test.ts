@@ -100,7 +100,7 @@ describe("importOnnx refuses", () => {
     await expect(model.run({ x: tensor([1, 2], { dtype: "f64" }) })).rejects.toThrow(/is f32, got f64/);
     await model.close();
     await expect(importOnnx(new Uint8Array([1, 2, 3]))).rejects.toMatchObject({ code: "DEVICE" });
-    await expect(importOnnx("no/such/file.onnx")).rejects.toMatchObject({ code: "DEVICE" });
+    await expect(importOnnx("no/such/file.onnx")).rejects.toMatchObject({ code: "FORMAT" });
   });
 });
 

@@ -37,19 +37,27 @@ export const gatherElementsCase: OpCase = {
   },
 };
 
-export const scatterElementsCase = (reduction: "none" | "add"): OpCase => ({
+/** What is there and what is written, by the rule of a reduction. */
+const meet = (reduction: tw.Reduction, there: number, written: readonly number[]): number => {
+  if (reduction === "add") return written.reduce((a, b) => a + b, there);
+  if (reduction === "max") return Math.max(there, ...written);
+  if (reduction === "min") return Math.min(there, ...written);
+  return written[0] ?? there;
+};
+
+export const scatterElementsCase = (reduction: tw.Reduction): OpCase => ({
   name: reduction,
   draw: (d) => {
     const x = d.real(d.shape(1, 3));
     const axis = d.int(0, x.shape.length - 1);
     const n = x.shape[axis]!;
-    const k = reduction === "add" ? d.int(1, 5) : d.int(1, n);
+    const k = reduction === "none" ? d.int(1, n) : d.int(1, 5);
     const shape = x.shape.with(axis, k);
     const unique = d.distinct(n, Math.min(n, k));
     const indices: Input =
-      reduction === "add"
-        ? d.ints(shape, 0, n - 1)
-        : { ...nd(shape, (...i) => unique[i[axis]!]!), dtype: "i64" };
+      reduction === "none"
+        ? { ...nd(shape, (...i) => unique[i[axis]!]!), dtype: "i64" }
+        : d.ints(shape, 0, n - 1);
     return {
       inputs: [x, indices, d.real(shape)],
       f: (t, i, u) => tw.scatterElements(t!, i!, u!, axis, reduction),
@@ -58,8 +66,11 @@ export const scatterElementsCase = (reduction: "none" | "add"): OpCase => ({
           const hits = Array.from({ length: k }, (_, m) => j.with(axis, m)).filter(
             (m) => at(i!, m) === j[axis],
           );
-          if (reduction === "none") return hits.length ? at(u!, hits[0]!) : at(t!, j);
-          return hits.reduce((s, m) => s + at(u!, m), at(t!, j));
+          return meet(
+            reduction,
+            at(t!, j),
+            hits.map((m) => at(u!, m)),
+          );
         }),
     };
   },
@@ -91,20 +102,20 @@ export const gatherNDCase: OpCase = {
   },
 };
 
-export const scatterNDCase = (reduction: "none" | "add"): OpCase => ({
+export const scatterNDCase = (reduction: tw.Reduction): OpCase => ({
   name: reduction,
   draw: (d) => {
     const x = d.real(d.shape(1, 3));
     const n = x.shape[0]!;
-    const k = reduction === "add" ? d.int(1, 5) : d.int(1, n);
-    const rows = reduction === "add" ? d.ints([k], 0, n - 1).data : d.distinct(n, k);
+    const k = reduction === "none" ? d.int(1, n) : d.int(1, 5);
+    const rows = reduction === "none" ? d.distinct(n, k) : d.ints([k], 0, n - 1).data;
     return {
       inputs: [x, { shape: [k, 1], data: rows, dtype: "i64" }, d.real([k, ...x.shape.slice(1)])],
       f: (t, i, u) => tw.scatterND(t!, i!, u!, reduction),
       reference: (t, _, u) =>
         nd(x.shape, (...j) => {
           const hits = rows.flatMap((r, m) => (r === j[0] ? [at(u!, j.with(0, m))] : []));
-          return hits.length && reduction === "none" ? hits[0]! : hits.reduce((s, v) => s + v, at(t!, j));
+          return meet(reduction, at(t!, j), hits);
         }),
     };
   },

@@ -81,6 +81,18 @@ const headsAttentionCase: OpCase = {
   },
 };
 
+const weightedSumCase: OpCase = {
+  draw: (d) => {
+    const shape = d.shape();
+    const weights = Array.from({ length: d.int(1, 3) }, () => d.pick(1, -0.75, 2.5, 1 / 3));
+    return {
+      inputs: weights.map(() => d.real(shape)),
+      f: (...xs) => tw.sumOfWeighted(xs, weights),
+      reference: (...xs) => nd(shape, (...i) => xs.reduce((sum, x, k) => sum + weights[k]! * at(x, i), 0)),
+    };
+  },
+};
+
 const standardizeCase: OpCase = {
   tolerance: 2e-5,
   draw: (d) => ({
@@ -199,13 +211,14 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
 
   gather: structure.gatherCase,
   gatherElements: structure.gatherElementsCase,
-  scatterElements: [structure.scatterElementsCase("none"), structure.scatterElementsCase("add")],
+  scatterElements: (["none", "add", "max", "min"] as const).map(structure.scatterElementsCase),
   gatherND: structure.gatherNDCase,
   scatterND: [
-    structure.scatterNDCase("none"),
-    structure.scatterNDCase("add"),
+    ...(["none", "add", "max", "min"] as const).map(structure.scatterNDCase),
     structure.scatterNDAddDeepCase,
   ],
+
+  weightedSum: weightedSumCase,
 
   alias: unary(
     (x) => tw.grad((y: T) => y.mul(x).square().sum())(x),
@@ -229,9 +242,9 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
   customGradient: unary(
     (x) =>
       tw.customGradient(
-        (y) => y!.exp(),
-        ([ct], [y]) => [ct!.mul(y!.exp())],
-      )(x)[0]!,
+        (y: T) => y.exp(),
+        (ct, [y]) => [ct.mul(y.exp())],
+      )(x),
     Math.exp,
   ),
   cast: [

@@ -1,5 +1,7 @@
 /** Multistep consistency sampling and LCM: jump to the clean sample, and noise it again. */
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import type { Tensor } from "../../tensor/index.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
 import { weightedSum } from "../weighted-sum.ts";
 
 export interface ConsistencyOptions extends SampleOptions {
@@ -7,14 +9,19 @@ export interface ConsistencyOptions extends SampleOptions {
   readonly sigmaMin?: number;
 }
 
+/** The sample at `next` from a clean one and standard normals of its shape; `next` is at least `sigmaMin`. */
+export const consistencyStep = (denoised: Tensor, noise: Tensor, next: number, sigmaMin = 0): Tensor =>
+  weightedSum([1, denoised], [Math.sqrt(next ** 2 - sigmaMin ** 2), noise]);
+
 /**
  * Multistep consistency sampling (Song et al. 2023, algorithm 1); with latent consistency models (Luo et al. 2023,
  * algorithm 3) as denoiser it is LCM's sampler.
  */
-export const consistency: Sampler<ConsistencyOptions> = (denoise, x, sigmas, options = {}) =>
-  runSampler(denoise, x, sigmas, options, async ({ x, sigma, next, denoise, normal }) => {
-    const { sigmaMin = 0 } = options;
-    const denoised = await denoise(x, sigma);
-    if (next <= sigmaMin) return { denoised, x: denoised };
-    return { denoised, x: weightedSum([1, denoised], [Math.sqrt(next ** 2 - sigmaMin ** 2), normal()]) };
-  });
+export const consistency = samplerOf<ConsistencyOptions, undefined>(function* (
+  { x, sigma, next, normal },
+  { sigmaMin = 0 },
+) {
+  const denoised = yield { x, sigma };
+  if (next <= sigmaMin) return { denoised, x: denoised };
+  return { denoised, x: consistencyStep(denoised, normal(), next, sigmaMin) };
+});

@@ -2,7 +2,8 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
 import { epsilonPrediction, noiseWeights, type Parameterization, toPrediction } from "../parameterization.ts";
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
 import { weightedSum } from "../weighted-sum.ts";
 
 /**
@@ -31,21 +32,46 @@ export interface DDIMOptions extends AncestralOptions {
   readonly clip?: (denoised: Tensor) => Tensor;
 }
 
+/** What DDIM makes a step of. */
+export interface DDIMStage {
+  readonly x: Tensor;
+  /** The network's guess of the clean sample, by which the step keeps its noise. */
+  readonly guess: Tensor;
+  /** What the step ends on: the guess, clipped perhaps. Default the guess. */
+  readonly denoised?: Tensor;
+  /** Above 0. */
+  readonly sigma: number;
+  /** 0 or more; above `sigma` the step inverts. */
+  readonly next: number;
+  /** Share of the posterior's noise, 0 or more. Default 0. */
+  readonly eta?: number;
+  /** Standard normals of the shape of x, and their factor (default 1). Needed when eta is above 0. */
+  readonly noise?: Tensor | undefined;
+  readonly noiseScale?: number;
+}
+
+/** The sample at `next` (Song et al. 2021, eq. 12). Throws `ArgumentError` for eta above 0 without noise. */
+export function ddimStep(stage: DDIMStage): Tensor {
+  const { x, guess, denoised = guess, sigma, next, eta = 0, noise, noiseScale = 1 } = stage;
+  const { down, up } = ancestralSplit(sigma, next, eta);
+  const kept = down / sigma;
+  const clean = weightedSum([kept, x], [-kept, guess], [1, denoised]);
+  if (eta === 0) return clean;
+  if (!noise) throw new ArgumentError(`ddimStep: eta ${eta} needs noise`);
+  return weightedSum([1, clean], [noiseScale * up, noise]);
+}
+
 /**
  * DDIM (Song et al. 2021, eq. 12), deterministic for eta 0, the default, and for eta 1 the ancestral sampler of DDPM.
  * Over rising levels it inverts: from a clean sample to its noise.
  */
-export const ddim: Sampler<DDIMOptions> = (denoise, x, sigmas, options = {}) =>
-  runSampler(denoise, x, sigmas, options, async (step) => {
-    const { eta = 0, noiseScale = 1, clip } = options;
-    const { x, sigma, next } = step;
-    const { down, up } = ancestralSplit(sigma, next, eta);
-    const guess = await step.denoise(x, sigma);
-    const denoised = clip ? clip(guess) : guess;
-    const kept = down / sigma;
-    const clean = weightedSum([kept, x], [-kept, guess], [1, denoised]);
-    return { denoised, x: eta > 0 ? weightedSum([1, clean], [noiseScale * up, step.normal()]) : clean };
-  });
+export const ddim = samplerOf<DDIMOptions, undefined>(function* ({ x, sigma, next, normal }, options) {
+  const { eta = 0, noiseScale = 1, clip } = options;
+  const guess = yield { x, sigma };
+  const denoised = clip ? clip(guess) : guess;
+  const noise = eta > 0 ? normal() : undefined;
+  return { denoised, x: ddimStep({ x, guess, denoised, sigma, next, eta, noise, noiseScale }) };
+});
 
 export interface InversionOptions extends SampleOptions {
   /** What the network predicts. Default the noise. */
@@ -58,14 +84,14 @@ export interface InversionOptions extends SampleOptions {
  * DDIM run backwards over rising levels, from a clean sample (sigma 0) to its noise, the network being asked at the
  * level a step leads to (Hertz et al. and Mokady et al. 2022). For variance-preserving networks.
  */
-export const ddimInversion: Sampler<InversionOptions> = (denoise, x, sigmas, options = {}) =>
-  runSampler(denoise, x, sigmas, options, async ({ x, sigma, next, denoise }) => {
-    const { parameterization = epsilonPrediction, clip } = options;
-    const asNext = weightedSum([Math.sqrt((1 + next ** 2) / (1 + sigma ** 2)), x]);
-    const prediction = toPrediction(parameterization, asNext, await denoise(asNext, next), next);
-    const [ofX, ofPrediction] = noiseWeights(parameterization, sigma);
-    const noise = weightedSum([ofX, x], [ofPrediction, prediction]);
-    const guess = weightedSum([1, x], [-sigma, noise]);
-    const denoised = clip ? clip(guess) : guess;
-    return { denoised, x: weightedSum([1, denoised], [next, noise]) };
-  });
+export const ddimInversion = samplerOf<InversionOptions, undefined>(function* ({ x, sigma, next }, options) {
+  const { parameterization = epsilonPrediction, clip } = options;
+  const asNext = weightedSum([Math.sqrt((1 + next ** 2) / (1 + sigma ** 2)), x]);
+  const answer = yield { x: asNext, sigma: next };
+  const prediction = toPrediction(parameterization, asNext, answer, next);
+  const [ofX, ofPrediction] = noiseWeights(parameterization, sigma);
+  const noise = weightedSum([ofX, x], [ofPrediction, prediction]);
+  const guess = weightedSum([1, x], [-sigma, noise]);
+  const denoised = clip ? clip(guess) : guess;
+  return { denoised, x: weightedSum([1, denoised], [next, noise]) };
+});

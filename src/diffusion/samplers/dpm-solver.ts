@@ -4,9 +4,11 @@
  */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
+import { samplerOf } from "../rule.ts";
 import { runSampler, type SampleOptions, type Sampler, type StepResult } from "../sample.ts";
 import { noiseTerms, type Term, weightedSum } from "../weighted-sum.ts";
 import { ancestralSplit } from "./ddim.ts";
+import type { Stage } from "./euler.ts";
 
 /** With "++" the clean sample is a polynomial in lambda, else the noise; with "sde" noise is added at every step. */
 export type DPMAlgorithm = "dpmsolver++" | "dpmsolver" | "sde-dpmsolver++" | "sde-dpmsolver";
@@ -79,7 +81,7 @@ function weightsOf(algorithm: DPMAlgorithm, sigma: number, next: number): Weight
 }
 
 /** A value of the polynomial: the clean sample or the noise, at a level. */
-interface Known {
+export interface Known {
   readonly sigma: number;
   readonly value: Tensor;
 }
@@ -180,24 +182,51 @@ export interface DPMMultistepOptions extends DPMSolverOptions {
   readonly halfCurvature?: boolean;
 }
 
+/** What a step of a multistep DPM-Solver is made of. */
+export interface DPMMultistepStage {
+  readonly x: Tensor;
+  /**
+   * What the algorithm takes as a polynomial, by level, newest first and as many as the order, 1 to 3: guesses of the
+   * clean sample, without "++" the noises. The first level is that of x.
+   */
+  readonly known: readonly Known[];
+  /** Above 0, or 0 with a single value. */
+  readonly next: number;
+  readonly algorithm?: DPMAlgorithm;
+  readonly solver?: "midpoint" | "heun";
+  /** Standard normals, which the algorithms with "sde" need. */
+  readonly noise?: Tensor | undefined;
+  /** See `DPMMultistepOptions`. */
+  readonly halfCurvature?: boolean;
+}
+
+/** The sample at `next`. */
+export function dpmMultistepStep(stage: DPMMultistepStage): Tensor {
+  const { x, known, next, noise, algorithm = "dpmsolver++", solver = "midpoint" } = stage;
+  const interval = { x, sigma: known[0]!.sigma, next, algorithm, solver, noise };
+  return multistep(interval, known, stage.halfCurvature ? 1 : 2);
+}
+
+/** DPM-Solver++ 2M: `dpmMultistepStep` with the guess before, if there was one. */
+export const dpmpp2mStep = ({ x, denoised, sigma, next }: Stage, before?: Known): Tensor =>
+  dpmMultistepStep({ x, next, known: [{ sigma, value: denoised }, ...(before ? [before] : [])] });
+
 /** DPM-Solver(++) that reuses earlier evaluations: one a step. Over rising levels it inverts. */
-export const dpmSolverMultistep: Sampler<DPMMultistepOptions> = (denoise, x, sigmas, options = {}) => {
-  const { order = 2, algorithm = "dpmsolver++", solver = "midpoint", eulerAtFinal = false } = options;
-  const { lowerOrderFinal = sigmas.length <= 15, halfCurvature = false } = options;
-  checkOrder(order);
-  let known: Known[] = [];
-  return runSampler(denoise, x, sigmas, options, async (s): Promise<StepResult> => {
-    const { x, sigma, next, step, steps } = s;
-    const denoised = await s.denoise(x, sigma);
-    known = [{ sigma, value: modelled(algorithm, x, denoised, sigma) }, ...known].slice(0, order);
+export const dpmSolverMultistep = samplerOf<DPMMultistepOptions, readonly Known[]>(
+  function* ({ x, sigma, next, step, steps, increment }, options, before = []) {
+    const { order = 2, algorithm = "dpmsolver++", solver = "midpoint", eulerAtFinal = false } = options;
+    const { lowerOrderFinal = steps < 15, halfCurvature = false } = options;
+    const denoised = yield { x, sigma };
+    const known = [{ sigma, value: modelled(algorithm, x, denoised, sigma) }, ...before].slice(0, order);
     const left = steps - step;
     const forced = left === 1 && (next === 0 || eulerAtFinal);
     const used = forced ? 1 : lowerOrderFinal ? Math.min(order, left) : order;
-    const noise = addsNoise(algorithm, next) ? s.increment(sigma, next) : undefined;
-    const interval = { x, sigma, next, algorithm, solver, noise };
-    return { denoised, x: multistep(interval, known.slice(0, used), halfCurvature ? 1 : 2) };
-  });
-};
+    const noise = addsNoise(algorithm, next) ? increment(sigma, next) : undefined;
+    const stage = { x, known: known.slice(0, used), next, algorithm, solver, noise, halfCurvature };
+    return { denoised, x: dpmMultistepStep(stage), state: known };
+  },
+  ({ order = 2 }) => checkOrder(order),
+);
 
 export interface DPMSinglestepOptions extends DPMSolverOptions {
   /** Order by step, the last ones counting where there are more; `singlestepOrders` gives the default. */
@@ -244,21 +273,22 @@ export interface DPMSDEOptions extends SampleOptions {
 }
 
 /** DPM-Solver++ for the SDE, singlestep of order 2 with noise at both stages: two evaluations a step. */
-export const dpmSolverSDE: Sampler<DPMSDEOptions> = (denoise, x, sigmas, options = {}) =>
-  runSampler(denoise, x, sigmas, options, async ({ x, sigma, next, denoise, increment }) => {
-    const { eta = 1, noiseScale = 1 } = options;
-    const denoised = await denoise(x, sigma);
-    if (next === 0) return { denoised, x: denoised };
-    const stage = (guess: Tensor, target: number, draw: number): Tensor => {
-      const { down, up } = ancestralSplit(sigma, target, eta);
-      const terms: Term[] = [
-        [down / sigma, x],
-        [1 - down / sigma, guess],
-      ];
-      if (up > 0) terms.push([noiseScale * up, increment(sigma, target, draw)]);
-      return weightedSum(...terms);
-    };
-    const middle = Math.sqrt(sigma * next);
-    const again = await denoise(stage(denoised, middle, 0), middle);
-    return { denoised, x: stage(again, next, 1) };
-  });
+export const dpmSolverSDE = samplerOf<DPMSDEOptions, undefined>(function* (
+  { x, sigma, next, increment },
+  { eta = 1, noiseScale = 1 },
+) {
+  const denoised = yield { x, sigma };
+  if (next === 0) return { denoised, x: denoised };
+  const stage = (guess: Tensor, target: number, draw: number): Tensor => {
+    const { down, up } = ancestralSplit(sigma, target, eta);
+    const terms: Term[] = [
+      [down / sigma, x],
+      [1 - down / sigma, guess],
+    ];
+    if (up > 0) terms.push([noiseScale * up, increment(sigma, target, draw)]);
+    return weightedSum(...terms);
+  };
+  const middle = Math.sqrt(sigma * next);
+  const again = yield { x: stage(denoised, middle, 0), sigma: middle };
+  return { denoised, x: stage(again, next, 1) };
+});

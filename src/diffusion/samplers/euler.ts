@@ -3,9 +3,10 @@
  * whose velocity (x - denoised) / sigma is too.
  */
 import type { Tensor } from "../../tensor/index.ts";
-import { runSampler, type SampleOptions, type Sampler, type Step } from "../sample.ts";
+import { samplerOf, withDefaults } from "../rule.ts";
+import type { SampleOptions, StepStart } from "../sample.ts";
 import { scaleNoise, weightedSum } from "../weighted-sum.ts";
-import { type AncestralOptions, ddim } from "./ddim.ts";
+import { ddim } from "./ddim.ts";
 
 /** Noise added before each step, as in algorithm 2 of Karras et al. 2022. Off by default. */
 export interface ChurnOptions extends SampleOptions {
@@ -19,7 +20,7 @@ export interface ChurnOptions extends SampleOptions {
 
 /** The sample at the raised level of algorithm 2, lines 4 to 6. */
 export function churned(
-  { x, sigma, steps, normal }: Step,
+  { x, sigma, steps, normal }: StepStart,
   options: ChurnOptions,
 ): { x: Tensor; sigma: number } {
   const { churn = 0, churnRange = [0, Number.POSITIVE_INFINITY], noiseScale = 1 } = options;
@@ -31,14 +32,26 @@ export function churned(
   return { x: weightedSum([1, x], [noise, normal()]), sigma: raised };
 }
 
+/** A step of a method: the sample and the guess of the clean one at `sigma`, both [N, ...], and the level to reach. */
+export interface Stage {
+  readonly x: Tensor;
+  readonly denoised: Tensor;
+  /** Above 0. */
+  readonly sigma: number;
+  /** 0 or more. */
+  readonly next: number;
+}
+
+/** The sample at `next` by Euler's method: denoised + (next / sigma) (x - denoised). */
+export const eulerStep = ({ x, denoised, sigma, next }: Stage): Tensor =>
+  scaleNoise(x, denoised, next / sigma);
+
 /** Euler's method; with churn, algorithm 2 of Karras et al. 2022 without its correction. First order. */
-export const euler: Sampler<ChurnOptions> = (denoise, start, sigmas, options = {}) =>
-  runSampler(denoise, start, sigmas, options, async (step) => {
-    const { x, sigma } = churned(step, options);
-    const denoised = await step.denoise(x, sigma);
-    return { denoised, x: scaleNoise(x, denoised, step.next / sigma) };
-  });
+export const euler = samplerOf<ChurnOptions, undefined>(function* (step, options) {
+  const { x, sigma } = churned(step, options);
+  const denoised = yield { x, sigma };
+  return { denoised, x: eulerStep({ x, denoised, sigma, next: step.next }) };
+});
 
 /** Euler's method to a lower level, and noise up to the next: DDIM with eta 1. */
-export const eulerAncestral: Sampler<AncestralOptions> = (denoise, x, sigmas, options) =>
-  ddim(denoise, x, sigmas, { eta: 1, ...options });
+export const eulerAncestral = samplerOf(withDefaults(ddim.rule, { eta: 1 }));

@@ -6,7 +6,7 @@ export * from "./ddpm.ts";
 export * from "./deis.ts";
 export * from "./dpm-solver.ts";
 export * from "./dpm2.ts";
-export { type ChurnOptions, euler, eulerAncestral } from "./euler.ts";
+export { type ChurnOptions, euler, eulerAncestral, eulerStep, type Stage } from "./euler.ts";
 export * from "./heun.ts";
 export * from "./lms.ts";
 export * from "./pndm.ts";

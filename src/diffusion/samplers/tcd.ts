@@ -1,7 +1,10 @@
 /** The sampler of trajectory consistency distillation. */
 import { ArgumentError } from "../../errors.ts";
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
-import { scaleNoise, weightedSum } from "../weighted-sum.ts";
+import type { Tensor } from "../../tensor/index.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
+import { weightedSum } from "../weighted-sum.ts";
+import { eulerStep, type Stage } from "./euler.ts";
 
 export interface TCDOptions extends SampleOptions {
   /** Gamma: 0 deterministic, 1 multistep consistency sampling. Default 0.3. */
@@ -10,16 +13,20 @@ export interface TCDOptions extends SampleOptions {
   readonly target?: (next: number, eta: number) => number;
 }
 
+/** The sample at `next` by a jump down to the level `down`, at most `next`, and standard normals back up. */
+export function tcdStep({ x, denoised, sigma, next }: Stage, down: number, noise: Tensor): Tensor {
+  const up = Math.sqrt(Math.max(0, next ** 2 - down ** 2));
+  return weightedSum([1, eulerStep({ x, denoised, sigma, next: down })], [up, noise]);
+}
+
 /** Trajectory consistency distillation, strategic stochastic sampling (Zheng et al. 2024, algorithm 4). */
-export const tcd: Sampler<TCDOptions> = (denoise, x, sigmas, options = {}) =>
-  runSampler(denoise, x, sigmas, options, async ({ x, sigma, next, step, steps, denoise, normal }) => {
-    const { eta = 0.3, target = (level: number, share: number) => (1 - share) * level } = options;
-    if (!(eta >= 0 && eta <= 1)) throw new ArgumentError(`tcd: expected eta in [0, 1], got ${eta}`);
-    const denoised = await denoise(x, sigma);
-    const last = step === steps - 1;
-    const down = eta === 0 || last ? next : target(next, eta);
-    const clean = scaleNoise(x, denoised, down / sigma);
-    if (eta === 0 || last) return { denoised, x: clean };
-    const up = Math.sqrt(Math.max(0, next ** 2 - down ** 2));
-    return { denoised, x: weightedSum([1, clean], [up, normal()]) };
-  });
+export const tcd = samplerOf<TCDOptions, undefined>(function* (
+  { x, sigma, next, step, steps, normal },
+  { eta = 0.3, target = (level: number, share: number) => (1 - share) * level },
+) {
+  if (!(eta >= 0 && eta <= 1)) throw new ArgumentError(`tcd: expected eta in [0, 1], got ${eta}`);
+  const denoised = yield { x, sigma };
+  const stage = { x, denoised, sigma, next };
+  if (eta === 0 || step === steps - 1) return { denoised, x: eulerStep(stage) };
+  return { denoised, x: tcdStep(stage, target(next, eta), normal()) };
+});

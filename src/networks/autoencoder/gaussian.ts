@@ -1,11 +1,9 @@
 /** The posterior of a variational autoencoder: a normal with independent values. */
+import { type Gaussian, gaussianDivergence } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
 
 /** Mean and logarithm of the variance, both [N, Z, h, w]. The mode is the mean. */
-export interface DiagonalGaussian {
-  readonly mean: Tensor;
-  readonly logvar: Tensor;
-}
+export type DiagonalGaussian = Gaussian;
 
 /** Log-variances are clamped to this range. */
 const [MIN_LOGVAR, MAX_LOGVAR] = [-30, 20];
@@ -24,12 +22,8 @@ export const sampleGaussian = ({ mean, logvar }: DiagonalGaussian, noise: Tensor
 const perSample = (x: Tensor): Tensor => x.flattenAxes(1).sum(1);
 
 /** Kullback-Leibler divergence from another such normal, by default the standard one: [N]. */
-export function klDivergence({ mean, logvar }: DiagonalGaussian, other?: DiagonalGaussian): Tensor {
-  if (!other) return perSample(mean.square().add(logvar.exp()).sub(1).sub(logvar)).mul(0.5);
-  const inverse = other.logvar.neg().exp();
-  const squares = mean.sub(other.mean).square().add(logvar.exp()).mul(inverse);
-  return perSample(squares.sub(1).sub(logvar).add(other.logvar)).mul(0.5);
-}
+export const klDivergence = (gaussian: DiagonalGaussian, other?: DiagonalGaussian): Tensor =>
+  perSample(gaussianDivergence(gaussian, other));
 
 /** Negative logarithm of the density at x [N, Z, h, w]: [N]. */
 export function negativeLogLikelihood({ mean, logvar }: DiagonalGaussian, x: Tensor): Tensor {

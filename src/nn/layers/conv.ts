@@ -2,6 +2,7 @@
 
 import { ArgumentError, ShapeError } from "../../errors.ts";
 import {
+  type BorderedConvOptions,
   type ConvOptions,
   type ConvTransposeOptions,
   conv,
@@ -16,7 +17,7 @@ import { checkLayer } from "./check.ts";
 /** Kernel size: one number for all spatial axes, or one each. */
 export type Kernel = number | readonly number[];
 
-export interface ConvLayerOptions extends ConvOptions {
+export interface ConvLayerOptions extends BorderedConvOptions {
   /** Number of spatial axes; default: as many as the kernel has numbers, 2 for a single number. */
   readonly dims?: number;
   /** Default true. */
@@ -54,6 +55,9 @@ export class Conv extends Module {
   readonly padding: NonNullable<ConvOptions["padding"]>;
   readonly dilation: Kernel;
   readonly groups: number;
+  // Absent where they are the default, so that models saved before have the same static values.
+  readonly paddingMode?: Exclude<ConvLayerOptions["paddingMode"], "zeros">;
+  readonly causal?: true;
 
   constructor(
     inChannels: number,
@@ -73,6 +77,9 @@ export class Conv extends Module {
     this.padding = padding;
     this.dilation = dilation;
     this.groups = groups;
+    const { paddingMode = "zeros", causal = false } = options;
+    if (paddingMode !== "zeros") this.paddingMode = paddingMode;
+    if (causal) this.causal = true;
   }
 
   /** x [N, C, ...] gives [N, K, ...]. */
@@ -121,7 +128,9 @@ export class Conv3d extends Conv {
   }
 }
 
-export interface ConvTransposeLayerOptions extends ConvLayerOptions, ConvTransposeOptions {}
+export interface ConvTransposeLayerOptions
+  extends Omit<ConvLayerOptions, "paddingMode" | "causal">,
+    ConvTransposeOptions {}
 
 /** The adjoint of a strided convolution: upsampling with a learned kernel. */
 export class ConvTranspose extends Module {

@@ -24,8 +24,7 @@ export class Lora extends Module {
       if (base.groups !== 1)
         throw new ArgumentError(`Lora: a Conv with ${base.groups} groups is not supported`);
       const kernel = base.weight.shape.slice(2);
-      const { stride, padding, dilation } = base;
-      this.down = new Conv(input, rank, kernel, rng, { stride, padding, dilation, bias: false });
+      this.down = new Conv(input, rank, kernel, rng, { ...base, bias: false });
       this.up = new Conv(
         rank,
         out,

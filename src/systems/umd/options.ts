@@ -140,7 +140,10 @@ export const runOptions = z.object({
 export const evaluateOptions = z.object({
   data: pictures,
   limit,
-  model: modelNamed(CHECKPOINTS, "fashion, shapes, a checkpoint file, or published MAE weights as safetensors"),
+  model: modelNamed(
+    CHECKPOINTS,
+    "fashion, shapes, a checkpoint file, or published MAE weights as safetensors",
+  ),
   autoencoder,
   linear: how(z.boolean().default(false), "the full linear probe as well, trained with LARS"),
   ...beside(

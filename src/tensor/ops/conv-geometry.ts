@@ -30,7 +30,7 @@ export const onnxPads = ({ padding }: ConvGeometry): number[] => [
 export interface ConvOptions {
   /** One number for all spatial axes, or one each. Default 1. */
   readonly stride?: number | readonly number[];
-  /** Zeros on both sides (a number, or one per axis), or `[before, after]` per axis. Default 0. */
+  /** Elements on both sides (a number, or one per axis), or `[before, after]` per axis. Default 0. */
   readonly padding?: number | readonly (number | readonly [number, number])[];
   readonly dilation?: number | readonly number[];
   readonly groups?: number;

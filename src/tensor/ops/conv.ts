@@ -2,7 +2,7 @@
  * Convolution in 1, 2 and 3 dimensions. The convolution, its input gradient (the transposed convolution) and its
  * weight gradient are one trilinear form seen from three sides, so each one's derivative is made of the other two.
  */
-import { ShapeError } from "../../errors.ts";
+import { ArgumentError, ShapeError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
 import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
@@ -12,6 +12,7 @@ import { type ConvGeometry, type ConvOptions, convSize, geometry, onnxPads } fro
 import { lowerUpsampledConv } from "./conv-upsampled.ts";
 import { lowerWeightGrad, permutation, type WeightGradAttrs } from "./conv-weight-grad.ts";
 import { apply1, needFloat, needSameDType } from "./op.ts";
+import { type BorderMode, pad } from "./pad.ts";
 
 function checkConv(x: Aval, w: Aval, { groups }: ConvGeometry): void {
   needSameDType([x, w]);
@@ -176,9 +177,33 @@ const convWeightGradOp: Op<WeightGradAttrs> = {
   },
 };
 
-/** Cross-correlation: x [N, C, ...], weight [K, C / groups, ...], bias [K] gives [N, K, ...]; 1 to 3 spatial axes. */
-export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
-  return apply1(convOp, bias ? [x, weight, bias] : [x, weight], geometry(x, options));
+export interface BorderedConvOptions extends ConvOptions {
+  /** What the padding consists of: zeros (default), or the tensor's own elements as `pad` takes them. */
+  readonly paddingMode?: "zeros" | BorderMode;
+  /**
+   * The first spatial axis is time: all of its padding lies before, as much as the kernel reaches back, so that nothing
+   * depends on what comes later. Its `padding` must be 0. Default false.
+   */
+  readonly causal?: boolean;
+}
+
+/**
+ * Cross-correlation: x [N, C, ...], weight [K, C / groups, ...], bias [K] gives [N, K, ...]; 1 to 3 spatial axes. Throws
+ * `ArgumentError` for options that make no convolution, `ShapeError` when the shapes do not fit.
+ */
+export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: BorderedConvOptions = {}): Tensor {
+  const { paddingMode = "zeros", causal = false } = options;
+  let attrs = geometry(x, options);
+  if (causal) {
+    if (attrs.padding[0]?.some((p) => p !== 0))
+      throw new ArgumentError(`conv: a causal axis takes no padding of its own, got [${attrs.padding[0]}]`);
+    const reach = attrs.dilation[0]! * (weight.shape[2]! - 1);
+    attrs = { ...attrs, padding: [[reach, 0], ...attrs.padding.slice(1)] };
+  }
+  const bordered = paddingMode !== "zeros";
+  const input = bordered ? pad(x, [[0, 0], [0, 0], ...attrs.padding], paddingMode) : x;
+  const inner = bordered ? { ...attrs, padding: attrs.padding.map(() => [0, 0] as const) } : attrs;
+  return apply1(convOp, bias ? [input, weight, bias] : [input, weight], inner);
 }
 
 export interface ConvTransposeOptions extends ConvOptions {

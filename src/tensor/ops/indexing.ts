@@ -62,8 +62,24 @@ const gatherElementsOp: Op<{ axis: number }> = {
   vjp: ([ct], [x, indices], _, { axis }) => [ct && scatterElements(zerosLike(x!), indices!, ct, axis, "add")],
 };
 
-/** How written values meet what is there. */
-export type Reduction = "none" | "add";
+/** How written values meet what is there: they replace it, add to it, or the larger or smaller one stays. */
+export type Reduction = "none" | "add" | "max" | "min";
+
+/**
+ * Gradients of "max" and "min": the elements that made it into the result share its cotangent evenly. `spread` brings a
+ * tensor like the result to the updates, `collect` adds one like the updates up.
+ */
+function shared(
+  ct: Tensor,
+  [x, updates, y]: readonly [Tensor, Tensor, Tensor],
+  spread: (t: Tensor) => Tensor,
+  collect: (into: Tensor, t: Tensor) => Tensor,
+): [Tensor, undefined, Tensor] {
+  const stayed = cast(x.equal(y), ct.dtype);
+  const won = cast(updates.equal(spread(y)), ct.dtype);
+  const share = ct.div(collect(stayed, won));
+  return [share.mul(stayed), undefined, spread(share).mul(won)];
+}
 
 const scatterElementsOp: Op<{ axis: number; reduction: Reduction }> = {
   name: "scatterElements",
@@ -79,9 +95,12 @@ const scatterElementsOp: Op<{ axis: number; reduction: Reduction }> = {
       g.op("ScatterElements", [a, indices!, b], { axis, reduction }),
     ),
   ],
-  vjp: ([ct], [, indices], _, { axis, reduction }) => {
+  vjp: ([ct], [x, indices, updates], [y], { axis, reduction }) => {
     if (!ct) return [];
-    const picked = gatherElements(ct, indices!, axis);
+    const spread = (t: Tensor): Tensor => gatherElements(t, indices!, axis);
+    if (reduction === "max" || reduction === "min")
+      return shared(ct, [x!, updates!, y!], spread, (t, u) => scatterElements(t, indices!, u, axis, "add"));
+    const picked = spread(ct);
     return [
       reduction === "add" ? ct : scatterElements(ct, indices!, zerosLike(picked), axis, "none"),
       undefined,
@@ -168,8 +187,15 @@ const scatterNDOp: Op<{ reduction: Reduction }> = {
       ),
     ];
   },
-  vjp: ([ct], [, indices], _, { reduction }) => {
+  vjp: ([ct], [x, indices, updates], [y], { reduction }) => {
     if (!ct) return [];
+    if (reduction === "max" || reduction === "min")
+      return shared(
+        ct,
+        [x!, updates!, y!],
+        (t) => gatherND(t, indices!),
+        (t, u) => scatterND(t, indices!, u, "add"),
+      );
     const picked = gatherND(ct, indices!);
     return [reduction === "add" ? ct : scatterND(ct, indices!, zerosLike(picked), "none"), undefined, picked];
   },
@@ -194,7 +220,10 @@ function indexList(indices: readonly number[], size: number): Tensor {
 export function gatherElements(x: Tensor, indices: Tensor, axis: number): Tensor {
   return apply1(gatherElementsOp, [x, indices], { axis: normalizeAxis(axis, x.rank) });
 }
-/** `x` with `updates` written (or added) at one index per element along an axis. Repeated indices add up with "add". */
+/**
+ * `x` with `updates` written at one index per element along an axis. With "add", "max" and "min" repeated indices meet in
+ * turn; of equal largest or smallest elements each has its share of the gradient.
+ */
 export function scatterElements(
   x: Tensor,
   indices: Tensor,
@@ -208,7 +237,7 @@ export function scatterElements(
 export function gatherND(x: Tensor, indices: Tensor): Tensor {
   return apply1(gatherNDOp, [x, indices], {});
 }
-/** `x` with `updates` written (or added) at multi-dimensional indices. */
+/** `x` with `updates` written (added, or the larger or smaller one kept) at multi-dimensional indices. */
 export function scatterND(
   x: Tensor,
   indices: Tensor,

@@ -6,16 +6,14 @@ import { normalizeAxis } from "./op.ts";
 import { broadcastTo, concat, reshape, unsqueeze } from "./shape.ts";
 import { flip, type Pads, padConstant, sliceAxis } from "./slice.ts";
 
+/** What lies beyond the border, made of the tensor itself. */
+export type BorderMode = "reflect" | "replicate" | "circular";
+
 /**
  * Extends every axis by `[before, after]` elements: a constant, the mirror image without the border ("reflect"), or the
- * border repeated ("replicate"). Negative pads crop (constant mode).
+ * border repeated ("replicate"), or the other end ("circular"). Negative pads crop (constant mode).
  */
-export function pad(
-  x: Tensor,
-  pads: Pads,
-  mode: "constant" | "reflect" | "replicate" = "constant",
-  value = 0,
-): Tensor {
+export function pad(x: Tensor, pads: Pads, mode: "constant" | BorderMode = "constant", value = 0): Tensor {
   if (mode === "constant") return padConstant(x, pads, value);
   if (pads.length !== x.rank)
     throw new ArgumentError(`pad: expected ${x.rank} pairs of pads, got ${pads.length}`);
@@ -27,6 +25,10 @@ export function pad(
         `pad: reflecting ${Math.max(before, after)} elements needs more than ${size} on axis ${axis}`,
       );
     }
+    if (mode === "circular" && Math.max(before, after) > size)
+      throw new ArgumentError(
+        `pad: ${Math.max(before, after)} elements are more than one turn of ${size} on axis ${axis}`,
+      );
     const edge = (start: number, count: number): Tensor[] => {
       if (count === 0) return [];
       if (mode === "reflect")
@@ -36,6 +38,8 @@ export function pad(
             axis,
           ),
         ];
+      if (mode === "circular")
+        return [sliceAxis(out, axis, start === 0 ? size - count : 0, start === 0 ? size : count)];
       const border = sliceAxis(out, axis, start, start + 1);
       return [
         broadcastTo(

@@ -17,6 +17,7 @@ import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { shapeOps } from "./shape.ts";
 import { sliceOps } from "./slice.ts";
+import { weightedSumOps } from "./weighted-sum.ts";
 
 export const OPS = {
   ...elementwiseOps,
@@ -35,6 +36,7 @@ export const OPS = {
   ...castOps,
   ...randomOps,
   ...quantOps,
+  ...weightedSumOps,
 } satisfies Record<string, AnyOp>;
 
 export type OpName = keyof typeof OPS;
