@@ -77,6 +77,10 @@ describe("tours of the systems", () => {
     expect(error.value).toBeLessThan(0.7 * error.baseline!.value);
     expect(figures.map(({ name }) => name)).toEqual(["samples", "filled-in"]);
     expect(figures[0]!.pictures).toHaveLength(10);
+    expect(quality["right class"]).toMatchObject({
+      better: "higher",
+      baseline: { name: "chance", value: 0.1 },
+    });
   });
 
   it("Q-DiT: smaller files that draw nearly the same", async () => {

@@ -22,14 +22,14 @@ import { hinted } from "../system.ts";
 
 export const CHECKPOINTS = [
   {
-    name: "fashion",
-    file: "checkpoints/umd-fashion.safetensors",
-    about: "Fashion-MNIST, 24x24 in ten classes, fine-tuned for generation",
-  },
-  {
     name: "shapes",
     file: "checkpoints/umd-shapes.safetensors",
     about: "shapes10, 24x24 in ten classes, fine-tuned for generation",
+  },
+  {
+    name: "fashion",
+    file: "checkpoints/umd-fashion.safetensors",
+    about: "Fashion-MNIST, 24x24 in ten classes, fine-tuned for generation",
   },
 ] as const;
 
@@ -142,7 +142,7 @@ export const evaluateOptions = z.object({
   limit,
   model: modelNamed(
     CHECKPOINTS,
-    "fashion, shapes, a checkpoint file, or published MAE weights as safetensors",
+    "shapes, fashion, a checkpoint file, or published MAE weights as safetensors",
   ),
   autoencoder,
   linear: how(z.boolean().default(false), "the full linear probe as well, trained with LARS"),

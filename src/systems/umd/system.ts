@@ -22,6 +22,7 @@ export const umd: System = {
     about: "draws clothes by their class and fills in what is hidden of shapes",
     files: [...CHECKPOINTS.map(({ file }) => file), "checkpoints/fashion-features.safetensors"],
     next: [
+      "tweedie run umd --model fashion --guidance 2 --out out/clothes",
       "tweedie train umd --data my-pictures --out out/umd",
       "tweedie run umd --mode reconstruct --data my-pictures --model out/umd/model.safetensors",
     ],
