@@ -6,7 +6,7 @@ import { quantizeAction } from "../../src/cli/commands/quantize.ts";
 import { convert } from "../../src/cli/models/convert.ts";
 import { quantizeNetwork } from "../../src/cli/quantize/index.ts";
 import { actionOptions } from "../../src/cli/systems/options.ts";
-import { NonFiniteError } from "../../src/errors.ts";
+import { FormatError } from "../../src/errors.ts";
 import { openSafetensors } from "../../src/io/index.ts";
 import { type DiTTransformer2DModel, ditTransformer2D, unet2DCondition } from "../../src/networks/index.ts";
 import { createRng, mapParameters, parameters } from "../../src/nn/index.ts";
@@ -162,7 +162,7 @@ describe("a small DiT", () => {
       const from = await small((k, v) => (k === key ? bad : v));
       const out = folder("packed.safetensors");
       const run = quantized([from, "--group", "32", "--out", out]);
-      await expect(run).rejects.toThrow(NonFiniteError);
+      await expect(run).rejects.toThrow(FormatError);
       await expect(run).rejects.toThrow(`"${key}"`);
       await expect(stat(out)).rejects.toThrow(/ENOENT/);
     }
