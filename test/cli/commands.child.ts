@@ -15,6 +15,6 @@ for (const args of JSON.parse(lists) as string[][]) {
     error: (text) => said.push(text),
   });
   const seconds = (performance.now() - startedAt) / 1000;
-  print(`${JSON.stringify({ args, code, said: said.join("\n").slice(-2000), seconds })}\n`);
+  print(`${JSON.stringify({ args, code, said: said.join("\n").slice(-20_000), seconds })}\n`);
 }
 process.exit(0);

@@ -1,7 +1,15 @@
 /** Every `tweedie` command that the README and the systems' pages print in a block is run as it is printed. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -28,6 +36,8 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   [/^train q-dit/, ["--steps", "2", "--batch", "4"]],
   [/^run q-dit/, ["--count", "2", "--steps", "2"]],
   [/^evaluate q-dit/, ["--count", "10", "--steps", "2"]],
+  [/^quantize .*q-dit/, ["--samples", "32", "--steps", "4"]],
+  [/^quantize .*--search/, ["--population", "2", "--generations", "1"]],
   [/^generate --model/, ["--out", "out/picture.png"]],
 ];
 
@@ -185,6 +195,7 @@ beforeAll(async () => {
   await writeCells("cells", (i, x) => (inSquare(i, x) ? 1 + (Math.floor(x / 3) % 3) : 0));
   writeVolume();
   writeFashion();
+  symlinkSync(join(root, "checkpoints"), at("checkpoints"));
   ended = await runAll([...RUN.map(shortened), ...HELPS]);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
