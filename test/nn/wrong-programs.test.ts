@@ -2,12 +2,10 @@
 import { describe, expect, it } from "vitest";
 import {
   classifierFreeGuidance,
-  epsilonPrediction,
   euler,
   eulerAncestral,
   finalSample,
   karrasSigmas,
-  toDenoised,
   withZero,
 } from "../../src/diffusion/index.ts";
 import { adamW, Conv2d, createRng, GroupNorm, Linear, loadParameters, MLP } from "../../src/nn/index.ts";
@@ -74,10 +72,6 @@ const WRONG: Record<string, readonly [program: () => unknown, words: RegExp]> = 
     /nowhere\.onnx: there is no such file/,
   ],
   "a model file that is none": [() => importOnnx(Uint8Array.of(1, 2, 3, 4)), /protobuf/],
-  "arithmetic of samplers on what has no value": [
-    () => toDenoised(epsilonPrediction, x.mul(2), x, 1),
-    /await its eval\(\) first/,
-  ],
   "a sampler without noise": [
     () => finalSample(eulerAncestral((z) => z, x, sigmas)),
     /give it a source as options\.noise/,

@@ -6,7 +6,9 @@ import { clientOf, openStudio, spawnStudio, temporaryFolder } from "./server.ts"
 
 test("crowds, slow and rude clients get honest answers, and nothing is kept of them", async () => {
   const data = await temporaryFolder();
-  const { child, port } = await spawnStudio(data, { limits: { seconds: 3600 } }); // a crowd on a slow machine takes long
+  const { child, port } = await spawnStudio(data, {
+    limits: { bytes: 32 * 2 ** 20, seconds: 3600 }, // a crowd on a slow machine takes long
+  });
   const target: Target = { port, pid: child.pid! };
   const before = process.platform === "linux" ? footprint(target).handles : 0;
   const trials = new Map<string, Trial>();

@@ -9,7 +9,7 @@ export interface BodyLimits {
 
 /** Bytes of all bodies that are being received; beyond the budget, new ones are asked to come later. */
 let receiving = 0;
-const BUDGET = 768 * 2 ** 20;
+const BUDGET = 384 * 2 ** 20;
 
 /** The body of a request. @throws HttpError 413 too large, 408 too slow, 503 too much at once, 400 empty */
 export async function readBody(request: Request, { bytes, seconds }: BodyLimits): Promise<Uint8Array> {
