@@ -21,6 +21,7 @@ export * from "./import-onnx.ts";
 export * from "./jit.ts";
 export { formatBytes, memoryLimit, setMemoryLimit } from "./memory.ts";
 export type { Capabilities } from "./onnx/builder.ts";
+export type { ReadPort } from "./onnx/read.ts";
 export * from "./ops/arithmetic.ts";
 export type { HeadsAttrs } from "./ops/attention.ts";
 export { attention, headsAttention } from "./ops/attention.ts";
