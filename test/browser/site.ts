@@ -23,6 +23,7 @@ export async function openSite(): Promise<Site> {
       reportCompressedSize: false,
       chunkSizeWarningLimit: 1e5,
       target: "es2022",
+      modulePreload: { polyfill: false }, // it wants a document, which the threads of the runtime have not
     },
   });
   const ort = fileURLToPath(new URL("../../node_modules/onnxruntime-web/dist/", import.meta.url));
