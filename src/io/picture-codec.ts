@@ -159,7 +159,7 @@ async function resized(picture: Picture, size: PictureSize): Promise<Picture> {
   const scaled = depth === "float" ? image : image.toColourspace(space);
   const { data: out, info } = await scaled.raw({ depth }).toBuffer({ resolveWithObject: true });
   const own = out.buffer.slice(out.byteOffset, out.byteOffset + out.byteLength);
-  const Values = data.constructor as new (buffer: ArrayBufferLike) => Picture["data"];
+  const Values = { uchar: Uint8Array, ushort: Uint16Array, float: Float32Array }[depth];
   return { width: info.width, height: info.height, channels: info.channels, data: new Values(own) };
 }
 

@@ -229,7 +229,7 @@ export function upright(picture: Picture, orientation: number): Picture {
     throw new ArgumentError(`orientation: expected 1 to 8, got ${orientation}`);
   const { width: w, height: h, channels, data } = picture;
   const [width, height] = orientation > 4 ? [h, w] : [w, h];
-  const out = data.slice();
+  const out = data instanceof Uint8Array ? Uint8Array.from(data) : data.slice(); // a Buffer's would be a view
   // Where the pixel at (x, y) of the upright picture is stored.
   const from = (x: number, y: number): readonly [x: number, y: number] => {
     switch (orientation) {

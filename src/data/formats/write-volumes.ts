@@ -47,7 +47,7 @@ export function niftiLike(
   const from = plain(source);
   const layout = layoutOf(from, name);
   const { little } = layout;
-  const { dims } = readHeader(from.slice().buffer as ArrayBuffer)!;
+  const { dims } = readHeader(Uint8Array.from(from).buffer)!; // a Buffer's own `slice` would be a view
   const [width, height, ...rest] = dims.slice(1, dims[0]! + 1);
   const count = rest.reduce((product, d) => product * d, 1);
   const float = slices[0]?.data instanceof Float32Array;
@@ -141,7 +141,7 @@ export function tiffStack(slices: readonly WrittenSlice[], description: string):
 }
 
 function littleEndian(data: Uint8Array | Float32Array): ArrayBuffer {
-  if (data instanceof Uint8Array) return data.slice().buffer as ArrayBuffer;
+  if (data instanceof Uint8Array) return Uint8Array.from(data).buffer;
   const view = new DataView(new ArrayBuffer(4 * data.length));
   for (const [i, value] of data.entries()) view.setFloat32(4 * i, value, true);
   return view.buffer;

@@ -118,8 +118,8 @@ function readTensor(message: Uint8Array): ReadTensor {
 function rawData(bytes: Uint8Array, dtype: DType): HostArray {
   const { array: ArrayType, bytes: width } = DTYPES[dtype];
   if (bytes.byteLength % width !== 0) throw new FormatError("onnx: a tensor's data is cut off");
-  const own = bytes.slice(); // aligned, and not kept alive by the whole file
-  return new ArrayType(own.buffer as ArrayBuffer, 0, own.byteLength / width);
+  const own = Uint8Array.from(bytes); // aligned, not kept alive by the whole file; a Buffer's `slice` would be a view
+  return new ArrayType(own.buffer);
 }
 
 function listedData(field: (n: number) => ProtoField[], dtype: DType): HostArray {
