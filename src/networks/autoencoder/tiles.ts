@@ -106,6 +106,20 @@ export interface TileScales {
   readonly output: number;
 }
 
+/** How many tiles `mapTiles` makes of maps [N, C, H, W]. */
+export function tileCount(
+  [n, , h, w]: Tensor["shape"],
+  { input, output }: TileScales,
+  options: Omit<TileOptions, "run"> = {},
+): number {
+  const { tile = 64, overlap = defaultOverlap(tile) } = options;
+  return (
+    n! * spans(h! / input, tile, overlap, output).length * spans(w! / input, tile, overlap, output).length
+  );
+}
+
+const defaultOverlap = (tile: number): number => (Number.isFinite(tile) ? Math.floor(tile / 4) : 0);
+
 /**
  * Maps x [N, C, H, W] by `run`, which is given [1, C, h, w] of one size, and blends what it returns: any network that
  * works at a fixed ratio of sizes. Height and width are multiples of `input`; `tile` and `overlap` count in units of it.
@@ -118,7 +132,7 @@ export async function* mapTiles(
 ): AsyncGenerator<TileProgress, Tensor> {
   checkTiles(options);
   const { tile = 64, signal } = options;
-  const { overlap = Number.isFinite(tile) ? Math.floor(tile / 4) : 0 } = options;
+  const { overlap = defaultOverlap(tile) } = options;
   const [n, , h, w] = x.shape as [number, number, number, number];
   const rows = spans(h / input, tile, overlap, output);
   const columns = spans(w / input, tile, overlap, output);

@@ -18,7 +18,13 @@ import type { ActionContext, ActionResult } from "../system.ts";
 import { volumeFormat } from "../volume-results.ts";
 import { fileOf, openModel, stepWarnings } from "./actions.ts";
 import type { RunActionOptions } from "./options.ts";
-import { openSegmenter, type SegmentedResult, type Segmenter, segmentPicture } from "./use.ts";
+import {
+  openSegmenter,
+  type SegmentedResult,
+  type Segmenter,
+  type StepsDone,
+  segmentPicture,
+} from "./use.ts";
 
 const KINDS = ["mask", "probability", "overlay"];
 /** Volumes have no overlay: viewers lay a mask over its volume. */
@@ -67,8 +73,13 @@ interface Job {
   readonly units: UnitOptions;
 }
 
-/** Tiles of a slice are not told: slices are. */
-const silent = (): WorkEvent | undefined => undefined;
+/** Steps of a part of `parts`. Of a whole that is one step nothing is shown: it is over at once. */
+const stepsShown =
+  (stage: string, part = 0, parts = 1) =>
+  ({ done, total }: StepsDone): WorkEvent | undefined =>
+    total * parts > 1
+      ? { type: "progress", stage, done: part * total + done, total: parts * total }
+      : undefined;
 
 const tooLarge = ({ width, height }: { width: number; height: number }, maxPixels: number): boolean =>
   width * height > maxPixels;
@@ -94,9 +105,7 @@ async function readSeen(
 async function* segmentOne(item: BatchItem, job: Job): Work<Record<string, Picture>> {
   const seen = await readSeen(item, job);
   const run = segmentPicture(job.segmenter, seen, job.options);
-  const result = yield* told(run, ({ done, total }) =>
-    total > 1 ? ({ type: "progress", stage: `tiles of ${item.source}`, done, total } as const) : undefined,
-  );
+  const result = yield* told(run, stepsShown(`steps of ${item.source}`));
   return picturesOf(seen, result, job.segmenter.model.config.classes);
 }
 
@@ -114,10 +123,10 @@ async function* segmentVolume({ path, source }: BatchItem, job: Job): Work<Recor
   const [mask, probability]: [WrittenSlice[], WrittenSlice[]] = [[], []];
   for (const [z, slice] of seen.entries()) {
     const { width, height } = slice;
-    const result = yield* told(segmentPicture(segmenter, slice, options), silent);
+    const run = segmentPicture(segmenter, slice, options);
+    const result = yield* told(run, stepsShown(`slices of ${source}`, z, seen.length));
     mask.push({ width, height, data: Uint8Array.from(result.labels, (label) => label * white) });
     probability.push({ width, height, data: Float32Array.from(result.probability.data) });
-    yield { type: "progress", stage: `slices of ${source}`, done: z + 1, total: seen.length };
   }
   return { mask, probability };
 }

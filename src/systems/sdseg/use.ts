@@ -5,7 +5,7 @@ import { lesion } from "../../data/world/lesions.ts";
 import { seededNoise } from "../../diffusion/index.ts";
 import { AbortError, ArgumentError, DTypeError, NonFiniteError, ShapeError } from "../../errors.ts";
 import type { Picture } from "../../io/index.ts";
-import { mapTiles } from "../../networks/index.ts";
+import { mapTiles, tileCount } from "../../networks/index.ts";
 import {
   exportOnnx,
   fillNormal,
@@ -16,10 +16,11 @@ import {
   tensor,
   zeros,
 } from "../../tensor/index.ts";
+import { drained, watched } from "../../work.ts";
 import { DEVIATION, LUMA, toInput } from "./data.ts";
 import { type SDSeg, type SDSegConfig, sdsegFile, totalStride } from "./model.ts";
 import { MODES, SPACINGS } from "./options.ts";
-import { type ReverseOptions, reverseProcess } from "./sampling.ts";
+import { type ReverseOptions, reverseProcess, samplingTimesteps } from "./sampling.ts";
 
 export type Mode = (typeof MODES)[number];
 
@@ -34,7 +35,15 @@ export interface SegmentOptions extends Partial<Omit<ReverseOptions, "sampler">>
   readonly pad?: boolean;
   /** Classes to tell apart, for multi-class models. Default: all. */
   readonly classes?: readonly number[];
+  /** Told after each step of each sample: of `direct`, after its one call. */
+  readonly onStep?: () => void;
   readonly signal?: AbortSignal;
+}
+
+/** How far a picture is: steps of all samples of all tiles. */
+export interface StepsDone {
+  readonly done: number;
+  readonly total: number;
 }
 
 /** What comes of a batch of N pictures of H x W. */
@@ -56,11 +65,11 @@ export interface Segmenter {
    * `segmentPicture` all of it. @throws ShapeError, ArgumentError, NonFiniteError for what cannot be
    */
   segment(image: Tensor, options?: SegmentOptions): Promise<Segmentation>;
-  /** The same, tile by tile where pictures are larger than a tile; yields after each. Pads by itself. */
+  /** The same, tile by tile where pictures are larger than a tile; yields after each step. Pads by itself. */
   segmentTiled(
     image: Tensor,
     options?: SegmentOptions & TilingOptions,
-  ): AsyncGenerator<{ done: number; total: number }, Segmentation>;
+  ): AsyncGenerator<StepsDone, Segmentation>;
   /** Frees the compiled networks. */
   close(): Promise<void>;
 }
@@ -87,7 +96,7 @@ export async function* segmentPicture(
   segmenter: Segmenter,
   picture: Picture,
   { scale = 1, ...options }: SegmentOptions & TilingOptions & { readonly scale?: number | undefined } = {},
-): AsyncGenerator<{ done: number; total: number }, SegmentedResult> {
+): AsyncGenerator<StepsDone, SegmentedResult> {
   const { width, height } = picture;
   const { config } = segmenter.model;
   const [w, h] = [width, height].map((size) => Math.max(1, Math.round(size * scale))) as [number, number];
@@ -103,6 +112,9 @@ export async function* segmentPicture(
       : Int32Array.from(full.data, (p) => (p > 0.5 ? 1 : 0));
   return { labels, probability: full };
 }
+
+/** Steps of the reverse process, unless said. */
+const STEPS = 50;
 
 const NOISE_PURPOSE = "sdseg initial noise";
 
@@ -233,13 +245,25 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
 
   /** One sample of one class: its latent, its map, and how often the denoiser was called. */
   async function sample(image: Tensor, label: number | undefined, member: number, options: SegmentOptions) {
-    const { mode = "direct", steps = 50, spacing = "leading", eta = 1, seed = 0, signal } = options;
+    const {
+      mode = "direct",
+      steps = STEPS,
+      spacing = "leading",
+      eta = 1,
+      seed = 0,
+      signal,
+      onStep,
+    } = options;
     const [n, , height, width] = image.shape as [number, number, number, number];
     const shape = [n, model.config.autoencoder.latentChannels, ...model.latentSize(height, width)] as const;
     const noise = sharedNoise(shape, seed, member);
     const labels = label === undefined ? undefined : tensor(new BigInt64Array(n).fill(BigInt(label)));
     if (signal?.aborted) throw new AbortError();
-    if (mode === "direct") return { ...(await direct(image, noise, labels)), calls: 1 };
+    if (mode === "direct") {
+      const result = await direct(image, noise, labels);
+      onStep?.();
+      return { ...result, calls: 1 };
+    }
     const condition = await vision(image);
     const process = reverseProcess(model.config.head, { sampler: mode, steps, spacing, eta });
     const seeds = Array.from({ length: n }, () => memberSeed(seed, member));
@@ -254,7 +278,10 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     );
     // The guess of the last step is the clean latent; the sample itself still has the noise of t = 0.
     let latent = noise;
-    for await (const { denoised } of run) latent = denoised;
+    for await (const { denoised } of run) {
+      latent = denoised;
+      onStep?.();
+    }
     return { latent, map: await decode(latent), calls };
   }
 
@@ -310,17 +337,38 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     return { ...decided(own, options), latent, calls };
   }
 
-  async function* segmentTiled(image: Tensor, options: SegmentOptions & TilingOptions = {}) {
-    const { tile = 512, overlap = Math.floor(tile / 4), signal } = options;
+  /** Steps of one tile. */
+  function stepsOf(options: SegmentOptions): number {
+    const { mode = "direct", steps = STEPS, spacing = "leading", ensemble = 1 } = options;
+    const each = mode === "direct" ? 1 : samplingTimesteps(steps, spacing).length;
+    return each * ensemble * labelsOf(options).length;
+  }
+
+  const segmentTiled = (image: Tensor, given: SegmentOptions & TilingOptions = {}) =>
+    watched<StepsDone, Segmentation>((tell) => {
+      checkOptions(model, given);
+      let done = 0;
+      return tiled(image, given, (tiles) => () => {
+        tell({ done: ++done, total: tiles * stepsOf(given) });
+        given.onStep?.();
+      });
+    });
+
+  /** In tiles where the picture is larger than one; `stepOf` is told how many, and gives who is told of each step. */
+  async function tiled(
+    image: Tensor,
+    given: SegmentOptions & TilingOptions,
+    stepOf: (tiles: number) => () => void,
+  ): Promise<Segmentation> {
+    const { tile = 512, overlap = Math.floor(tile / 4), signal } = given;
     const [n, , height, width] = image.shape as [number, number, number, number];
-    if (n !== 1 || (height <= tile && width <= tile)) {
-      const result = await segment(image, { ...options, pad: true });
-      yield { done: 1, total: 1 };
-      return result;
-    }
-    checkOptions(model, options);
+    if (n !== 1 || (height <= tile && width <= tile))
+      return segment(image, { ...given, pad: true, onStep: stepOf(1) });
     const stride = totalStride(model.config);
     const whole = await padded(await checkPictures(image, model.config, 1), stride);
+    const units = { tile: Math.ceil(tile / stride), overlap: Math.ceil(overlap / stride), signal };
+    const scales = { input: stride, output: stride };
+    const options = { ...given, onStep: stepOf(tileCount(whole.shape, scales, units)) };
     let [calls, latent] = [0, image];
     const run = async (part: Tensor): Promise<Tensor> => {
       const one = await mapsOf(part, options);
@@ -333,8 +381,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
       });
       return fromHost("f32", [1, one.maps.length, h, w], joined);
     };
-    const units = { tile: Math.ceil(tile / stride), overlap: Math.ceil(overlap / stride), signal };
-    const map = yield* mapTiles(run, whole, { input: stride, output: stride }, units);
+    const map = await drained(mapTiles(run, whole, scales, units));
     const [, k, h, w] = map.shape as [number, number, number, number];
     const values = (await map.data()) as Float32Array;
     const maps = Array.from({ length: k }, (_, i) =>

@@ -3,8 +3,14 @@ import { AbortError, ArgumentError, NonFiniteError, ShapeError } from "../../../
 import { mapParameters } from "../../../src/nn/index.ts";
 import { createSDSeg, PRESETS, type SDSeg, withParts } from "../../../src/systems/sdseg/model.ts";
 import { MODES } from "../../../src/systems/sdseg/options.ts";
-import { openSegmenter } from "../../../src/systems/sdseg/use.ts";
+import {
+  openSegmenter,
+  type SegmentOptions,
+  type StepsDone,
+  type TilingOptions,
+} from "../../../src/systems/sdseg/use.ts";
 import { fillNormal, fromHost, type Tensor } from "../../../src/tensor/index.ts";
+import { drained } from "../../../src/work.ts";
 
 const picture = (n: number, h: number, w: number, channels = 1): Tensor => {
   const values = fillNormal(new Float32Array(n * channels * h * w), { seed: 5 });
@@ -97,6 +103,20 @@ describe("segmenting", () => {
       seen.push(value.done);
     }
     expect(seen.length).toBeGreaterThan(3);
+  });
+
+  it("tells every step of every sample of every tile, and how many there will be", async () => {
+    const told = async (size: number, options: SegmentOptions & TilingOptions) => {
+      const seen: StepsDone[] = [];
+      await drained(segmenter.segmentTiled(picture(1, size, size), options), (event) => seen.push(event));
+      expect(seen.map(({ done }) => done)).toEqual(seen.map((_, i) => i + 1));
+      expect(new Set(seen.map(({ total }) => total))).toEqual(new Set([seen.length]));
+      return seen.length;
+    };
+    expect(await told(16, {})).toBe(1);
+    expect(await told(16, { mode: "ddim", steps: 4, ensemble: 3 })).toBe(12);
+    expect(await told(16, { mode: "plms", steps: 4, spacing: "trailing" })).toBe(4);
+    expect(await told(50, { tile: 32, overlap: 8, mode: "ddim", steps: 2 })).toBe(8);
   });
 
   it("takes gray and colour, whatever the model sees", async () => {
