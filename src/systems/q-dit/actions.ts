@@ -34,7 +34,7 @@ export async function* trainAction(
   { signal }: ActionContext,
 ): Work<ActionResult> {
   const { steps, batch, learningRate, dropLabels, seed, threads, from, out } = options;
-  const pictures = await readPictures(options.data, "train");
+  const pictures = await readPictures(options.data, "train", options.limit);
   await mkdir(out, { recursive: true });
   const training = trainMiniature({
     ...{ pictures, steps, batch, learningRate, dropLabels, seed, threads, signal },
@@ -55,6 +55,7 @@ export async function* trainAction(
   };
   await saveDiT(path, final, notes);
   yield { type: "file", path, about: "the average of the weights, in half precision" };
+  yield { type: "file", path: join(out, "run", "report.html"), about: "curves" };
   return { summary: `Trained for ${steps} steps of ${batch} pictures.`, metrics: { loss } };
 }
 
@@ -116,7 +117,7 @@ export async function* evaluateAction(
 ): Work<ActionResult> {
   const { count, steps, guidance, seed, threads } = options;
   const judge = await openJudge();
-  const reference = await referenceOf(judge.network, await readPictures(options.data, "test"));
+  const reference = await referenceOf(judge.network, await readPictures(options.data, "test", options.limit));
   const { model } = await openModel(options.model);
   const drawn = yield* told(draw(model, { count, steps, guidance, seed, threads, signal }), drawProgress);
   const { fid: distance, agreement = 0 } = await qualityOf(judge.network, reference, drawn);

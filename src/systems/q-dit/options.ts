@@ -4,6 +4,7 @@ import {
   beside,
   count as counted,
   how,
+  limit,
   modelNamed,
   neededDataFolder,
   outFile,
@@ -45,6 +46,7 @@ const guidance = how(z.number().min(0).max(20).default(1.5), "guidance scale; 1:
 
 export const trainOptions = z.object({
   data,
+  limit,
   steps: count(2400, "training steps"),
   batch: count(32, "pictures per step"),
   learningRate: how(z.number().positive().default(1e-3), "peak of the learning rate", "R"),
@@ -68,6 +70,7 @@ export const runOptions = z.object({
 
 export const evaluateOptions = z.object({
   data,
+  limit,
   model,
   count: count(1000, "pictures to draw"),
   steps: count(20, "DDIM steps"),

@@ -1,5 +1,6 @@
 /** Q-DiT's actions on a tiny transformer and a tiny data set: training, drawing, evaluating, and the whole study once. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { decodePicture } from "../../../src/io/index.ts";
@@ -145,11 +146,14 @@ describe("the other actions of Q-DiT", () => {
   test("train writes a model that run draws with and evaluate measures", async () => {
     const data = writeClothes();
     const out = folder("run");
-    const trained = await act("train", { data, out, steps: 2, batch: 4, threads: 1 });
+    const trained = await act("train", { data, limit: 30, out, steps: 2, batch: 4, threads: 1 });
+    const files = trained.events.flatMap((event) => (event.type === "file" ? [event.path] : []));
+    expect(files).toEqual([join(out, "model.safetensors"), join(out, "run", "report.html")]);
+    for (const path of files) expect(existsSync(path), path).toBe(true);
     expect(trained.events.some((event) => event.type === "metrics")).toBe(true);
     const model = folder("run", "model.safetensors");
     expect((await loadDiT(model)).notes).toMatchObject({
-      data: "40 training pictures",
+      data: "30 training pictures",
       steps: "2",
       batch: "4",
     });
@@ -169,6 +173,8 @@ describe("the other actions of Q-DiT", () => {
 
     const measured = await act("evaluate", { data, model, count: 10, steps: 2, threads: 1 });
     expect(measured.summary).toMatch(/20 real.*10 generated|10.*20/);
+    const limited = await act("evaluate", { data, limit: 12, model, count: 10, steps: 2, threads: 1 });
+    expect(limited.summary).toMatch(/12 real.*10 generated|10.*12/);
     const chance = await act("evaluate", { data, model: "fashion", count: 20, steps: 4, threads: 1 });
     expect(chance.metrics!.agreement).toBeGreaterThan(measured.metrics!.agreement!);
   });
