@@ -8,7 +8,7 @@ import { describeMeasurement, type Measurement } from "../../metrics/index.ts";
 import { told, type Work, type WorkEvent, watched } from "../../work.ts";
 import { modelPath } from "../shipped.ts";
 import { type ActionContext, type ActionResult, defined } from "../system.ts";
-import type { Sample } from "./data.ts";
+import { type Sample, statisticsOf } from "./data.ts";
 import {
   createSDSeg,
   type Origin,
@@ -173,6 +173,7 @@ export async function* trainAction(
     seed: String(options.seed),
     date: new Date().toISOString().slice(0, 10),
     scale,
+    seen: await statisticsOf(train),
     ...(range !== undefined && { range }),
   });
   yield { type: "file", path, about: "the model, in half precision" };

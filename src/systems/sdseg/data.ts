@@ -8,6 +8,8 @@ import {
   type FloatPicture,
   inOrder,
   mapDataset,
+  type PictureStatistics,
+  pictureStatistics,
   picturesToTensor,
   randomCrop,
   randomFlip,
@@ -15,6 +17,8 @@ import {
   resizeLabels,
   resizePicture,
   type SegmentedPicture,
+  type SetStatistics,
+  setStatistics,
   toFloatPicture,
 } from "../../data/index.ts";
 import { FormatError, NonFiniteError, ShapeError } from "../../errors.ts";
@@ -115,6 +119,13 @@ export function toSample(source: SegmentedPicture, { config, scale = 1 }: Sample
     labels: same ? labels : resizeLabels(labels, image, width!, height!),
     ...(volume !== undefined && { volume }),
   };
+}
+
+/** What the pictures of a set have in common. */
+export async function statisticsOf(data: Dataset<Sample>): Promise<SetStatistics> {
+  const all: PictureStatistics[] = [];
+  for (let i = 0; i < data.length; i++) all.push(pictureStatistics((await data.get(i)).image));
+  return setStatistics(all);
 }
 
 /** The first channel of a sample as a gray picture for people. */

@@ -3,6 +3,7 @@
  * denoiser.
  */
 import { z } from "zod";
+import type { SetStatistics } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import { Encoder } from "../../networks/autoencoder/coder.ts";
 import {
@@ -278,6 +279,8 @@ export interface Origin {
   readonly scale: number;
   /** The values that were black and white, as `intensityRange` reads them, where that was said. */
   readonly range?: string;
+  /** What the pictures that it was trained on have in common, as the model sees them. */
+  readonly seen?: SetStatistics;
   /** The command that made it. */
   readonly command?: string;
   /** What was measured of it, on pictures that it was not trained on. */

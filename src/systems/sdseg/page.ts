@@ -23,7 +23,7 @@ import {
   type Variant,
   wayName,
 } from "./compared.ts";
-import { type Sample, shownOf } from "./data.ts";
+import { type Sample, shownOf, statisticsOf } from "./data.ts";
 import { type Lab, type LabParts, middleOf, trainedClasses, trainedVariant } from "./lab.ts";
 import { type SDSeg, sdsegFile } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
@@ -233,6 +233,7 @@ async function* ship({ lab, sets }: Findings, command: string): Work<void> {
       seed: String(seed),
       date: date.slice(0, 10),
       scale: known?.scale ?? 1,
+      seen: await statisticsOf((await lab.read(set, "train", value.config)).data),
       command,
       metrics: { testDice: direct.dice, testIou: direct.iou, ceilingDice: ceiling.dice },
     });

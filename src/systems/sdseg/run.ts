@@ -1,12 +1,18 @@
 /** `tweedie run sdseg`: pictures, pages of files with several, and volumes slice by slice. */
 import {
+  countObjects,
   intensityRange,
   inUnits,
   isNiftiName,
+  pictureStatistics,
   ROBUST_RANGE,
   readPictureFile,
   readVolume,
+  resizePicture,
+  type SetStatistics,
+  toFloatPicture,
   type UnitOptions,
+  unlike,
   type WrittenSlice,
 } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
@@ -17,6 +23,7 @@ import { type BatchItem, batchSummary, type Result, runBatch } from "../batch.ts
 import type { ActionContext, ActionResult } from "../system.ts";
 import { volumeFormat } from "../volume-results.ts";
 import { fileOf, openModel, stepWarnings } from "./actions.ts";
+import { toImage } from "./data.ts";
 import type { RunActionOptions } from "./options.ts";
 import {
   openSegmenter,
@@ -69,6 +76,8 @@ function picturesOf(
 /** How pictures are prepared and segmented, the same for all of a job. */
 interface Job {
   readonly segmenter: Segmenter;
+  /** What the model was trained on, where its file says it. */
+  readonly trainedOn?: SetStatistics | undefined;
   readonly options: RunActionOptions & { readonly scale?: number | undefined; readonly signal?: AbortSignal };
   readonly units: UnitOptions;
 }
@@ -80,6 +89,30 @@ const stepsShown =
     total * parts > 1
       ? { type: "progress", stage, done: part * total + done, total: parts * total }
       : undefined;
+
+/** Says when a picture is unlike those that the model was trained on: of such it makes confident, wrong masks. */
+function* unlikeTrained(picture: Picture, source: string, { segmenter, trainedOn, options }: Job) {
+  if (!trainedOn) return;
+  const { scale = 1 } = options;
+  const [width, height] = [picture.width, picture.height].map((side) =>
+    Math.max(1, Math.round(side * scale)),
+  );
+  const sized = scale === 1 ? picture : resizePicture(toFloatPicture(picture), width!, height!);
+  const how = unlike(pictureStatistics(toImage(sized, segmenter.model.config, source)), trainedOn);
+  if (how.length === 0) return;
+  const text = `${source}: unlike what this model was trained on (${how.join(", ")}); look at its mask before you use it`;
+  yield { type: "warning", text } as const;
+}
+
+/** How much is marked, in words. */
+function marked({ labels }: SegmentedResult, { width }: Picture, source: string): WorkEvent {
+  let pixels = 0;
+  for (const label of labels) if (label > 0) pixels++;
+  const share = ((100 * pixels) / labels.length).toFixed(1);
+  const objects = countObjects(labels, width);
+  const text = `${source}: ${share} % of the pixels are marked, in ${objects} ${objects === 1 ? "piece" : "pieces"}`;
+  return { type: "message", text };
+}
 
 const tooLarge = ({ width, height }: { width: number; height: number }, maxPixels: number): boolean =>
   width * height > maxPixels;
@@ -104,8 +137,10 @@ async function readSeen(
 
 async function* segmentOne(item: BatchItem, job: Job): Work<Record<string, Picture>> {
   const seen = await readSeen(item, job);
+  yield* unlikeTrained(seen, item.source, job);
   const run = segmentPicture(job.segmenter, seen, job.options);
   const result = yield* told(run, stepsShown(`steps of ${item.source}`));
+  if (item.path === job.options.image) yield marked(result, seen, item.source); // of a folder it would be a flood
   return picturesOf(seen, result, job.segmenter.model.config.classes);
 }
 
@@ -120,6 +155,7 @@ async function* segmentVolume({ path, source }: BatchItem, job: Job): Work<Recor
     );
   const white = segmenter.model.config.classes > 2 || isNiftiName(path) ? 1 : 255;
   const seen = inUnits(volume.slices, source, { otherwise: ROBUST_RANGE, ...units });
+  yield* unlikeTrained(seen[Math.floor(seen.length / 2)]!, source, job);
   const [mask, probability]: [WrittenSlice[], WrittenSlice[]] = [[], []];
   for (const [z, slice] of seen.entries()) {
     const { width, height } = slice;
@@ -142,6 +178,7 @@ export async function* runAction(options: RunActionOptions, context: ActionConte
   const segmenter = openSegmenter(model);
   const job: Job = {
     segmenter,
+    trainedOn: notes.seen,
     options: { ...options, scale: notes.scale, ...(signal && { signal }) },
     units: range === undefined ? {} : { range: intensityRange(range) },
   };
