@@ -1,5 +1,4 @@
 /** The studio: a local web page that runs the systems. */
-import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -8,7 +7,7 @@ import { Hono } from "hono";
 import manifest from "../../package.json" with { type: "json" };
 import { ArgumentError, DeviceError } from "../errors.ts";
 import { lockDirectory } from "../io/directory-lock.ts";
-import { forgetAddress, noteAddress } from "./address.ts";
+import { forgetAddress, keptToken, noteAddress } from "./address.ts";
 import { type ApiParts, apiRoutes } from "./server/api.ts";
 import { openBrowserModels } from "./server/browser-models.ts";
 import { type Broadcaster, openBroadcaster } from "./server/events.ts";
@@ -41,7 +40,7 @@ export interface StudioOptions {
   readonly host?: string;
   /** Default 7860; 0: any that is free. */
   readonly port?: number;
-  /** What a browser has to know; `true` makes one. */
+  /** What a browser has to know; `true` makes one, which the folder keeps. Default: none, so that everybody on this machine gets in. */
   readonly token?: string | true;
   /** Names by which other machines call this one. */
   readonly names?: readonly string[];
@@ -79,13 +78,12 @@ const TRASH_KEPT = 5 * 60_000;
 /** Milliseconds after which a connection is closed on which nothing moves; making a model for the page takes two minutes. */
 const STALLED = 180_000;
 
-function tokenOf({ token, host = "127.0.0.1" }: StudioOptions): string | undefined {
-  if (token === true) return randomBytes(18).toString("base64url");
+function requireToken({ token, host = "127.0.0.1" }: StudioOptions): void {
+  if (token === true) return;
   if (token !== undefined && !new RegExp(`^[\\w.~-]{${MIN_TOKEN},}$`).test(token))
     throw new ArgumentError(`studio: a token has at least ${MIN_TOKEN} letters, digits and -._~`);
   if (token === undefined && !isLoopback(host))
     throw new ArgumentError(`studio: other machines can reach ${host}, so a token is needed`);
-  return token;
 }
 
 function statusOf(error: unknown): { status: HttpError["status"]; message: string } {
@@ -135,7 +133,7 @@ const listen = (server: Server, host: string, port: number): Promise<number> =>
 /** Starts the studio. @throws LifetimeError when another one holds the folder, DeviceError for a port in use */
 export async function startStudio(options: StudioOptions): Promise<Studio> {
   const { data, host = "127.0.0.1", port = 7860, names = [], jobs = 1 } = options;
-  const token = tokenOf(options);
+  requireToken(options);
   const limits = { ...UPLOAD_LIMITS, ...options.limits };
   const { models = {}, loras = {}, controls = {}, folders = {} } = options;
   const settings: CatalogSettings = { models, loras, controls, folders };
@@ -144,6 +142,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   await mkdir(data, { recursive: true, mode: 0o700 }); // pictures of patients may lie there
   const unlock = await lockDirectory(data);
   try {
+    const token = options.token === true ? await keptToken(data) : options.token;
     const tools = await ((await import(catalog)) as { catalog: Catalog }).catalog(settings);
     const [site, store] = await Promise.all([openSite(), openJobStore(data)]);
     const needed = (): Set<string> =>

@@ -171,7 +171,10 @@ describe("the studio after the tour", () => {
       return studio(5000);
     });
     expect(opened.port).toBe(5000);
-    expect(asked).toEqual([{ data: "out/studio" }, { data: "out/studio", port: 0 }]);
+    expect(asked).toEqual([
+      { data: "out/studio", token: true },
+      { data: "out/studio", token: true, port: 0 },
+    ]);
   });
 
   it("is not waited for without end", async () => {

@@ -351,8 +351,11 @@ test("the command serves until it is told to stop", async () => {
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   const line = await new Promise<string>((resolve) => child.stdout.once("data", (d) => resolve(String(d))));
-  const { port } = JSON.parse(line) as { port: number };
-  expect((await clientOf({ port }).ask("/api/status")).status).toBe(200);
+  const { port, url } = JSON.parse(line) as { port: number; url: string };
+  const { ask } = clientOf({ port });
+  expect((await ask("/api/status")).status, "somebody else on this machine").toBe(401);
+  const token = new URL(url).searchParams.get("token");
+  expect((await ask("/api/status", { headers: { authorization: `Bearer ${token}` } })).status).toBe(200);
   child.kill("SIGINT");
   expect(await new Promise((resolve) => child.once("exit", resolve))).toBe(0);
   await rm(data, { recursive: true, force: true });

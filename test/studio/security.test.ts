@@ -1,4 +1,5 @@
 /** Hostile requests, each as it would come, and what is answered. */
+import { statSync } from "node:fs";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
@@ -8,7 +9,7 @@ import { deflateSync } from "node:zlib";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { JobRecord } from "../../src/studio/api-types.ts";
-import { startStudio } from "../../src/studio/index.ts";
+import { runningStudio, startStudio } from "../../src/studio/index.ts";
 import { closeStudio, type Opened, openStudio, temporaryFolder } from "./server.ts";
 
 let s: Opened;
@@ -79,6 +80,22 @@ describe("who may ask", () => {
     expect((await other.ask("/api/tools", { headers: { cookie: cookie.split(";")[0]! } })).status).toBe(200);
     await closeStudio(other);
   });
+});
+
+test("a folder keeps its token for its owner alone; who reads the folder finds the studio that runs there", async () => {
+  const first = await openStudio({ token: true });
+  const { data } = first;
+  expect(statSync(join(data, "token.txt")).mode & 0o777).toBe(0o600);
+  expect(await runningStudio(data)).toBe(first.studio.url);
+  await first.studio.close();
+  expect(await runningStudio(data)).toBeUndefined();
+  const again = await openStudio({ data, token: true });
+  expect(new URL(again.studio.url).search).toBe(new URL(first.studio.url).search);
+  await again.studio.close();
+  // With a token of its own the kept one does not open it, and is not told.
+  const other = await openStudio({ data, token: "a-token-of-somebody" });
+  expect(await runningStudio(data)).toBe(`http://127.0.0.1:${other.studio.port}/`);
+  await closeStudio(other);
 });
 
 test("other machines reach it by this machine's addresses and by the names that were given", async () => {

@@ -14,12 +14,12 @@ const DATA = "out/studio";
 
 /** Starts it at its usual port, or at any that is free. */
 async function openStudio(start: Start): Promise<Studio> {
-  const data = DATA;
+  const settings = { data: DATA, token: true } as const;
   try {
-    return await start({ data });
+    return await start(settings);
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
-    return start({ data, port: 0 });
+    return start({ ...settings, port: 0 });
   }
 }
 

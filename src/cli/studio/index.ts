@@ -44,6 +44,8 @@ export async function studio(args: readonly string[]): Promise<void> {
   const text = (name: string): string | undefined => list(name).at(-1);
   const host = text("host") ?? "127.0.0.1";
   const data = text("data") ?? "out/studio";
+  if (values.get("no-token") === true && text("token") !== undefined)
+    throw new UsageError("--token and --no-token: one of them");
   const open = await runningStudio(data);
   if (open !== undefined)
     throw new UsageError(`a studio with this folder is open already: ${open}; --data names another folder`);
@@ -53,7 +55,7 @@ export async function studio(args: readonly string[]): Promise<void> {
     host,
     port: integerValue("port", text("port") ?? "7860", { min: 0, max: 65_535 }),
     jobs: integerValue("jobs", text("jobs") ?? "1", { min: 1, max: 64 }),
-    token: text("token") ?? process.env.TWEEDIE_TOKEN ?? (isLoopback(host) ? undefined : true),
+    ...(values.get("no-token") !== true && { token: text("token") ?? process.env.TWEEDIE_TOKEN ?? true }),
     names: list("name"),
     models: await paths("model"),
     loras: await paths("lora"),

@@ -17,13 +17,19 @@ export const STUDIO_OPTIONS = {
     type: "string",
     group: SERVER,
     valueHint: "ADDRESS",
-    description: "address to listen at (default 127.0.0.1, this machine alone); others need a token",
+    description: "address to listen at (default 127.0.0.1, this machine alone)",
   },
   token: {
     type: "string",
     group: SERVER,
     valueHint: "TEXT",
-    description: "what browsers have to know; made anew and printed when --host needs one and none is given",
+    description:
+      "what browsers have to know (default: made once, kept in the folder, part of the printed address)",
+  },
+  "no-token": {
+    type: "boolean",
+    group: SERVER,
+    description: "lets in everybody who is logged in on this machine; not with another --host",
   },
   name: {
     type: "string",
