@@ -114,7 +114,7 @@ export function unroll<I, O extends SampleOptions>(
 ): (x: Tensor, inputs: I, noise?: RunNoise) => Tensor {
   checkSchedule(sigmas);
   if (!sampler.rule)
-    throw new ArgumentError("unroll: this sampler computes on the host only; take euler, heun, ddim, …");
+    throw new ArgumentError("unroll: this sampler computes on the host only; take any other by name");
   const steps = sigmas.length - 1;
   const { lastSteps = steps } = options;
   if (!(Number.isInteger(lastSteps) && lastSteps >= 1))

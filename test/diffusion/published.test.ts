@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Scheduler } from "../../src/diffusion/index.ts";
 import {
   createScheduler,
+  type Denoise,
   finalSample,
   ipndm,
   linspace32,
@@ -72,13 +73,15 @@ async function parallel(row: PublishedRow): Promise<{ sum: number; mean: number 
 async function twice(scheduler: Scheduler): Promise<Tensor> {
   const { sigmas } = scheduler;
   const scale = Math.sqrt(1 + sigmas[0]! ** 2);
-  const history: Tensor[] = [];
+  let history: Tensor[] = [];
+  const denoise: Denoise = async (x, sigma) => {
+    const denoised = await scheduler.denoiser(dummyModel)(x, sigma);
+    history = [weightedSum([1 / sigma, x], [-1 / sigma, denoised]), ...history].slice(0, 4);
+    return denoised;
+  };
   let x = deterministic();
-  for (let i = 0; i < 2; i++) {
-    x = await finalSample(
-      ipndm(scheduler.denoiser(dummyModel), weightedSum([scale, x]), sigmas, { history }),
-    );
-  }
+  for (let i = 0; i < 2; i++)
+    x = await finalSample(ipndm(denoise, weightedSum([scale, x]), sigmas, { history: [...history] }));
   return x;
 }
 

@@ -5,11 +5,13 @@ import {
   ddim,
   ddimInversion,
   ddpm,
+  deis,
   dpm2,
   dpm2Ancestral,
   dpmpp2mStep,
   dpmSolverMultistep,
   dpmSolverSDE,
+  dpmSolverSinglestep,
   dynamicThreshold,
   epsilonPrediction,
   euler,
@@ -19,17 +21,24 @@ import {
   flowPrediction,
   graphDenoiser,
   heun,
+  ipndm,
   karrasSigmas,
   learnedDeviation,
+  lms,
   networkDenoiser,
   PARAMETERIZATIONS,
+  plms,
+  pndm,
   type RuledSampler,
   runNoise,
+  SAMPLERS,
   type SampleOptions,
+  saSolver,
   scorePrediction,
   tcd,
   toDenoised,
   toPrediction,
+  unipc,
   unroll,
   vPrediction,
   weightedSum,
@@ -74,6 +83,21 @@ const RUNS: Record<string, [RuledSampler, object?]> = {
   "dpm++ SDE": [dpmSolverSDE],
   consistency: [consistency],
   tcd: [tcd],
+  pndm: [pndm],
+  plms: [plms as RuledSampler, { parameterization: vPrediction }],
+  ipndm: [ipndm],
+  lms: [lms],
+  "lms from midway": [lms as RuledSampler, { before: [40, 20] }],
+  deis: [deis as RuledSampler, { order: 3 }],
+  unipc: [unipc as RuledSampler, { order: 3, lowerOrderFinal: false }],
+  "unipc over the noise": [
+    unipc as RuledSampler,
+    { predict: "noise", variant: "bh1", disableCorrector: [1] },
+  ],
+  "dpm++ 2S": [dpmSolverSinglestep],
+  "dpm++ 3S": [dpmSolverSinglestep as RuledSampler, { order: 3 }],
+  "sa-solver": [saSolver as RuledSampler, { tau: () => 0.4 }],
+  "sa-solver over the noise": [saSolver as RuledSampler, { predict: "noise", correctorOrder: 3 }],
 };
 
 describe.each(Object.entries(RUNS))("unrolled %s", (_, [sampler, options = {}]) => {
@@ -94,6 +118,11 @@ describe.each(Object.entries(RUNS))("unrolled %s", (_, [sampler, options = {}]) 
 });
 
 describe("unroll", () => {
+  it("takes every sampler by name but Langevin's, which looks at its samples", () => {
+    const without = Object.entries(SAMPLERS).filter(([, { sampler }]) => !("rule" in sampler));
+    expect(without.map(([name]) => name)).toEqual(["predictor-corrector"]);
+  });
+
   const sigmas = levels(4);
 
   it("inverts like the host", async () => {

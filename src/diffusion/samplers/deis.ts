@@ -1,7 +1,8 @@
 /** DEIS (Zhang and Chen 2023): a multistep method on the noise in log sigma. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
 import { noiseIn, scaleNoise, type Term, weightedSum } from "../weighted-sum.ts";
 
 export interface DEISOptions extends SampleOptions {
@@ -11,25 +12,32 @@ export interface DEISOptions extends SampleOptions {
   readonly lowerOrderFinal?: boolean;
 }
 
+interface Known {
+  readonly sigma: number;
+  readonly noise: Tensor;
+}
+
 /**
  * DEIS in log rho (Zhang and Chen 2023, "Fast Sampling of Diffusion Models with Exponential Integrator"): the noise as
  * a polynomial in log sigma.
  */
-export const deis: Sampler<DEISOptions> = (denoise, x, sigmas, options = {}) => {
-  const { order = 2, lowerOrderFinal = sigmas.length <= 15 } = options;
-  if (!(order >= 1 && order <= 3)) throw new ArgumentError(`deis: expected an order of 1 to 3, got ${order}`);
-  let known: { sigma: number; noise: Tensor }[] = [];
-  return runSampler(denoise, x, sigmas, options, async ({ x, sigma, next, step, steps, denoise }) => {
-    const denoised = await denoise(x, sigma);
-    known = [{ sigma, noise: noiseIn(x, denoised, sigma) }, ...known].slice(0, order);
+export const deis = samplerOf<DEISOptions, readonly Known[]>(
+  function* ({ x, sigma, next, step, steps }, options, before = []) {
+    const { order = 2, lowerOrderFinal = steps < 15 } = options;
+    const denoised = yield { x, sigma };
+    const state = [{ sigma, noise: noiseIn(x, denoised, sigma) }, ...before].slice(0, order);
     const left = steps - step;
-    const used = known.slice(0, lowerOrderFinal ? left : order);
-    if (used.length === 1) return { denoised, x: scaleNoise(x, denoised, next / sigma) };
+    const used = state.slice(0, lowerOrderFinal ? left : order);
+    if (used.length === 1) return { denoised, x: scaleNoise(x, denoised, next / sigma), state };
     const logs = used.map((k) => Math.log(k.sigma));
     const terms = used.map(({ noise }, j): Term => [logLagrangeIntegral(logs, j, sigma, next), noise]);
-    return { denoised, x: weightedSum([1, x], ...terms) };
-  });
-};
+    return { denoised, x: weightedSum([1, x], ...terms), state };
+  },
+  ({ order = 2 }) => {
+    if (!(order >= 1 && order <= 3))
+      throw new ArgumentError(`deis: expected an order of 1 to 3, got ${order}`);
+  },
+);
 
 /** Integral over t from a to b of the polynomial in log t that is 1 at node j of `logs` and 0 at the others. */
 function logLagrangeIntegral(logs: readonly number[], j: number, a: number, b: number): number {

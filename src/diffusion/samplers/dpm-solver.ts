@@ -5,7 +5,7 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
 import { samplerOf } from "../rule.ts";
-import { runSampler, type SampleOptions, type Sampler, type StepResult } from "../sample.ts";
+import type { SampleOptions } from "../sample.ts";
 import { noiseTerms, type Term, weightedSum } from "../weighted-sum.ts";
 import { ancestralSplit } from "./ddim.ts";
 import type { Stage } from "./euler.ts";
@@ -245,25 +245,31 @@ export function singlestepOrders(steps: number, order: number, lowerOrderFinal =
   return [...full.slice(0, steps - tail.length), ...tail];
 }
 
+interface Inside {
+  /** Where the interval begins, and the values in it so far, oldest first. */
+  readonly start: Tensor;
+  readonly values: readonly Known[];
+}
+
 /** DPM-Solver(++) over intervals of several levels whose inner ones are only passed through: one evaluation a level. */
-export const dpmSolverSinglestep: Sampler<DPMSinglestepOptions> = (denoise, x, sigmas, options = {}) => {
-  const { order = 2, algorithm = "dpmsolver++", solver = "midpoint" } = options;
-  const steps = sigmas.length - 1;
-  const orders = (options.orders ?? singlestepOrders(steps, order)).slice(-steps);
-  let start = x;
-  let inside: Known[] = [];
-  return runSampler(denoise, x, sigmas, options, async (s): Promise<StepResult> => {
-    const { x, sigma, next, step } = s;
-    const denoised = await s.denoise(x, sigma);
+export const dpmSolverSinglestep = samplerOf<DPMSinglestepOptions, Inside>(
+  function* ({ x, sigma, next, step, steps, increment }, options, before) {
+    const { order = 2, algorithm = "dpmsolver++", solver = "midpoint" } = options;
+    const orders = (options.orders ?? singlestepOrders(steps, order)).slice(-steps);
+    const denoised = yield { x, sigma };
     const wanted = next === 0 ? 1 : (orders[step] ?? 1);
-    inside = wanted === 1 ? [] : inside.slice(-(wanted - 1));
-    if (inside.length === 0) start = x;
-    inside.push({ sigma, value: modelled(algorithm, x, denoised, sigma) });
-    const noise = addsNoise(algorithm, next) ? s.increment(inside[0]!.sigma, next) : undefined;
-    const interval = { x: start, sigma: inside[0]!.sigma, next, algorithm, solver, noise };
-    return { denoised, x: singlestep(interval, inside) };
-  });
-};
+    const kept = wanted === 1 ? [] : (before?.values ?? []).slice(-(wanted - 1));
+    const start = kept.length === 0 ? x : before!.start;
+    const values = [...kept, { sigma, value: modelled(algorithm, x, denoised, sigma) }];
+    const from = values[0]!.sigma;
+    const noise = addsNoise(algorithm, next) ? increment(from, next) : undefined;
+    const interval = { x: start, sigma: from, next, algorithm, solver, noise };
+    return { denoised, x: singlestep(interval, values), state: { start, values } };
+  },
+  ({ order = 2, orders }) => {
+    if (!orders) checkOrder(order);
+  },
+);
 
 export interface DPMSDEOptions extends SampleOptions {
   /** 1: the SDE; 0: the ODE. */

@@ -1,7 +1,8 @@
 /** Linear multistep: the past predictions of the noise continue as a polynomial in the noise level. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
 import { noiseIn, scaleNoise, type Term, weightedSum } from "../weighted-sum.ts";
 
 /** Nodes and weights of Gauss-Legendre quadrature on [-1, 1], exact for polynomials up to degree 7. */
@@ -28,19 +29,25 @@ export interface LMSOptions extends SampleOptions {
   readonly before?: readonly number[];
 }
 
+/** Levels passed and their noises, newest first. */
+interface LMSState {
+  readonly nodes: readonly number[];
+  readonly noises: readonly Tensor[];
+}
+
 /** Linear multistep (Adams-Bashforth for unequal steps), in the noise level. */
-export const lms: Sampler<LMSOptions> = (denoise, x, sigmas, options = {}) => {
-  const { order = 4, before = [] } = options;
-  if (!(order >= 1 && order <= 4)) throw new ArgumentError(`lms: expected an order of 1 to 4, got ${order}`);
-  const passed = [...before].reverse();
-  let noises: Tensor[] = [];
-  return runSampler(denoise, x, sigmas, options, async ({ x, sigma, next, denoise }) => {
-    const denoised = await denoise(x, sigma);
-    passed.unshift(sigma);
-    noises = [noiseIn(x, denoised, sigma), ...noises].slice(0, order);
-    const nodes = passed.slice(0, order);
-    if (nodes.length === 1) return { denoised, x: scaleNoise(x, denoised, next / sigma) };
+export const lms = samplerOf<LMSOptions, LMSState>(
+  function* ({ x, sigma, next }, { order = 4, before = [] }, state) {
+    const denoised = yield { x, sigma };
+    const nodes = [sigma, ...(state?.nodes ?? [...before].reverse())].slice(0, order);
+    const noises = [noiseIn(x, denoised, sigma), ...(state?.noises ?? [])].slice(0, order);
+    const known = { nodes, noises };
+    if (nodes.length === 1) return { denoised, x: scaleNoise(x, denoised, next / sigma), state: known };
     const terms = noises.map((noise, j): Term => [lagrangeIntegral(nodes, j, sigma, next), noise]);
-    return { denoised, x: weightedSum([1, x], ...terms) };
-  });
-};
+    return { denoised, x: weightedSum([1, x], ...terms), state: known };
+  },
+  ({ order = 4 }) => {
+    if (!(order >= 1 && order <= 4))
+      throw new ArgumentError(`lms: expected an order of 1 to 4, got ${order}`);
+  },
+);

@@ -1,4 +1,5 @@
 /** All samplers by name, for command lines, forms and configurations. */
+import { samplerOf, withDefaults } from "../rule.ts";
 import type { Sampler } from "../sample.ts";
 import { consistency } from "./consistency.ts";
 import { ddim, ddimInversion } from "./ddim.ts";
@@ -55,8 +56,7 @@ export const SAMPLERS = {
   "euler-ancestral": entry(eulerAncestral, "ancestral", "Euler with fresh noise at every step", noisy),
   heun: entry(heun, "ode", "Heun: second order", { ...anywhere, ...twice }),
   "edm-stochastic": entry(
-    (denoise, x, sigmas, options) =>
-      heun(denoise, x, sigmas, { churn: 40, churnRange: [0.05, 50], noiseScale: 1.003, ...options }),
+    samplerOf(withDefaults(heun.rule, { churn: 40, churnRange: [0.05, 50], noiseScale: 1.003 })),
     "sde",
     "Heun with churn: Karras et al., algorithm 2",
     { ...noisy, ...twice },
@@ -73,19 +73,18 @@ export const SAMPLERS = {
   deis: entry(deis, "multistep", "DEIS: exponential integrator on the noise"),
   "dpmpp-2m": entry(dpmSolverMultistep, "dpm-solver", "DPM-Solver++ 2M: multistep of order 2"),
   "dpmpp-3m": entry(
-    (denoise, x, sigmas, options) => dpmSolverMultistep(denoise, x, sigmas, { order: 3, ...options }),
+    samplerOf(withDefaults(dpmSolverMultistep.rule, { order: 3 })),
     "dpm-solver",
     "DPM-Solver++ 3M: multistep of order 3",
   ),
   "dpmpp-2s": entry(dpmSolverSinglestep, "dpm-solver", "DPM-Solver++ 2S: singlestep of order 2"),
   "dpmpp-3s": entry(
-    (denoise, x, sigmas, options) => dpmSolverSinglestep(denoise, x, sigmas, { order: 3, ...options }),
+    samplerOf(withDefaults(dpmSolverSinglestep.rule, { order: 3 })),
     "dpm-solver",
     "DPM-Solver++ 3S: singlestep of order 3",
   ),
   "dpmpp-2m-sde": entry(
-    (denoise, x, sigmas, options) =>
-      dpmSolverMultistep(denoise, x, sigmas, { algorithm: "sde-dpmsolver++", ...options }),
+    samplerOf(withDefaults(dpmSolverMultistep.rule, { algorithm: "sde-dpmsolver++" })),
     "sde",
     "DPM-Solver++ 2M for the SDE",
     noisy,

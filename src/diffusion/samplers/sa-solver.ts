@@ -1,7 +1,8 @@
 /** SA-Solver (Xue et al. 2023): stochastic Adams predictor and corrector, in lambda = -log sigma. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
 import { noiseIn, type Term, weightedSum } from "../weighted-sum.ts";
 
 export interface SASolverOptions extends SampleOptions {
@@ -81,60 +82,52 @@ function update(
 const lineDefect = (rate: number, h: number): number =>
   h ** 2 / 2 - (h * rate - 1 + Math.exp(-rate * h)) / rate ** 2;
 
-/** SA-Solver. One evaluation and one draw of noise a step. */
-export const saSolver: Sampler<SASolverOptions> = (denoise, x, sigmas, options = {}) => {
-  const { predictorOrder = 2, correctorOrder = 2, tau = () => 1, predict = "denoised" } = options;
-  const { lowerOrderFinal = true } = options;
-  if (![predictorOrder, correctorOrder].every((order) => [1, 2, 3, 4].includes(order))) {
-    throw new ArgumentError(`saSolver: expected orders 1 to 4, got ${predictorOrder} and ${correctorOrder}`);
-  }
-  const memory = Math.max(predictorOrder, correctorOrder - 1);
-  let known: Known[] = [];
-  let last: { x: Tensor; noise: Tensor; sigma: number; order: number } | undefined;
+interface SAState {
+  /** Values at the levels passed, newest first. */
+  readonly known: readonly Known[];
+  /** The last step: where it began, what it drew, and the order of its correction. */
+  readonly last: {
+    readonly x: Tensor;
+    readonly noise: Tensor;
+    readonly sigma: number;
+    readonly order: number;
+  };
+}
 
-  return runSampler(denoise, x, sigmas, options, async (s) => {
-    const { x: predicted, sigma, next, step, steps } = s;
-    const denoised = await s.denoise(predicted, sigma);
+/** SA-Solver. One evaluation and one draw of noise a step. */
+export const saSolver = samplerOf<SASolverOptions, SAState>(
+  function* ({ x: predicted, sigma, next, step, steps, normal }, options, state) {
+    const { predictorOrder = 2, correctorOrder = 2, tau = () => 1, predict = "denoised" } = options;
+    const { lowerOrderFinal = true } = options;
+    const memory = Math.max(predictorOrder, correctorOrder - 1);
+    const denoised = yield { x: predicted, sigma };
     const value = predict === "denoised" ? denoised : noiseIn(predicted, denoised, sigma);
     const newest = { sigma, value };
     let x = predicted;
-    if (last) {
-      const values = [newest, ...known].slice(0, last.order);
-      x = update(
-        last.x,
-        values,
-        last.sigma,
-        sigma,
-        tau(last.sigma),
-        last.noise,
-        predict,
-        (rate, h) => lineDefect(rate, h) / h,
-      );
+    if (state) {
+      const { last } = state;
+      const values = [newest, ...state.known].slice(0, last.order);
+      const slope = (rate: number, h: number): number => lineDefect(rate, h) / h;
+      x = update(last.x, values, last.sigma, sigma, tau(last.sigma), last.noise, predict, slope);
     }
-    known = [newest, ...known].slice(0, memory);
-    const noise = s.normal();
+    const known = [newest, ...(state?.known ?? [])].slice(0, memory);
+    const noise = normal();
     const left = steps - step;
     const order = Math.min(predictorOrder, known.length, next === 0 ? 1 : lowerOrderFinal ? left : memory);
-    last = {
-      x,
-      noise,
-      sigma,
-      order: Math.min(correctorOrder, known.length + 1, lowerOrderFinal ? left + 1 : correctorOrder),
-    };
-    if (next === sigma) return { denoised, x };
-    if (next === 0) return { denoised, x: denoised };
+    const corrected = Math.min(correctorOrder, known.length + 1, lowerOrderFinal ? left + 1 : correctorOrder);
+    const last = { x, noise, sigma, order: corrected };
+    const to = (reached: Tensor) => ({ denoised, x: reached, state: { known, last } });
+    if (next === sigma) return to(x);
+    if (next === 0) return to(denoised);
     const values = known.slice(0, order);
     const spacing = values.length > 1 ? Math.log(values[1]!.sigma / sigma) : 1;
-    const predictedNext = update(
-      x,
-      values,
-      sigma,
-      next,
-      tau(sigma),
-      noise,
-      predict,
-      (rate, h) => lineDefect(rate, h) / spacing,
-    );
-    return { denoised, x: predictedNext };
-  });
-};
+    const slope = (rate: number, h: number): number => lineDefect(rate, h) / spacing;
+    return to(update(x, values, sigma, next, tau(sigma), noise, predict, slope));
+  },
+  ({ predictorOrder = 2, correctorOrder = 2 }) => {
+    if (![predictorOrder, correctorOrder].every((order) => [1, 2, 3, 4].includes(order)))
+      throw new ArgumentError(
+        `saSolver: expected orders 1 to 4, got ${predictorOrder} and ${correctorOrder}`,
+      );
+  },
+);

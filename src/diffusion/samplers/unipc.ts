@@ -1,7 +1,8 @@
 /** UniPC (Zhao et al. 2023): a predictor of any order, and a corrector that reuses the predictor's evaluation. */
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/index.ts";
-import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
+import { samplerOf } from "../rule.ts";
+import type { SampleOptions } from "../sample.ts";
 import { noiseIn, type Term, weightedSum } from "../weighted-sum.ts";
 
 export interface UniPCOptions extends SampleOptions {
@@ -88,31 +89,34 @@ function updateWeights(positions: readonly number[], hh: number, scale: number):
   return solve(matrix, right);
 }
 
+interface UniPCState {
+  /** Values at the levels passed, newest first. */
+  readonly known: readonly Known[];
+  /** Where the last step began, and its order. */
+  readonly last: { readonly x: Tensor; readonly order: number };
+}
+
 /** UniPC. One evaluation a step. */
-export const unipc: Sampler<UniPCOptions> = (denoise, x, sigmas, options = {}) => {
-  const { order = 2, predict = "denoised", lowerOrderFinal = true, disableCorrector = [] } = options;
-  if (!(Number.isInteger(order) && order >= 1 && order <= 4)) {
-    throw new ArgumentError(`unipc: expected an order of 1 to 4, got ${order}`);
-  }
-  let known: Known[] = [];
-  let last: { x: Tensor; order: number } | undefined;
-  return runSampler(
-    denoise,
-    x,
-    sigmas,
-    options,
-    async ({ x: predicted, sigma, next, step, steps, denoise }) => {
-      const denoised = await denoise(predicted, sigma);
-      const value = predict === "denoised" ? denoised : noiseIn(predicted, denoised, sigma);
-      const correct = last && !disableCorrector.includes(step - 1);
-      const x = correct ? update(last!.x, known, sigma, last!.order, options, value) : predicted;
-      known = [{ sigma, value }, ...known].slice(0, order);
-      const allowed = next === 0 ? 1 : lowerOrderFinal ? Math.min(order, steps - step) : order;
-      last = { x, order: Math.min(allowed, known.length) };
-      if (next === sigma) return { denoised, x };
-      // Over the noise the step to 0 is a limit, in which the logarithm of the ratio has no value.
-      if (next === 0 && predict === "noise") return { denoised, x: weightedSum([1, x], [-sigma, value]) };
-      return { denoised, x: update(x, known, next, last.order, options) };
-    },
-  );
-};
+export const unipc = samplerOf<UniPCOptions, UniPCState>(
+  function* ({ x: predicted, sigma, next, step, steps }, options, state) {
+    const { order = 2, predict = "denoised", lowerOrderFinal = true, disableCorrector = [] } = options;
+    const denoised = yield { x: predicted, sigma };
+    const value = predict === "denoised" ? denoised : noiseIn(predicted, denoised, sigma);
+    const correct = state && !disableCorrector.includes(step - 1);
+    const x = correct
+      ? update(state.last.x, state.known, sigma, state.last.order, options, value)
+      : predicted;
+    const known = [{ sigma, value }, ...(state?.known ?? [])].slice(0, order);
+    const allowed = next === 0 ? 1 : lowerOrderFinal ? Math.min(order, steps - step) : order;
+    const last = { x, order: Math.min(allowed, known.length) };
+    const to = (reached: Tensor) => ({ denoised, x: reached, state: { known, last } });
+    if (next === sigma) return to(x);
+    // Over the noise the step to 0 is a limit, in which the logarithm of the ratio has no value.
+    if (next === 0 && predict === "noise") return to(weightedSum([1, x], [-sigma, value]));
+    return to(update(x, known, next, last.order, options));
+  },
+  ({ order = 2 }) => {
+    if (!(Number.isInteger(order) && order >= 1 && order <= 4))
+      throw new ArgumentError(`unipc: expected an order of 1 to 4, got ${order}`);
+  },
+);
