@@ -1,7 +1,12 @@
-/** Files that ship: the folder `checkpoints` lies beside `src/` or `dist/`, whichever this file lies in. */
+/**
+ * Files that ship. In a clone the folder `checkpoints` lies beside `src/`; it is a package of its own, `tweedie-checkpoints`,
+ * so that who only needs the library does not load it.
+ */
 import { stat } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import manifest from "../../package.json" with { type: "json" };
 import { ArgumentError } from "../errors.ts";
 import type { Checkpoint } from "./system.ts";
 
@@ -11,20 +16,28 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Folder that the paths of checkpoints begin in; undefined when nothing ships with this installation. */
-export async function shippedRoot(): Promise<string | undefined> {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    if (await exists(join(folder, "checkpoints"))) return folder;
-    if (dirname(folder) === folder) return undefined;
+const PACKAGE = "tweedie-checkpoints";
+
+/** Folder of the checkpoints; undefined when none are installed. */
+export async function shippedFolder(): Promise<string | undefined> {
+  const own = fileURLToPath(new URL("../../checkpoints", import.meta.url)); // beside `src` or `dist`
+  if (await exists(own)) return own;
+  try {
+    return dirname(createRequire(import.meta.url).resolve(`${PACKAGE}/package.json`));
+  } catch {
+    return undefined;
   }
 }
 
+/** How checkpoints that are not there are got, in words. */
+export const HOW_TO_GET_SHIPPED = `the models of the demonstrations are a package of their own: npm install ${PACKAGE}@${manifest.version}`;
+
 /** Path of a file that ships, such as `checkpoints/a.safetensors`. @throws ArgumentError when it is not there */
 export async function shippedFile(file: string): Promise<string> {
-  const root = await shippedRoot();
-  const path = root === undefined ? undefined : join(root, file);
+  const folder = await shippedFolder();
+  const path = folder === undefined ? undefined : join(folder, file.replace(/^checkpoints\//, ""));
   if (path !== undefined && (await exists(path))) return path;
-  throw new ArgumentError(`${file}: it ships with Tweedie, but is not there`);
+  throw new ArgumentError(`${file} is not there; ${HOW_TO_GET_SHIPPED}`);
 }
 
 /**

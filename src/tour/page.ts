@@ -1,5 +1,6 @@
 /** `index.html` of the tour: one file with everything inside. */
 import { escapeHtml, type Table } from "../report/index.ts";
+import { HOW_TO_GET_SHIPPED } from "../systems/shipped.ts";
 import { formatBytes } from "../tensor/index.ts";
 import type { Exhibit, TourReport, Visit } from "./run.ts";
 import { columnCount } from "./sheet.ts";
@@ -79,7 +80,7 @@ const capital = (text: string): string => `${text[0]!.toUpperCase()}${text.slice
 export function outcome(row: SystemRow): string {
   if (row.status === "done") return `${capital(row.did)}.`;
   if (row.status === "failed") return `Failed: ${row.error}`;
-  return `Left out: ${row.missing.join(", ")} ${row.missing.length > 1 ? "are" : "is"} not there.`;
+  return `Left out: ${row.missing.join(", ")} ${row.missing.length > 1 ? "are" : "is"} not there; ${HOW_TO_GET_SHIPPED}.`;
 }
 
 function visitHtml({ stop, row, exhibits }: Visit): string {

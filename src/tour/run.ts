@@ -5,7 +5,7 @@ import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { AbortError, NonFiniteError, TweedieError } from "../errors.ts";
 import { encodePicture } from "../io/index.ts";
-import { shippedRoot } from "../systems/shipped.ts";
+import { shippedFile } from "../systems/shipped.ts";
 import type { Paper, System } from "../systems/system.ts";
 import type { Quality, Tour, TourResult } from "../systems/tour.ts";
 import { sessionThreads } from "../tensor/index.ts";
@@ -100,14 +100,14 @@ export function tourStops(systems: readonly System[], trainingSteps: number): St
 }
 
 async function missingFiles(files: readonly string[], root: string | undefined): Promise<string[]> {
+  const find = (file: string): Promise<unknown> =>
+    root === undefined ? shippedFile(file) : stat(join(root, file));
   const there = await Promise.all(
     files.map((file) =>
-      root === undefined
-        ? false
-        : stat(join(root, file)).then(
-            () => true,
-            () => false,
-          ),
+      find(file).then(
+        () => true,
+        () => false,
+      ),
     ),
   );
   return files.filter((_, i) => !there[i]);
@@ -148,7 +148,7 @@ async function* visit(
     next: [...tour.next],
     seconds: (performance.now() - startedAt) / 1000,
   });
-  const missing = await missingFiles(tour.files, root ?? (await shippedRoot()));
+  const missing = await missingFiles(tour.files, root);
   if (missing.length > 0) return { stop, row: { ...said(), status: "skipped", missing }, exhibits: [] };
   const exhibits: Exhibit[] = [];
   const warnings: string[] = [];

@@ -7,7 +7,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { encodePicture } from "../../src/io/index.ts";
-import { lesionPicture } from "../../src/systems/sdseg/use.ts";
+import { lesionPicture } from "../../src/systems/sdseg/in-page.ts";
 import { writeTinyStableDiffusion } from "../../test/pipelines/tiny-pipelines.ts";
 import { type Check, checksFor, HALF_SCRIPT, pictureFault } from "./checks.ts";
 import { packedTarball } from "./package.ts";
@@ -30,7 +30,8 @@ async function installPackage(base: string, cpu: string): Promise<void> {
   const folder = packageFolder(base, cpu);
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
-  await install(folder, [await packedTarball()], [`--cpu=${cpu}`, "--os=linux"]);
+  const tarballs = [await packedTarball(), await packedTarball("tweedie-checkpoints")];
+  await install(folder, tarballs, [`--cpu=${cpu}`, "--os=linux"]);
   await writeFile(join(folder, "half.js"), HALF_SCRIPT);
   await setRights(folder, "a-w,a+rX");
 }

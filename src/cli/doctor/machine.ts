@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
 import { checkModel } from "../../pipelines/index.ts";
 import { SYSTEMS } from "../../systems/index.ts";
-import { shippedRoot } from "../../systems/shipped.ts";
+import { HOW_TO_GET_SHIPPED, shippedFile, shippedFolder } from "../../systems/shipped.ts";
 
 const require = createRequire(import.meta.url);
 
@@ -79,17 +79,20 @@ export interface ShippedCheckpoint {
 
 /** Every checkpoint that ships, read to the last value. */
 export async function shippedCheckpoints(): Promise<ShippedCheckpoint[]> {
-  const root = await shippedRoot();
+  const folder = await shippedFolder();
   const declared = SYSTEMS.flatMap(({ checkpoints }) => checkpoints.map(({ file }) => file));
-  if (root === undefined) return declared.map((file) => ({ file, intact: false, problem: "is not there" }));
-  const present = (await readdir(join(root, "checkpoints")))
+  if (folder === undefined) {
+    const problem = `is not there; ${HOW_TO_GET_SHIPPED}`;
+    return declared.map((file) => ({ file, intact: false, problem }));
+  }
+  const present = (await readdir(folder))
     .filter((name) => name.endsWith(".safetensors"))
     .map((name) => `checkpoints/${name}`);
   const files = [...new Set([...declared, ...present])].sort();
   return Promise.all(
     files.map(async (file) => {
       if (!present.includes(file)) return { file, intact: false, problem: "is not there" };
-      const { findings } = await checkModel(join(root, file), { values: true });
+      const { findings } = await checkModel(await shippedFile(file), { values: true });
       const problem = findings.find(({ level }) => level !== "note")?.message;
       return { file, intact: problem === undefined, ...(problem && { problem }) };
     }),

@@ -11,7 +11,7 @@ import {
   type WeightSummary,
 } from "../../pipelines/index.ts";
 import { SYSTEMS } from "../../systems/index.ts";
-import { shippedRoot } from "../../systems/shipped.ts";
+import { shippedFolder } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
 import { parseArguments, printJson } from "../positionals.ts";
@@ -45,14 +45,13 @@ interface Shipped {
 }
 
 async function shippedModels(): Promise<Shipped[]> {
-  const root = await shippedRoot();
-  const folder = root === undefined ? undefined : join(root, "checkpoints");
+  const folder = await shippedFolder();
   const files = folder === undefined ? [] : await readdir(folder);
   const declared = SYSTEMS.flatMap(({ name: system, checkpoints }) =>
     checkpoints.map(({ name, file, about }) => ({ name, system, about, file: basename(file) })),
   );
   return files
-    .filter((file) => !file.startsWith("."))
+    .filter((file) => file.endsWith(".safetensors"))
     .sort()
     .map((file) => {
       const { file: _, ...known } = declared.find((one) => one.file === file) ?? { name: file, file };

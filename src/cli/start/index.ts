@@ -2,6 +2,7 @@
 import { readdirSync, rmSync } from "node:fs";
 import { access, constants, mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { HOW_TO_GET_SHIPPED } from "../../systems/shipped.ts";
 import { runTour, type Stop, type TourOptions, type TourReport, writeTour } from "../../tour/index.ts";
 import { EXIT, explain } from "../errors.ts";
 import { helpText } from "../help.ts";
@@ -59,7 +60,9 @@ async function takeTour(options: TourOptions, say: (text: string) => void): Prom
       if (value.type === "begin") say(`${name.padEnd(width)} ${tour.about}`);
       else if (value.row.status === "failed") say(`${name.padEnd(width)} failed: ${value.row.error}`);
       else if (value.row.status === "skipped")
-        say(`${name.padEnd(width)} is left out: ${value.row.missing.join(", ")} is not there`);
+        say(
+          `${name.padEnd(width)} is left out: ${value.row.missing.join(", ")} is not there; ${HOW_TO_GET_SHIPPED}`,
+        );
       else for (const warning of value.row.warnings) say(`${name.padEnd(width)} warning: ${warning}`);
     }
   } finally {

@@ -22,12 +22,12 @@ export const sdseg: System = {
     name: `lesion-${index}`,
     label: `Lesions ${index}`,
     checkpoint: "lesions",
-    make: async () => (await import("./use.ts")).lesionPicture(index),
+    make: async () => (await import("./in-page.ts")).lesionPicture(index),
   })),
   inPage: {
     label: "Segmentation by one call of the denoiser",
     sizes: [64, 128, 256],
-    build: async ({ checkpoint, size }) => (await import("./use.ts")).buildInPage(checkpoint, size),
+    build: async ({ checkpoint, size }) => (await import("./in-page.ts")).buildInPage(checkpoint, size),
   },
   tour: {
     about: "segments procedural lesions in one step of diffusion and in fifty",

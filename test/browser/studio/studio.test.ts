@@ -11,8 +11,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { readNpy } from "../../../src/data/index.ts";
 import { encodePicture } from "../../../src/io/index.ts";
 import { toInput } from "../../../src/systems/sdseg/data.ts";
+import { lesionPicture } from "../../../src/systems/sdseg/in-page.ts";
 import { createSDSeg, PRESETS, sdsegFile } from "../../../src/systems/sdseg/model.ts";
-import { lesionPicture, openSegmenter } from "../../../src/systems/sdseg/use.ts";
+import { openSegmenter } from "../../../src/systems/sdseg/use.ts";
 import {
   clientOf,
   closeStudio,
