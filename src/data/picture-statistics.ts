@@ -2,12 +2,18 @@
 import type { FloatPicture } from "./augment/sample.ts";
 
 /** Of one picture: mean and deviation of its values, their skew, and how rough it is: mean step between neighbours over the deviation. */
+export interface PictureStatistics {
+  readonly mean: number;
+  readonly deviation: number;
+  readonly skew: number;
+  readonly roughness: number;
+}
+
 const MEASURES = ["mean", "deviation", "skew", "roughness"] as const;
-export type PictureStatistics = Readonly<Record<(typeof MEASURES)[number], number>>;
 
 /** Least and greatest of each measure over the pictures of a set. */
 export type SetStatistics = Readonly<
-  Record<(typeof MEASURES)[number], readonly [least: number, greatest: number]>
+  Record<keyof PictureStatistics, readonly [least: number, greatest: number]>
 >;
 
 /** All channels count alike. A picture of one value has skew and roughness 0. */
@@ -37,7 +43,7 @@ export function pictureStatistics({ data, width, height, channels }: FloatPictur
 
 /** Of all pictures of a set. */
 export function setStatistics(pictures: readonly PictureStatistics[]): SetStatistics {
-  const of = (name: (typeof MEASURES)[number]): readonly [number, number] => {
+  const of = (name: keyof PictureStatistics): readonly [number, number] => {
     const values = pictures.map((one) => one[name]).sort((a, b) => a - b);
     return [values[0]!, values.at(-1)!];
   };
@@ -48,7 +54,7 @@ export function setStatistics(pictures: readonly PictureStatistics[]): SetStatis
 const MARGIN = 0.25;
 const LEAST: PictureStatistics = { mean: 0.1, deviation: 0.1, skew: 0.5, roughness: 0.1 };
 
-const WORDS: Readonly<Record<(typeof MEASURES)[number], readonly [below: string, above: string]>> = {
+const WORDS: Readonly<Record<keyof PictureStatistics, readonly [below: string, above: string]>> = {
   mean: ["darker", "brighter"],
   deviation: ["of less contrast", "of more contrast"],
   skew: ["darker where those are bright", "brighter where those are dark"],
