@@ -15,7 +15,12 @@ export type { Aval, FileSlice } from "./aval.ts";
 export * from "./diagnose.ts";
 export * from "./dtype.ts";
 export { cachedSessions, clearEagerCache, evaluate } from "./eager.ts";
-export { type ExportOptions, exportOnnx } from "./export-onnx.ts";
+export {
+  type ExportOptions,
+  exportOnnx,
+  exportOnnxWithWeights,
+  type OnnxWithWeights,
+} from "./export-onnx.ts";
 export { importOnnxGraph, type NamedTensors, type OnnxGraph } from "./import-graph.ts";
 export * from "./import-onnx.ts";
 export * from "./jit.ts";

@@ -6,7 +6,7 @@ import { LifetimeError } from "../errors.ts";
 import type { Aval } from "./aval.ts";
 import { bytesOf, convertHost } from "./dtype.ts";
 import { type Capabilities, GraphBuilder } from "./onnx/builder.ts";
-import { encodeModel, type NamedAval } from "./onnx/model.ts";
+import { encodeModel, type KeepOutside, type NamedAval, type NamedOutput } from "./onnx/model.ts";
 import type { ExternalWeights } from "./runtime/runtime.ts";
 import { STOP } from "./runtime/session.ts";
 import { type Node, readHost, type Tensor } from "./tensor.ts";
@@ -85,8 +85,33 @@ export interface LowerOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
+/** A graph as it is written into a model. */
+export interface BuiltGraph extends Pick<LoweredGraph, "outputs" | "peakBytes"> {
+  readonly graph: GraphBuilder;
+  readonly inputs: readonly NamedAval[];
+  readonly results: readonly NamedOutput[];
+  /** Leaves by model input. */
+  readonly fed: readonly Tensor[];
+}
+
 /** Lowers the graph behind `roots`. Names of model inputs and outputs are `i0 …` and `o0 …` unless told otherwise. */
 export function lowerGraph(roots: readonly Tensor[], options: LowerOptions): LoweredGraph {
+  const { graph, inputs, results, fed, outputs, peakBytes } = buildGraph(roots, options);
+  const memory = new Map<string, Uint8Array>();
+  // The runtime takes constants from memory or from files, not from both.
+  const inFiles = graph.initializers.some(({ data }) => "path" in data);
+  const outside = options.capabilities.externalWeights && options.data === "embed" && !inFiles;
+  const keep: KeepOutside = (name, bytes) => {
+    memory.set(`memory-${name}`, bytes);
+    return { path: `memory-${name}`, offset: 0 };
+  };
+  const model = encodeModel(graph, inputs, results, options.metadata, outside ? keep : undefined);
+  const avals = roots.map(({ shape, dtype }) => ({ shape, dtype }));
+  return { model, weights: { memory, inFiles }, inputs: fed, outputs, avals, peakBytes };
+}
+
+/** The same before it is written. */
+export function buildGraph(roots: readonly Tensor[], options: LowerOptions): BuiltGraph {
   const nodes = executionOrder(roots, reachable(roots));
   const g = new GraphBuilder(options.capabilities);
   const names = new Map<Node, readonly string[]>();
@@ -134,17 +159,12 @@ export function lowerGraph(roots: readonly Tensor[], options: LowerOptions): Low
   if (options.into)
     g.nodes.push({ op: "SequenceEmpty", domain: "", inputs: [], outputs: [STOP], attributes: {} });
   renamed.keepOnly(results.map(({ name }) => name)); // a lowering may do without what was lowered before
-  const memory = new Map<string, Uint8Array>();
-  // The runtime takes constants from memory or from files, not from both.
-  const inFiles = g.initializers.some(({ data }) => "path" in data);
-  const outside = options.capabilities.externalWeights && options.data === "embed" && !inFiles;
-  const model = encodeModel(renamed, inputAvals, results, options.metadata, outside ? memory : undefined);
   return {
-    model,
-    weights: { memory, inFiles },
-    inputs,
+    graph: renamed,
+    inputs: inputAvals,
+    results,
+    fed: inputs,
     outputs,
-    avals: roots.map(({ shape, dtype }) => ({ shape, dtype })),
     peakBytes: estimatePeak(nodes, roots),
   };
 }

@@ -8,13 +8,18 @@ import { ProtoWriter } from "./protobuf.ts";
 /** The operator set that lowerings are written against. */
 export const OPSET = 21;
 
+/** Names of axes whose size is not fixed; undefined for the others. */
+export type FreeAxes = readonly (string | undefined)[];
+
 export interface NamedAval extends Aval {
   readonly name: string;
+  readonly free?: FreeAxes;
 }
 
 /** An output, of an inferred type when only its name is given. */
 export interface NamedOutput extends Partial<Aval> {
   readonly name: string;
+  readonly free?: FreeAxes;
 }
 
 function writeAttribute(w: ProtoWriter, name: string, value: AttributeValue): void {
@@ -47,50 +52,48 @@ function writeNode(w: ProtoWriter, node: OnnxNode): void {
 /** Constants of this size and more are kept outside of the model where the runtime can. */
 const LARGE = 4096;
 
-/** Where a constant outside of the model is found: a file's path below the root, or a name for bytes in memory. */
-function locationOf({ name, shape, dtype, data }: Initializer): {
-  path: string;
-  offset: number;
-  length: number;
-} {
-  const length = bytesOf(shape, dtype);
-  if (!("path" in data)) return { path: `memory-${name}`, offset: 0, length };
+/** Takes the bytes of a large constant, and says where they will be found: in which file, or under which name in memory. */
+export type KeepOutside = (
+  name: string,
+  bytes: Uint8Array,
+) => { readonly path: string; readonly offset: number };
+
+/** Where a constant outside of the model is found. Files are named by their path below the root. */
+function locationOf({ name, data }: Initializer, keep: KeepOutside | undefined) {
+  if (!("path" in data)) return keep!(name, bytesIn(data));
   const path = data.path.replace(/^([A-Za-z]:)?[\\/]+/, "").replaceAll("\\", "/");
-  return { path, offset: data.offset, length };
+  return { path, offset: data.offset };
 }
 
 const bytesIn = (data: HostArray): Uint8Array =>
   new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
-function writeInitializer(
-  w: ProtoWriter,
-  init: Initializer,
-  external: Map<string, Uint8Array> | undefined,
-): void {
+function writeInitializer(w: ProtoWriter, init: Initializer, keep: KeepOutside | undefined): void {
   const { name, shape, dtype, data } = init;
   for (const d of shape) w.int(1, d); // dims
   w.int(2, DTYPES[dtype].onnx).string(8, name);
   const inFile = "path" in data;
-  if (!inFile && (!external || data.byteLength < LARGE)) {
+  if (!inFile && (!keep || data.byteLength < LARGE)) {
     w.raw(9, bytesIn(data)); // raw_data, little endian
     return;
   }
-  const { path, offset, length } = locationOf(init);
-  if (!inFile) external!.set(path, bytesIn(data));
+  const { path, offset } = locationOf(init, keep);
+  const length = bytesOf(shape, dtype);
   for (const [key, value] of Object.entries({ location: path, offset, length }))
     w.message(13, (entry) => entry.string(1, key).string(2, String(value))); // external_data
   w.int(14, 1); // data_location: EXTERNAL
 }
 
 /** Name and type of an input or output. The runtime infers a type that is not given. */
-function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval | NamedOutput): void {
+function writeValueInfo(w: ProtoWriter, { name, shape, dtype, free }: NamedAval | NamedOutput): void {
   w.string(1, name);
   if (!shape) return;
   w.message(2, (type) =>
     type.message(1, (tensor) => {
       tensor.int(1, DTYPES[dtype as DType].onnx);
       tensor.message(2, (dims) => {
-        for (const d of shape) dims.message(1, (dim) => dim.int(1, d));
+        for (const [axis, d] of shape.entries())
+          dims.message(1, (dim) => (free?.[axis] ? dim.string(2, free[axis]) : dim.int(1, d))); // dim_param, dim_value
       });
     }),
   );
@@ -98,21 +101,21 @@ function writeValueInfo(w: ProtoWriter, { name, shape, dtype }: NamedAval | Name
 
 /**
  * Bytes of a model file: opset 21 of ONNX, IR version 10, plus the contributed domain when it is used. Large constants
- * go into `external` when it is given, by the location under which the model refers to them.
+ * are given to `keep` when there is one; the model refers to where it puts them.
  */
 export function encodeModel(
   g: GraphBuilder,
   inputs: readonly NamedAval[],
   outputs: readonly NamedOutput[],
   metadata: Readonly<Record<string, string>> = {},
-  external?: Map<string, Uint8Array>,
+  keep?: KeepOutside,
 ): Uint8Array {
   const w = new ProtoWriter();
   w.int(1, 10).string(2, "tweedie"); // ir_version, producer_name
   w.message(7, (graph) => {
     for (const node of g.nodes) graph.message(1, (n) => writeNode(n, node));
     graph.string(2, "graph");
-    for (const init of g.initializers) graph.message(5, (t) => writeInitializer(t, init, external));
+    for (const init of g.initializers) graph.message(5, (t) => writeInitializer(t, init, keep));
     for (const input of inputs) graph.message(11, (v) => writeValueInfo(v, input));
     for (const output of outputs) graph.message(12, (v) => writeValueInfo(v, output));
   });
