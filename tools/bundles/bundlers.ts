@@ -1,5 +1,7 @@
 /** The bundlers that the package is tried with: their versions, what each needs to be told, and where its output lies. */
 
+import { NEXT_FILES } from "./next.ts";
+
 export interface Bundler {
   readonly name: string;
   /** Packages with their exact versions. */
@@ -8,8 +10,10 @@ export interface Bundler {
   readonly files: Readonly<Record<string, string>>;
   /** Script and arguments that Node runs there. */
   readonly command: readonly string[];
-  /** Folder that is served afterwards; undefined: the command is a server. */
+  /** Folder that is served afterwards; undefined: a server is started. */
   readonly output: string | undefined;
+  /** What serves it, after the command; else the command itself does. */
+  readonly server?: readonly string[];
   /** Query of the page: `ort` where the runtime's files are served apart. */
   readonly query?: string;
 }
@@ -60,5 +64,13 @@ export const BUNDLERS: readonly Bundler[] = [
     ],
     output: "out",
     query: "?ort",
+  },
+  {
+    name: "next",
+    packages: ["next@16.4.6", "react@19.2.0", "react-dom@19.2.0"],
+    files: NEXT_FILES,
+    command: ["node_modules/next/dist/bin/next", "build"],
+    output: undefined,
+    server: ["node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1", "--port", "0"],
   },
 ];

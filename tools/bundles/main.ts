@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Browser } from "playwright-core";
 import ts from "typescript";
@@ -38,7 +38,10 @@ async function prepare(folder: string, { packages, files }: Bundler): Promise<vo
     const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext };
     await writeFile(join(folder, `${name}.js`), ts.transpileModule(source, { compilerOptions }).outputText);
   }
-  for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), text);
+  }
 }
 
 /** Opens the page and waits for what it leaves. @throws with the page's errors */
@@ -70,7 +73,7 @@ function addressOf(server: ChildProcess): Promise<string> {
     const read = (data: unknown): void => {
       // biome-ignore lint/suspicious/noControlCharactersInRegex: colours of terminals
       output = `${output}${data}`.replace(/\x1b\[[0-9;]*m/g, "");
-      const address = output.match(/http:\/\/127\.0\.0\.1:\d+\//)?.[0];
+      const address = output.match(/http:\/\/127\.0\.0\.1:\d+/)?.[0];
       if (address) resolve(address);
     };
     server.stdout?.on("data", read);
@@ -80,17 +83,19 @@ function addressOf(server: ChildProcess): Promise<string> {
 }
 
 async function served<R>(folder: string, bundler: Bundler, use: (url: string) => Promise<R>): Promise<R> {
-  const { command, output, query = "" } = bundler;
+  const { command, output, server: starts = command, query = "" } = bundler;
+  if (starts !== command || output !== undefined) {
+    const built = await run(process.execPath, command, { cwd: folder });
+    if (built.code !== 0) throw new Error(`it cannot be built:\n${built.output}`);
+  }
   if (output === undefined) {
-    const server = spawn(process.execPath, command, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+    const server = spawn(process.execPath, starts, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
     try {
       return await use(await addressOf(server));
     } finally {
       server.kill();
     }
   }
-  const built = await run(process.execPath, command, { cwd: folder });
-  if (built.code !== 0) throw new Error(`it cannot be built:\n${built.output}`);
   if (!existsSync(join(folder, output, "index.html")))
     await cp(join(folder, "index.html"), join(folder, output, "index.html"));
   const site = await serve({
