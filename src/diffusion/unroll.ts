@@ -102,7 +102,8 @@ function inOrder(drawn: readonly Tensor[] | undefined, step: number): StepNoise 
  * `sampler` over `sigmas` as a function `(x, inputs, noise?)`: from x [N, ...] at the first level to the sample at the last,
  * for use inside of `jit` and `grad`. It computes what the sampler does on the host, to the bit where the network does, and
  * has gradients towards x, everything in `inputs`, and the noise. Stochastic samplers take the noise of `runNoise`. The graph
- * grows with the number of steps.
+ * grows with the number of steps: as a loop of the runtime (ONNX's Loop) fifty steps of two convolutions took 1.55 times as
+ * long, of two products as long.
  *
  * Throws `ArgumentError` for a sampler that has no rule, or a schedule that is none.
  */

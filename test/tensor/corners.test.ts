@@ -86,3 +86,31 @@ describe("logSumExp", () => {
     expect(await tensor(values).logSumExp().item()).toBe(expected);
   });
 });
+
+// torch 2.13: NaN is the greatest of all; beside an infinity the earlier one comes first here.
+it.each([
+  [
+    [3, Number.NaN, 1, 2],
+    [2, 3, 0, 1],
+    [1, 0, 3, 2],
+  ],
+  [
+    [Number.NaN, 5, 4],
+    [2, 1, 0],
+    [0, 1, 2],
+  ],
+  [
+    [1, 2, 3, Number.NaN],
+    [0, 1, 2, 3],
+    [3, 2, 1, 0],
+  ],
+])("%j is sorted with NaN as the greatest", async (values, rising, falling) => {
+  for (const [descending, order] of [
+    [false, rising],
+    [true, falling],
+  ] as const) {
+    const [sorted, indices] = tensor(values).sort(-1, descending);
+    expect((await indices.toArray()).map(Number)).toEqual(order);
+    expect(await sorted.toArray()).toEqual(order.map((i) => values[i]));
+  }
+});

@@ -114,8 +114,15 @@ const topKOp: Op<{ k: number; axis: number; largest: boolean }> = {
     const shape = x!.shape.map((d, i) => (i === axis ? k : d));
     return [{ shape, dtype: x!.dtype }, { shape, dtype: "i64" } as Aval];
   },
-  lower: (g, [x], { k, axis, largest }) =>
-    g.node("TopK", [x!, g.ints([k])], { axis, largest: largest ? 1 : 0, sorted: 1 }, 2),
+  lower: (g, [x], { k, axis, largest }, { inputs: [of] }) => {
+    const top = (keys: string): readonly string[] =>
+      g.node("TopK", [keys, g.ints([k])], { axis, largest: largest ? 1 : 0, sorted: 1 }, 2);
+    if (!isFloat(of!.dtype)) return top(x!);
+    // The kernel's order is no order where a NaN is compared.
+    const infinity = g.scalar(of!.dtype, Number.POSITIVE_INFINITY);
+    const indices = top(g.op("Where", [g.op("IsNaN", [x!]), infinity, x!]))[1]!;
+    return [g.op("GatherElements", [x!, indices], { axis }), indices];
+  },
   vjp: ([ct], [x], [, indices], { axis }) => [
     ct && scatterElements(zeros(x!.shape, ct.dtype), indices!, ct, axis, "add"),
   ],
@@ -191,7 +198,7 @@ export function argmax(x: Tensor, axis: number, keepDims = false): Tensor {
 export function argmin(x: Tensor, axis: number, keepDims = false): Tensor {
   return apply1(argminOp, [x], { axis: normalizeAxis(axis, x.rank), keepDims });
 }
-/** The `k` largest (or smallest) elements along an axis, in order, and their indices. */
+/** The `k` largest (or smallest) elements along an axis, in order, and their indices. NaN counts as infinity. */
 export function topK(x: Tensor, k: number, axis = -1, largest = true): [values: Tensor, indices: Tensor] {
   return apply(topKOp, [x], { k, axis: normalizeAxis(axis, x.rank), largest }) as [Tensor, Tensor];
 }
