@@ -96,7 +96,8 @@ describe("tweedie generate", () => {
     expect(texts[0]!.text).toMatch(
       /^a red cat at night\nSteps: 10, Sampler: PLMS, Schedule type: Automatic, CFG scale: 7.5, Seed: 7, Size: 64x64, Model hash: [0-9a-f]{10}, Model: sd, RNG: CPU, Version: tweedie [\d.]+$/,
     );
-    await made("--from", "first/00000-7.png", "--out", "again.png");
+    const again = await run("--from", "first/00000-7.png", "--out", "again.png");
+    expect(again.error).toContain("loading sd, which first/00000-7.png names\n");
     expect(readFileSync(path("again.png"))).toEqual(readFileSync(path("first/00000-7.png")));
   });
 

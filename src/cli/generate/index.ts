@@ -129,6 +129,8 @@ async function keep(
 /** Makes the pictures of a job. Yields after each that is written. */
 async function* run(job: Job, files: PictureFiles, signal: AbortSignal): AsyncGenerator<void, void> {
   const { request, seeds, rows, only } = job;
+  // A picture from elsewhere may name any path.
+  if (job.from !== undefined) console.error(`loading ${request.model}, which ${job.from} names`);
   const { components, options } = await loadInputs(request, signal).catch((error: Error) => {
     if (job.from === undefined || !error.message.startsWith(`${request.model}:`)) throw error;
     throw new UsageError(
