@@ -161,7 +161,6 @@ interface Shown {
   /** The first ten, one of each class. */
   readonly pictures: readonly Picture[];
   readonly bytes: number;
-  readonly seconds: number;
   /** Share of the pictures that the classifier takes for what was asked for. */
   readonly agreement: number;
 }
@@ -208,7 +207,6 @@ export async function* tourQDiT(
   const shown: Shown[] = [];
   for (const [k, { name, title }] of MODELS.entries()) {
     const { model } = await openModel(name);
-    const startedAt = performance.now();
     let step = 0;
     const drawn = yield* told(
       draw(model, { count, steps, seed, guidance: GUIDANCE, threads, signal }),
@@ -217,11 +215,10 @@ export async function* tourQDiT(
         return { type: "progress", stage: title, done, total };
       },
     );
-    const seconds = (performance.now() - startedAt) / 1000;
     const first = slicePictures(drawn, 0, CLASSES.length);
     const found = await extractFeatures(judge.network, drawn.values, count, threads);
     shown.push({
-      ...{ title, drawn, seconds },
+      ...{ title, drawn },
       likeness: await pictureRatio((shown[0]?.drawn ?? drawn).values, drawn.values),
       pictures: await tensorToPictures(tensorOf(first)),
       bytes: (await stat(await fileOf(name))).size,
@@ -243,13 +240,12 @@ export async function* tourQDiT(
     type: "table",
     title: `${count} pictures, ten classes in turn. Right class: share that a classifier trained on real pictures takes for what was asked for; chance is 0.1. Likeness: PSNR to the full-precision model's pictures of the same seeds.`,
     table: {
-      columns: ["model", "file, kB", "likeness, dB", "right class", "s"],
+      columns: ["model", "file, kB", "likeness, dB", "right class"],
       rows: shown.map((each) => [
         each.title,
         Math.round(kilobytes(each.bytes)),
         each === original ? null : each.likeness,
         each.agreement,
-        each.seconds,
       ]),
     },
   };
