@@ -5,6 +5,7 @@ import { readNerfTransforms } from "./formats/cameras.ts";
 
 /** Names of the paths that are drawn; each begins in front of the thing, one radius away. */
 export const CAMERA_PATHS = ["orbit", "swing", "rise", "approach", "spiral"] as const;
+/** Name of a camera path. */
 export type CameraPathName = (typeof CAMERA_PATHS)[number];
 
 const TURN = 2 * Math.PI;
@@ -21,6 +22,7 @@ const SHAPES: Record<
   spiral: (s) => [TURN * s, 0.15 + 0.8 * s, 1 - 0.3 * s],
 };
 
+/** Options of `drawCameraPath` and `readCameraPath`. */
 export interface CameraPathOptions {
   /** How many cameras. A drawn path of `orbit` does not repeat its first. */
   readonly count: number;

@@ -61,6 +61,7 @@ export async function listPictures(
 export const readPictureFile = async (path: string, options: DecodeOptions = {}): Promise<Picture> =>
   decodePicture(await readBytes(path), { name: path, ...options });
 
+/** A picture and the name of its file. */
 export interface NamedPicture {
   /** Path below the folder, with forward slashes. */
   readonly name: string;
@@ -81,6 +82,7 @@ export async function openPictureFolder(
   }));
 }
 
+/** A picture of a class. */
 export interface ClassPicture extends NamedPicture {
   readonly label: number;
 }
@@ -103,9 +105,11 @@ export async function openClassFolders(
   return { ...samples, classes };
 }
 
+/** Options of `openPairs` and `openMasked`. */
 export interface PairOptions {
   /** Turns a file's name (without folder and ending) into the key that both sides share. Default: the name itself. */
   readonly keyA?: (stem: string) => string;
+  /** The same for files of B. */
   readonly keyB?: (stem: string) => string;
 }
 
@@ -247,6 +251,7 @@ export function binaryLabels(values: Int32Array, name: string): Int32Array {
   return values.map((v) => (v > 0 ? 1 : 0));
 }
 
+/** A picture and its mask. */
 export interface MaskedPicture extends NamedPicture {
   /** One label per pixel. // [H, W] */
   readonly labels: Int32Array;

@@ -13,6 +13,7 @@ export interface LoaderPosition {
   readonly batch: number;
 }
 
+/** Options of `epochOrder` and `loadBatches`. */
 export interface LoaderOptions {
   readonly batchSize: number;
   /** Seed of the order; without one samples come in the order of the dataset. */
@@ -32,6 +33,7 @@ export interface LoaderOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A batch of a loader. */
 export interface Batch<T> {
   readonly samples: readonly T[];
   /** Index of every sample in the dataset. */

@@ -3,6 +3,7 @@ import { AbortError } from "../errors.ts";
 import { jit, type Tensor } from "../tensor/index.ts";
 import { type LabelledPictures, slicePictures, tensorOf } from "./picture-set.ts";
 
+/** Options of `overPictures`. */
 export interface OverOptions<I> {
   /** Pictures at once. Default 250. */
   readonly batch?: number | undefined;

@@ -35,7 +35,9 @@ export interface SegmentedPicture {
   readonly volume?: string;
 }
 
+/** Part of a data set. */
 export type Split = "train" | "val" | "test";
+/** Part of a data set that has two. */
 export type Half = "train" | "test";
 
 /** The rows of some pictures: [N, C, S, S]. */
@@ -89,6 +91,7 @@ export async function augmentedRows(
   return out;
 }
 
+/** How pictures of a folder become those of a set. */
 export interface PictureRules {
   readonly size: number;
   readonly channels: number;

@@ -1,6 +1,7 @@
 /** Random numbers of one sample: addressed by (seed, sample, epoch), so order and batching do not matter. */
 import { fillUniform, fnv1a32, type Seed } from "../tensor/index.ts";
 
+/** Random numbers that depend on seed, epoch and sample alone. */
 export interface Draw {
   /** Uniform in [low, high). Default [0, 1). */
   uniform(low?: number, high?: number): number;

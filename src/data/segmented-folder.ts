@@ -27,6 +27,7 @@ async function firstFolder(folder: string, names: readonly string[]): Promise<st
 
 const VOLUME = /\.(nii|nii\.gz|tiff?)$/i;
 
+/** Options of `openSegmented`. */
 export interface SegmentedOptions {
   /** 2: above half is foreground; more: masks hold class numbers. Default 2. */
   readonly classes?: number;

@@ -54,6 +54,7 @@ function extremes(pictures: readonly Picture[], name: string): [low: number, hig
   return [low, high];
 }
 
+/** Options of `inUnits`. */
 export interface UnitOptions {
   /** For any numbers, bytes too. Values beyond it are cut off. */
   readonly range?: IntensityRange | undefined;

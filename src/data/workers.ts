@@ -12,6 +12,7 @@ export interface DatasetRecipe {
   readonly args?: readonly unknown[];
 }
 
+/** A dataset that is read in threads. Close it when done. */
 export type WorkerDataset<T> = Dataset<T> & {
   /** Ends the threads, each when the samples it computes are done; samples still under way are rejected at once. */
   close(): Promise<void>;

@@ -6,6 +6,7 @@ import { ArgumentError } from "../errors.ts";
 
 const f32 = Math.fround;
 
+/** Names of noise schedules, as diffusers has them. */
 export type BetaScheduleName =
   | "linear"
   | "scaled_linear"
@@ -14,6 +15,7 @@ export type BetaScheduleName =
   | "exp"
   | "laplace";
 
+/** Options of `betas`. */
 export interface BetaOptions {
   readonly schedule?: BetaScheduleName;
   /** First and last beta; the schedules given by a formula for alpha-bar do not use them. */

@@ -10,6 +10,7 @@ import type { Scheduler } from "./scheduler.ts";
 /** A network in drawing: what it sees [N, …], its timesteps [N], its condition (a tree of tensors with N on axis 0). */
 export type DrawnNetwork<C> = (x: Tensor, timestep: Tensor, condition: C) => Tensor;
 
+/** Options of `drawSamples`. */
 export interface DrawingOptions<C> {
   readonly scheduler: Scheduler;
   /** Number of samples, and the shape of one. */

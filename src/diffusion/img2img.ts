@@ -56,6 +56,7 @@ export async function noised(x0: Tensor, noise: Tensor, sigma: number, flow = fa
 /** True when there are no steps, so the image stays as it is. */
 export const isWithoutSteps = (sigmas: readonly number[]): boolean => sigmas.length < 2;
 
+/** Options of `img2img`. */
 export interface Img2ImgOptions extends SampleOptions {
   /** The clean (latent) image to start from, [N, …]. */
   readonly image: Tensor;

@@ -5,6 +5,7 @@ import { isWithoutSteps, noised } from "./img2img.ts";
 import { replaceSample, type Sampling } from "./replace-sample.ts";
 import type { Denoise, SampleOptions, Sampler, SampleStep } from "./sample.ts";
 
+/** Options of `inpaint`. */
 export interface InpaintOptions extends SampleOptions {
   /** The clean (latent) image, [N, C, H, W]. */
   readonly image: Tensor;

@@ -3,6 +3,7 @@ import { ArgumentError, ShapeError } from "../errors.ts";
 import { type Tensor, treeMap, where } from "../tensor/index.ts";
 import { fed } from "./guidance/conditions.ts";
 
+/** From a to b, by t in 0 to 1. */
 export type Interpolation = (a: Tensor, b: Tensor, t: number) => Tensor;
 
 function check(where: string, a: Tensor, b: Tensor, t: number): void {

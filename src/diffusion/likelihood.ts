@@ -10,6 +10,7 @@ import { floatsOf, noiseTerms, weightedSum } from "./weighted-sum.ts";
 /** A network that can be traced and differentiated: x [N, ...] and the timestep, a scalar tensor, to its prediction. */
 export type TraceableNetwork = (x: Tensor, timestep: Tensor) => Tensor;
 
+/** Options of `logLikelihood`. */
 export interface LikelihoodOptions {
   readonly parameterization: Parameterization;
   /** What the network is told of a noise level. */
@@ -28,6 +29,7 @@ export interface LikelihoodOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How likely samples are, and the noise that they come from. */
 export interface LogLikelihood {
   /** Natural logarithm of the density of each sample. */
   readonly logLikelihood: readonly number[];

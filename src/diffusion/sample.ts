@@ -25,6 +25,7 @@ export interface SampleStep {
   readonly denoised: Tensor;
 }
 
+/** Options of `noiseOfSteps` and `runSampler`. */
 export interface SampleOptions {
   /** Noise source of stochastic samplers. */
   readonly noise?: NoiseSource;

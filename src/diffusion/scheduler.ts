@@ -52,6 +52,7 @@ export interface NetworkDenoise {
   readonly variance?: () => Tensor;
 }
 
+/** Options of `createScheduler`. */
 export interface RunOptions extends SampleOptions {
   /** Index of the level to start from. Default 0. */
   readonly start?: number;

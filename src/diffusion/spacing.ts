@@ -1,6 +1,7 @@
 /** Timestep spacing: which training timesteps a run visits; and the table between timesteps and noise levels. */
 import { ArgumentError } from "../errors.ts";
 
+/** How the timesteps of a run are spread over those of the training. */
 export type Spacing = "leading" | "trailing" | "linspace";
 
 /** Rounds to the nearest integer, halves to even, as numpy does. */
@@ -27,6 +28,7 @@ export function checkSteps(steps: number, trained = Number.POSITIVE_INFINITY): v
   }
 }
 
+/** Options of `spacedTimesteps` and `solverTimesteps`. */
 export interface SpacingOptions {
   /** Number of training timesteps. Default 1000. */
   readonly trained?: number;

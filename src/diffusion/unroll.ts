@@ -74,6 +74,7 @@ function answered<O extends SampleOptions>(
   return told.value;
 }
 
+/** Options of `unroll`. */
 export interface UnrollOptions {
   /**
    * Recomputes each step during the backward pass, which then keeps the samples between the steps and the intermediate

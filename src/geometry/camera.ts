@@ -15,6 +15,7 @@ import {
   type Vector3,
 } from "./matrix.ts";
 
+/** How a pinhole camera maps directions to pixels: focal lengths and centre, in pixels. */
 export interface Intrinsics {
   readonly width: number;
   readonly height: number;
@@ -24,6 +25,7 @@ export interface Intrinsics {
   readonly cy: number;
 }
 
+/** A pinhole camera in the world. */
 export interface Camera extends Intrinsics {
   /** Row-major 4x4, rigid. */
   readonly worldToCamera: Matrix4;

@@ -1,18 +1,26 @@
 /** 4x4 transforms, row-major, acting on column vectors. */
 import { ArgumentError } from "../errors.ts";
 
+/** A point or direction in three dimensions. */
 export type Vector3 = readonly [x: number, y: number, z: number];
 /** Row-major 4x4. */
 export type Matrix4 = readonly number[];
 
+/** The matrix that changes nothing. */
 export const IDENTITY: Matrix4 = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
 
+/** a + b. */
 export const addVectors = (a: Vector3, b: Vector3): Vector3 => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
+/** a - b. */
 export const subVectors = (a: Vector3, b: Vector3): Vector3 => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+/** a times a number. */
 export const scaleVector = (a: Vector3, s: number): Vector3 => [a[0] * s, a[1] * s, a[2] * s];
+/** The scalar product. */
 export const dot = (a: Vector3, b: Vector3): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+/** The Euclidean length. */
 export const length = (a: Vector3): number => Math.hypot(a[0], a[1], a[2]);
 
+/** The vector product: perpendicular to both, by the right hand. */
 export const cross = (a: Vector3, b: Vector3): Vector3 => [
   a[1] * b[2] - a[2] * b[1],
   a[2] * b[0] - a[0] * b[2],

@@ -19,6 +19,7 @@ export interface PictureSize {
   readonly height: number;
 }
 
+/** Options of `probePicture` and `decodePicture`. */
 export interface DecodeOptions {
   /** Default `rgb`. */
   readonly colour?: ColourMode;
@@ -39,6 +40,7 @@ export interface DecodeOptions {
   readonly name?: string;
 }
 
+/** Pixels above which a picture is not decoded, unless told otherwise. */
 export const MAX_PIXELS = 100_000_000;
 
 async function openWithin(bytes: Uint8Array, options: DecodeOptions): Promise<PictureFile> {

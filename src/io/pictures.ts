@@ -5,6 +5,7 @@ import { fromHost, type Tensor } from "../tensor/index.ts";
 import { decodePicture, type PictureSize, pictureMetadata } from "./picture-codec.ts";
 import { readFileBytes } from "./read-bytes.ts";
 
+/** Options of `pictureSize`, `readPicture` and `readMask`. */
 export interface ReadPictureOptions {
   /** Scaled (Lanczos) and cut at the edges to this size. Default: as it is. */
   readonly size?: PictureSize;

@@ -4,6 +4,7 @@ import { ShapeError } from "../errors.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { writeFileAtomic } from "./atomic.ts";
 
+/** Options of `writeGrid`. */
 export interface GridOptions {
   /** Pictures per row. Default: as square as possible. */
   readonly columns?: number;

@@ -56,6 +56,7 @@ export interface ByteSource {
   readonly size: number;
   /** Fills `into` with the bytes from `offset` on, or throws. */
   read(offset: number, into: Uint8Array): Promise<void>;
+  /** Closes what it reads from. */
   close(): Promise<void>;
 }
 
@@ -70,6 +71,7 @@ export interface SafetensorsReader {
   read(name: string): Promise<StoredTensor>;
   /** Reads every tensor, one after the other. */
   readAll(): Promise<Map<string, StoredTensor>>;
+  /** Closes the source; reads fail from then on. */
   close(): Promise<void>;
 }
 

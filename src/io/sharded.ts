@@ -39,6 +39,7 @@ export interface ShardedReader {
   read(name: string): Promise<StoredTensor>;
   /** Reads every tensor, one after the other. */
   readAll(): Promise<Map<string, StoredTensor>>;
+  /** Closes the files; reads fail from then on. */
   close(): Promise<void>;
 }
 

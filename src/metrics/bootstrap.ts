@@ -2,6 +2,7 @@
 import { ArgumentError } from "../errors.ts";
 import { fillIntegers, type Seed } from "../tensor/index.ts";
 
+/** Options of `bootstrap` and `bootstrapMean`. */
 export interface BootstrapOptions {
   /** Share of resamples inside the interval. Default 0.95. */
   readonly level?: number;

@@ -18,6 +18,7 @@ function checkScores(name: string, scores: ArrayLike<number>, labels: ArrayLike<
     );
 }
 
+/** A point of a ROC curve. */
 export interface RocPoint {
   /** Samples of at least this score are called positive. */
   readonly threshold: number;
@@ -88,6 +89,7 @@ export function averagePrecision(scores: ArrayLike<number>, labels: ArrayLike<nu
     .reduce((sum, p, i) => sum + (p.truePositiveRate - curve[i]!.truePositiveRate) * p.precision, 0);
 }
 
+/** How far confidence and accuracy differ. */
 export interface Calibration {
   /** Expected calibration error: |accuracy - confidence| weighted by the bins' sizes. */
   readonly expectedError: number;

@@ -4,6 +4,7 @@ import { ArgumentError } from "../errors.ts";
 /** Corners in pixels, x1 > x0 and y1 > y0; an empty box overlaps nothing. */
 export type Box = readonly [x0: number, y0: number, x1: number, y1: number];
 
+/** A box that was found in a picture, with its score. */
 export interface Detection {
   readonly image: number;
   readonly box: Box;

@@ -24,6 +24,7 @@ import { concat, fromHost, jit, oneHot, select, split, type Tensor } from "../te
 import type { Recipe } from "./recipe.ts";
 import { SampleTable } from "./sample-table.ts";
 
+/** Sizes of a feature network. */
 export interface FeatureNetworkConfig {
   /** Height and width of the pictures, a multiple of 4. */
   readonly size: number;
@@ -89,6 +90,7 @@ export interface LabelledBatch {
   readonly labels: Tensor;
 }
 
+/** Options of `trainFeatureNetwork`. */
 export interface TrainFeatureOptions {
   readonly config: FeatureNetworkConfig;
   /** The batch of a step. */
@@ -156,6 +158,7 @@ export async function openFeatureNetwork(path: string, name = "fashion-features"
   return { network, recipe: { name, hash: createHash("sha256").update(bytes).digest("hex") }, metadata };
 }
 
+/** Features of pictures. // [N, D] */
 export interface ExtractedFeatures {
   readonly features: SampleTable;
   /** Probability of each class, row-major. // [N, classes] */

@@ -3,6 +3,7 @@ import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { ArgumentError, NonFiniteError, ShapeError } from "../errors.ts";
 import type { SampleTable } from "./sample-table.ts";
 
+/** Mean and covariance of features. */
 export interface Moments {
   readonly count: number;
   /** [D] */

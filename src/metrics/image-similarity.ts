@@ -24,6 +24,7 @@ export function psnr(a: Tensor, b: Tensor, range = 1): Tensor {
     .mul(-10 / Math.LN10);
 }
 
+/** Options of `ssim` and `msSsim`. */
 export interface SsimOptions {
   /** Width of the values' range: 1 for [0, 1], 2 for [-1, 1], 255 for bytes. Default 1. */
   readonly range?: number;

@@ -3,6 +3,7 @@ import { ArgumentError, ShapeError } from "../errors.ts";
 import { fillPermutation, type Seed } from "../tensor/index.ts";
 import type { SampleTable } from "./sample-table.ts";
 
+/** Options of `kernelDistance`. */
 export interface KernelDistanceOptions {
   /** Number of subsets and their size. Default 100 subsets of at most 1000. */
   readonly subsets?: number;

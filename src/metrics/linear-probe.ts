@@ -13,6 +13,7 @@ import {
 import { fillPermutation, fromHost, oneHot, type Seed, type Tensor, zeros } from "../tensor/index.ts";
 import type { LabelledFeatures } from "./ridge-probe.ts";
 
+/** Options of `linearProbeAccuracy`. */
 export interface LinearProbeOptions {
   readonly classes: number;
   readonly epochs?: number;

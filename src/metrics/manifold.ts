@@ -5,6 +5,7 @@
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { SampleTable } from "./sample-table.ts";
 
+/** Precision, recall, density and coverage. */
 export interface ManifoldScores {
   /** Share of generated samples inside the real manifold, and of real samples inside the generated one. */
   readonly precision: number;

@@ -14,6 +14,7 @@ export interface LabelledFeatures {
   readonly labels: ArrayLike<number>;
 }
 
+/** Options of `ridgeProbe`. */
 export interface RidgeOptions {
   readonly classes: number;
   /** Weight of the squared coefficients. */
@@ -174,6 +175,7 @@ export function fewShot(
   return rowsAt(all, chosen);
 }
 
+/** Options of `crossValidated` and `chooseLambda`. */
 export interface LambdaOptions {
   readonly classes: number;
   readonly grid: readonly number[];
@@ -218,6 +220,7 @@ export const chooseLambda = (support: LabelledFeatures, options: LambdaOptions):
 /** Weights of the ridge that probes try on their support. */
 export const LAMBDAS = [1, 10, 100, 1024, 10_000] as const;
 
+/** Settings of a probe. */
 export interface ProbeSettings {
   /** Samples of each class; "all": the whole support. */
   readonly shots: readonly (number | "all")[];

@@ -49,6 +49,7 @@ export async function trainClassifier(
   return model!;
 }
 
+/** How good drawn pictures are. */
 export interface Quality {
   /** Fréchet distance to the pictures: comparable only among networks measured alike. */
   readonly fid: number;

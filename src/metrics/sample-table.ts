@@ -72,6 +72,7 @@ export class SampleTable {
     return { width: this.width, rows: this.indices().map((i) => [i, [...this.rows.get(i)!]]) };
   }
 
+  /** What `toJSON` gave. */
   static fromJSON(json: { width: number; rows: readonly [number, readonly number[]][] }): SampleTable {
     const table = new SampleTable(json.width);
     for (const [index, row] of json.rows) table.add(index, row);

@@ -54,6 +54,7 @@ export class CLIPMLP extends Module {
     this.activation = activation;
   }
 
+  /** x [N, T, D]. */
   call(x: Tensor): Tensor {
     return this.fc2.call(activate(this.activation, this.fc1.call(x)));
   }
@@ -115,6 +116,7 @@ class CLIPEncoder extends Module {
   }
 }
 
+/** What a text encoder gives. */
 export interface CLIPTextOutput {
   /** After the last layer and the final norm: [N, T, D]. */
   readonly lastHiddenState: Tensor;
@@ -124,6 +126,7 @@ export interface CLIPTextOutput {
   readonly hiddenStates: readonly Tensor[];
 }
 
+/** What a text encoder takes beside the tokens. */
 export interface CLIPTextInputs {
   /** [N, T], true (or not 0) where there is a token to attend to. Diffusion models attend to padding as well. */
   readonly attentionMask?: Tensor;
@@ -131,6 +134,7 @@ export interface CLIPTextInputs {
   readonly tokenEmbeddings?: Tensor;
 }
 
+/** Options of `CLIPTextModel`. */
 export interface HiddenStateOptions {
   /** Layers left out at the end: 0 is the last layer, 1 the penultimate (SD 2.x, SDXL). Default 0. */
   readonly skip?: number;

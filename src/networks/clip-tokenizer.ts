@@ -13,6 +13,7 @@ import { collapseSpaces, fixText } from "./clip/text-fix.ts";
 const BOS = "<|startoftext|>";
 const EOS = "<|endoftext|>";
 
+/** Files of a tokenizer, as text. */
 export interface CLIPTokenizerFiles {
   /** Text of `merges.txt`, or of the unpacked `bpe_simple_vocab_16e6.txt`. */
   readonly merges: string;
@@ -22,6 +23,7 @@ export interface CLIPTokenizerFiles {
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
+/** Options of `CLIPTokenizer`. */
 export interface CLIPTokenizerOptions {
   /** Fills up to `maxLength`: "<|endoftext|>" (the default) in SD 1.x, "!" (id 0) in the second tokenizer of SDXL. */
   readonly padToken?: string;

@@ -64,6 +64,7 @@ export function rowsAt(x: Tensor, indices: Tensor): Tensor {
   return gather(x.reshape([samples * length, dim]), indices.add(first));
 }
 
+/** What a masked autoencoder gives. */
 export interface MAEOutput {
   /** Mean squared error on hidden patches: a scalar. */
   readonly loss: Tensor;

@@ -20,6 +20,7 @@ export class Fire extends Module {
     this.expand3x3 = new Conv2d(squeezed, expanded, 3, rng, { padding: 1 });
   }
 
+  /** x [N, C, H, W]. */
   call(x: Tensor): Tensor {
     const s = this.squeeze.call(x).relu();
     return concat(this.expand1x1.call(s).relu(), this.expand3x3.call(s).relu(), 1);
@@ -98,6 +99,7 @@ const PLANS = {
   },
 } as const satisfies Record<string, Plan>;
 
+/** Network whose features a perceptual distance compares. */
 export type PerceptualBackbone = keyof typeof PLANS;
 
 /** The feature part of a classifier. Input [N, 3, H, W], normalised as its training data was. */

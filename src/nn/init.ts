@@ -70,6 +70,7 @@ export function fans(shape: readonly number[]): { fanIn: number; fanOut: number 
   return { fanIn: input * sizeOf(kernel), fanOut: out * sizeOf(kernel) };
 }
 
+/** What follows a layer, which decides the gain of its first weights. */
 export type Nonlinearity = "linear" | "sigmoid" | "tanh" | "relu" | "leakyRelu" | "selu";
 
 /** The factor that keeps the variance through a nonlinearity (`slope` is that of the leaky rectifier). */
@@ -88,6 +89,7 @@ export function gainOf(nonlinearity: Nonlinearity, slope = 0.01): number {
   }
 }
 
+/** Options of `kaimingUniform` and `kaimingNormal`. */
 export interface KaimingOptions {
   readonly mode?: "fanIn" | "fanOut";
   /** Default: that of the rectifier. */
@@ -128,6 +130,7 @@ export function xavierNormal(rng: Rng, shape: readonly number[], gain = 1): Tens
   return rng.normal(shape, xavierStd(shape, gain));
 }
 
+/** Options of `truncatedNormal`. */
 export interface TruncatedNormalOptions {
   readonly mean?: number;
   readonly std?: number;

@@ -2,6 +2,7 @@
 import { ArgumentError, DTypeError, ShapeError } from "../errors.ts";
 import { isFloat, maximum, type Tensor, where } from "../tensor/index.ts";
 
+/** How losses of elements become one: their mean (default), their sum, or none. */
 export interface Reduced {
   /** Mean over the elements that count (default), their sum, or each by itself. */
   readonly reduction?: "mean" | "sum" | "none";
@@ -20,6 +21,7 @@ function needSameShape(what: string, a: Tensor, b: Tensor): void {
     throw new ShapeError(`${what}: expected tensors of one shape, got ${a} and ${b}`);
 }
 
+/** Options of `crossEntropy`. */
 export interface CrossEntropyOptions extends Reduced {
   /** Share of the target that is spread evenly over all classes, in [0, 1]. Default 0. */
   readonly labelSmoothing?: number;
@@ -57,6 +59,7 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
   return reduced(losses, options, ignored.logicalNot().cast(losses.dtype));
 }
 
+/** Options of `binaryCrossEntropyWithLogits`. */
 export interface BinaryOptions extends Reduced {
   /** Weight of positive targets, by which recall is traded for precision. Default 1. */
   readonly positiveWeight?: number;
@@ -79,6 +82,7 @@ export function binaryCrossEntropyWithLogits(
 /** log(sigmoid(x)), without overflow: what preferences are trained with (Rafailov et al. 2023). */
 export const logSigmoid = (x: Tensor): Tensor => x.neg().softplus().neg();
 
+/** Options of `huber`. */
 export interface HuberOptions extends Reduced {
   /** Where the parabola becomes a line, above 0. Default 1. */
   readonly delta?: number;
@@ -95,6 +99,7 @@ export function huber(x: Tensor, target: Tensor, options: HuberOptions = {}): Te
   return reduced(near.mul(difference.sub(near.mul(0.5))), options);
 }
 
+/** Options of `charbonnier`. */
 export interface CharbonnierOptions extends Reduced {
   /** Size of the differences below which it is flat, above 0. Default 1e-3. */
   readonly eps?: number;

@@ -63,6 +63,7 @@ export interface TrainOptions<M, Batch, Raw = Batch> extends StepOptions<M, Batc
   readonly signal?: AbortSignal;
 }
 
+/** What a training says while it goes on. */
 export type TrainEvent<M> =
   | { readonly type: "resumed"; readonly step: number; readonly skipped: readonly string[] }
   | {

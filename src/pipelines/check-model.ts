@@ -16,6 +16,7 @@ export interface Finding {
   readonly message: string;
 }
 
+/** What was found in a model. */
 export interface CheckReport {
   readonly path: string;
   /** Files that were looked at. */
@@ -25,6 +26,7 @@ export interface CheckReport {
   readonly safe: boolean;
 }
 
+/** Options of `checkModel`. */
 export interface CheckOptions {
   /** Also read every value, and look for NaN and infinity. Default false. */
   readonly values?: boolean;

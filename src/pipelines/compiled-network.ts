@@ -52,6 +52,7 @@ export interface ConditionalNetwork {
   call(x: Tensor, timestep: number, condition: Condition): Promise<Tensor>;
   /** Compilations so far. */
   readonly signatures: number;
+  /** Frees the compiled networks. */
   close(): Promise<void>;
 }
 

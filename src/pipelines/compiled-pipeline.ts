@@ -6,6 +6,7 @@ import type { PipelineComponents } from "./components.ts";
 import { type GeneratePicturesOptions, type PictureEvent, picturesWith } from "./generate.ts";
 import type { PicturePlan } from "./plan.ts";
 
+/** A pipeline whose networks stay compiled until it is closed. */
 export interface CompiledPipeline {
   /**
    * What `generatePictures` does, with networks that stay compiled. Any number of plans at once.

@@ -3,6 +3,7 @@ import { FormatError } from "../errors.ts";
 import type { Family } from "./original-configs.ts";
 import type { WeightSource } from "./weights.ts";
 
+/** Name of a network of guided-diffusion. */
 export type GuidedClass = "GuidedDiffusionUNet" | "GuidedDiffusionClassifier";
 
 /** What a weight file is. */

@@ -15,6 +15,7 @@ import { concat, evaluate, type Tensor, zerosLike } from "../tensor/index.ts";
 import { CompiledFunctions } from "./compiled-functions.ts";
 import type { PipelineComponents, TokenizerFiles } from "./components.ts";
 
+/** Options of `encodePrompts`. */
 export interface EncodePromptOptions {
   /** Whether brackets weigh words: `(word:1.3)`. Default true. */
   readonly emphasis?: boolean;
@@ -31,6 +32,7 @@ export interface TextCondition {
   readonly pooled?: Tensor; // [1, P]
 }
 
+/** Prompts as the U-Net takes them. */
 export interface EncodedPrompts {
   readonly positive: TextCondition;
   readonly negative: TextCondition;

@@ -14,6 +14,7 @@ import { type DType, exportOnnx, formatBytes, storedOf, type Tensor, zeros } fro
 import { ONNX_RUNTIME } from "../tensor/onnx/builder.ts";
 import type { Config, LoadedModel } from "./components.ts";
 
+/** Options of `exportModel`. */
 export interface ExportModelOptions {
   /** Samples in a batch; shapes in the file are fixed. Default 1. */
   readonly batch?: number;

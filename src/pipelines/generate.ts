@@ -21,6 +21,7 @@ import { type Conditions, pictureConditions } from "./conditions.ts";
 import { type LatentCodec, latentCodec } from "./latent-codec.ts";
 import { isInpainting, type PicturePlan } from "./plan.ts";
 
+/** Options of `generatePictures` and `picturesWith`. */
 export interface GeneratePicturesOptions {
   /** Ends the work with an `AbortError` before the next step. */
   readonly signal?: AbortSignal;

@@ -17,6 +17,7 @@ export interface HubId {
   readonly path: string;
 }
 
+/** Options of `cachedModels` and `resolveModelPath`. */
 export interface HubOptions {
   /** Whether to download what is not in the cache. Default false. */
   readonly download?: boolean;

@@ -23,6 +23,7 @@ export interface ComponentReport extends WeightSummary {
   readonly problem?: string;
 }
 
+/** What a model is made of. */
 export interface ModelReport {
   readonly path: string;
   /** `pipeline`, `network`, or `weights` for a file of no known architecture. */

@@ -14,6 +14,7 @@ import type { Config, LoadedModel, PipelineComponents, TokenizerFiles } from "./
 import { INDEX_NAME, SCHEDULER_NAME } from "./model-files.ts";
 import { networkClass } from "./registry.ts";
 
+/** Options of `moduleWeights`, `writeNetworkConfig` and `saveModel`. */
 export interface SaveOptions {
   /** Width of the weights; default: as they are in memory. What f16 cannot hold stays f32 (`heldType`). */
   readonly dtype?: "f32" | "f16" | "bf16";

@@ -29,6 +29,7 @@ const CLASSES = {
 
 /** Samplers that a pipeline can be run with. */
 export const PIPELINE_SAMPLERS = Object.keys(CLASSES) as (keyof typeof CLASSES)[];
+/** A sampler by the name of diffusers' scheduler class. */
 export type PipelineSampler = keyof typeof CLASSES;
 
 const SCHEDULE_KEYS = {
@@ -44,6 +45,7 @@ export const PIPELINE_SCHEDULES = [
   "uniform",
   ...(Object.keys(SCHEDULE_KEYS) as (keyof typeof SCHEDULE_KEYS)[]),
 ] as const;
+/** How the noise levels of a run are chosen. */
 export type PipelineSchedule = (typeof PIPELINE_SCHEDULES)[number];
 
 /** Keys that mean something else in another class, so that its own default counts. */

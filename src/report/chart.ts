@@ -4,6 +4,7 @@ import { schemeTableau10 } from "d3-scale-chromatic";
 import { area, line } from "d3-shape";
 import { ArgumentError } from "../errors.ts";
 
+/** A line of a chart. */
 export interface Series {
   readonly name: string;
   readonly x: ArrayLike<number>;
@@ -14,6 +15,7 @@ export interface Series {
   readonly high?: ArrayLike<number>;
 }
 
+/** Options of `lineChart`. */
 export interface ChartOptions {
   readonly title?: string;
   readonly xLabel?: string;

@@ -8,6 +8,7 @@ import { toRgb } from "./pixels.ts";
 
 export type { Table };
 
+/** A part of a page. */
 export type Section =
   | { readonly heading: string }
   | { readonly text: string }
@@ -16,6 +17,7 @@ export type Section =
   | { readonly chart: string; readonly caption?: string }
   | { readonly picture: Picture; readonly caption: string };
 
+/** A page. */
 export interface Report {
   readonly title: string;
   readonly sections: readonly Section[];

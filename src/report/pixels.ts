@@ -3,6 +3,7 @@ import { interpolateTurbo, interpolateViridis, schemeTableau10 } from "d3-scale-
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { Picture } from "../io/picture-codec.ts";
 
+/** Red, green and blue in 0 to 255. */
 export type Rgb = readonly [r: number, g: number, b: number];
 
 /** An 8-bit RGB picture. // [H, W, 3] */
@@ -53,6 +54,7 @@ function paste(target: RgbPicture, source: RgbPicture, left: number, top: number
   }
 }
 
+/** How pictures lie in a grid. */
 export interface GridLayout {
   /** Pictures per row. Default: as square as possible. */
   readonly columns?: number;
@@ -108,6 +110,7 @@ export function overlay(
   return out;
 }
 
+/** Options of `heatMap`. */
 export interface HeatMapOptions {
   readonly width: number;
   readonly height: number;

@@ -9,6 +9,7 @@ import { reportHtml, type Section, type Table } from "./html.ts";
 /** What was measured after a step: any finite or missing numbers by name. */
 export type HistoryEntry = { readonly step: number } & Readonly<Record<string, number | null>>;
 
+/** File of a training's history in its run folder. */
 export const HISTORY_NAME = "history.jsonl";
 
 /** Entries of a run in the order of their steps. A last line cut off by a kill is left out. */

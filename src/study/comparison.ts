@@ -31,6 +31,7 @@ export interface Judge {
   readonly better: "higher" | "lower";
 }
 
+/** Rows that are compared, with their floor, ceiling and strongest rival. */
 export interface Comparison {
   readonly judge: Judge;
   /** What the values are over, in the plural: "seeds", "test pictures". */

@@ -10,6 +10,7 @@ import { encoded, type Machine, type Provenance } from "./record.ts";
 import { summaryOf, type Verdict, verdictTable } from "./rules.ts";
 import type { Study } from "./study.ts";
 
+/** What a study says. */
 export interface Page {
   readonly title: string;
   /** What was found, in one to three sentences, the unwelcome ones first. */

@@ -30,6 +30,7 @@ export interface Verdict {
   readonly judged?: Judged;
 }
 
+/** What stands in a table where a number is missing. */
 export const NOT_MEASURED = "not measured";
 
 type Maybe = number | undefined;
@@ -81,6 +82,7 @@ function byPairs(a: Values, b: Values, holds: (low: number, high: number) => boo
   return { measured: `difference ${text}`, holds: holds(low, high) };
 }
 
+/** Options of `differs` and `exceeds`. */
 export interface PairedOptions {
   /** The difference must be larger than this. Default 0. */
   readonly atLeast?: number;

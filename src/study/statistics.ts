@@ -37,6 +37,7 @@ export function numberText(value: number, decimals?: number): string {
 const decimalsOf = (size: number): number | undefined =>
   size > 0 && Number.isFinite(size) ? Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(size)))) : undefined;
 
+/** Mean and deviation, and what they are over. */
 export interface Spread {
   readonly mean: number;
   readonly deviation: number;
@@ -65,6 +66,7 @@ export function spread(values: ArrayLike<number>, over: string): Spread {
   return { mean: centre, deviation: width, count: values.length, text };
 }
 
+/** Mean of paired differences with its interval. */
 export interface Difference {
   /** Mean of a - b. */
   readonly mean: number;

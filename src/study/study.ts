@@ -44,7 +44,9 @@ export interface CellInputs {
 export interface ModelCell<M> extends CellInputs {
   /** Makes the model; `folder` is its own, for the checkpoints of a training that may be stopped and go on. */
   make(folder: string): Work<M>;
+  /** Writes a model that was made. */
   save(path: string, model: M): Promise<void>;
+  /** Reads one that was made before. */
   load(path: string): Promise<M>;
   /** Ending of its file. Default ".safetensors". */
   readonly ending?: string;
@@ -55,6 +57,7 @@ export interface MeasureCell<T> extends CellInputs {
   measure(): Promise<T> | Work<T>;
 }
 
+/** A folder of models and measurements, each made once. */
 export interface Study {
   /** A trained model: made when there is none. What is returned was read from its file, the first time as well. */
   model<M extends object>(name: string, cell: ModelCell<M>): Work<Made<M>>;
@@ -71,6 +74,7 @@ export interface Study {
   readonly used: readonly Provenance[];
 }
 
+/** Options of `openStudy`. */
 export interface StudyOptions {
   /** Raised by hand when the same settings give other numbers than before: a mended error, another algorithm. */
   readonly version: number;

@@ -12,6 +12,7 @@ export interface Times {
   readonly text: string;
 }
 
+/** Options of `inTurns`. */
 export interface TimingOptions {
   /** Rounds before the clock counts, which compile and warm up. Default 1. */
   readonly warmups?: number;

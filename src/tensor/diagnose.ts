@@ -5,6 +5,7 @@ import { reachable } from "./lower.ts";
 import { type Node, peekHost, type Tensor } from "./tensor.ts";
 import { treeEntries } from "./tree.ts";
 
+/** Where a computation stops being finite: the operation, its place, and what went in. */
 export interface NonFiniteReport {
   /** The first operation, in order of computation, whose result is not finite; "input" for a leaf. */
   readonly operation: string;

@@ -21,6 +21,7 @@ interface HostArrayConstructor {
   readonly BYTES_PER_ELEMENT: number;
 }
 
+/** What is known of an element type. */
 export interface DTypeInfo {
   /** Bytes per element. */
   readonly bytes: number;
@@ -32,6 +33,7 @@ export interface DTypeInfo {
   readonly kind: "float" | "int" | "bool";
 }
 
+/** Element types by name. */
 export const DTYPES: Readonly<Record<DType, DTypeInfo>> = {
   f32: { bytes: 4, array: Float32Array, onnx: 1, ort: "float32", kind: "float" },
   f64: { bytes: 8, array: Float64Array, onnx: 11, ort: "float64", kind: "float" },

@@ -10,6 +10,7 @@ import type { Tensor } from "./tensor.ts";
 import { captured, trace } from "./trace.ts";
 import { flatten, treeMap } from "./tree.ts";
 
+/** Options of `exportOnnx` and `exportOnnxWithWeights`. */
 export interface ExportOptions {
   /** Names of the inputs, in the order of the example's leaves; default: their property paths. */
   readonly inputNames?: readonly string[];

@@ -11,6 +11,7 @@ import type { Tensor } from "./tensor.ts";
 /** Tensors by their names in the file. */
 export type NamedTensors = Readonly<Record<string, Tensor>>;
 
+/** A foreign graph as a function of tensors. */
 export interface OnnxGraph {
   /** What it takes. Free axes have their name, or -1. */
   readonly inputs: readonly ReadPort[];

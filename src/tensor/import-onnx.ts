@@ -17,11 +17,13 @@ export interface Port {
   readonly shape?: readonly (number | string)[];
 }
 
+/** A model of another program, ready to run. Close it when done. */
 export interface ImportedModel {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
   /** Runs the model. Throws when an input is missing, unknown, or of another dtype or shape. */
   run(inputs: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>>;
+  /** Frees the session. */
   close(): Promise<void>;
 }
 

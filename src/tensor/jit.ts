@@ -14,6 +14,7 @@ import { captured, trace } from "./trace.ts";
 import { refuseWhileTracing } from "./tracing.ts";
 import { flatten, type TreeDef } from "./tree.ts";
 
+/** Options of `jit`. */
 export interface JitOptions extends SessionSettings {
   /**
    * Indices of arguments that the caller gives up: their memory becomes that of later results, so a training state is

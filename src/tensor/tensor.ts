@@ -57,6 +57,7 @@ export interface Op<Attrs> {
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: attributes differ per operation; each record is checked where it is defined
+/** An operation, whatever it is recorded with. */
 export type AnyOp = Op<any>;
 
 /** How a leaf came to be: data, a number written in a formula (embedded in the graph), or an input of a trace. */
@@ -169,6 +170,7 @@ export class Tensor {
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }
+  /** Dtype and shape, such as `Tensor f32[2, 3]`; not the values. */
   toString(): string {
     return `Tensor ${this.dtype}[${this.shape.join(", ")}]`;
   }

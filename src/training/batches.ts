@@ -64,6 +64,7 @@ export const flowLevels = (drawn: Quantile): TrainingLevels => ({
   levelOf: (sigma) => flowLevel(vector(sigma)),
 });
 
+/** What is drawn for a training step. */
 export interface DiffusionDraws {
   readonly source: NoiseSource;
   readonly step: number;
@@ -76,6 +77,7 @@ export interface DiffusionDraws {
   readonly offset?: number;
 }
 
+/** What one training step drew. */
 export interface DiffusionDraw {
   /** What was drawn for each sample, timesteps or sigmas, as `DiffusionBatch` has it. */
   readonly timestep: Tensor; // [N]

@@ -1,6 +1,7 @@
 /** Checkpoint files of a kind of model: one safetensors file; what the model is and where it comes from is in its metadata. */
 import { describedBy, type FloatWidth, loadWeights, readWeights, writeWeights } from "./weights.ts";
 
+/** How a kind of model is kept in its file. */
 export interface ModelFileKind<M extends object> {
   /** Tells files of this kind from others: "tweedie.sdseg". */
   readonly format: string;
@@ -14,11 +15,13 @@ export interface ModelFileKind<M extends object> {
   readonly notesKey?: string;
 }
 
+/** A model and what its file says of it. */
 export interface LoadedModel<M, Notes> {
   readonly model: M;
   readonly notes: Notes;
 }
 
+/** Saving and loading of a kind of model. */
 export interface ModelFile<M extends object, Notes> {
   /** Writes a model, floats in half precision by default, codes of integers as they are. The file is replaced whole. */
   save(path: string, model: M, notes: Notes, dtype?: FloatWidth): Promise<void>;
@@ -28,7 +31,9 @@ export interface ModelFile<M extends object, Notes> {
   matches(metadata: ReadonlyMap<string, string>): boolean;
   /** For `study.model`: in full precision, so that a model that is read back is the one that was trained. */
   readonly cell: {
+    /** Writes a model in full precision, without notes. */
     save(path: string, model: M): Promise<void>;
+    /** Reads it back. */
     load(path: string): Promise<M>;
   };
 }

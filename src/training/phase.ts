@@ -56,6 +56,7 @@ type FromTrain<M, B, Raw> = Pick<
   | "signal"
 >;
 
+/** A phase of a training: a model, its loss, its batches and settings. */
 export interface Phase<M, B, Raw = B> extends FromTrain<M, B, Raw> {
   /** What it is called in bars, curves and the report. */
   readonly stage: string;
@@ -78,6 +79,7 @@ export interface Phase<M, B, Raw = B> extends FromTrain<M, B, Raw> {
   readonly threads?: number | undefined;
 }
 
+/** What came of a phase. */
 export interface PhaseResult<M> {
   readonly model: M;
   readonly ema: M | undefined;

@@ -19,11 +19,13 @@ export interface WorkerRecipe {
   readonly setup?: readonly unknown[];
 }
 
+/** Options of `openWorkers`. */
 export interface WorkerOptions {
   /** Threads; each call goes to the one with the least to do. Default 1. */
   readonly threads?: number;
 }
 
+/** Threads that run one function; calls wait for a free one. */
 export interface Workers<Args extends readonly unknown[], R> {
   /**
    * Calls the function in a thread. Arguments and results are plain data, typed arrays and tensors (in arrays and plain

@@ -5,6 +5,7 @@ import type { Draw } from "../random-draws.ts";
 import { resizePicture } from "./geometry.ts";
 import { type Augmentation, type FloatPicture, withPicture } from "./sample.ts";
 
+/** Values from low to high, drawn evenly. */
 export type Range = readonly [low: number, high: number];
 
 /** An augmentation from a change of the picture alone; values end in [0, 1]. */
@@ -25,6 +26,7 @@ const changed = (image: FloatPicture, value: (x: number, at: number) => number):
 const luma = (data: Float32Array, at: number): number =>
   0.299 * data[at]! + 0.587 * data[at + 1]! + 0.114 * data[at + 2]!;
 
+/** How far colours are changed. */
 export interface ColourRange {
   /** Largest change either way: brightness is added, contrast and saturation multiply. Default 0. */
   readonly brightness?: number;
@@ -175,6 +177,7 @@ export const jpeg = ([low, high]: Range): Augmentation =>
     return { ...image, data: Float32Array.from(decoded, (x) => x / 255) };
   });
 
+/** How rain falls. */
 export interface RainRange {
   /** Streaks per 100 x 100 pixels. Default [20, 60]. */
   readonly density?: Range;

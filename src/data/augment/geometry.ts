@@ -129,6 +129,7 @@ export const randomQuarterTurn = (): Augmentation => (sample, draw) => {
   return rearranged(sample, h, w, (x, y) => (turns === 1 ? (h - 1 - x) * w + y : x * w + (w - 1 - y)));
 };
 
+/** How far a picture is turned, moved and scaled. */
 export interface AffineRange {
   /** Largest turn either way, in degrees. Default 0. */
   readonly degrees?: number;

@@ -13,6 +13,7 @@ export interface FloatPicture {
   readonly data: Float32Array;
 }
 
+/** A picture with what lies over it: a mask, labels. */
 export interface AugmentSample {
   readonly image: FloatPicture;
   /** One label per pixel. // [H, W] */

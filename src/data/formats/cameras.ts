@@ -21,6 +21,7 @@ export interface Frame {
   readonly image?: string;
 }
 
+/** Cameras of a recording, in the order of time. */
 export interface Trajectory {
   /** Where the pictures come from, such as a video's address. */
   readonly source?: string;

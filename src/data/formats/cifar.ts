@@ -4,6 +4,7 @@ import { decodePicture, type Picture } from "../../io/picture-codec.ts";
 import { concatDatasets, type Dataset, dataset } from "../dataset.ts";
 import { readBytes } from "../files.ts";
 
+/** A picture and its label. */
 export interface LabelledPicture {
   readonly image: Picture;
   readonly label: number;

@@ -4,6 +4,7 @@ import type { Picture } from "../../io/picture-codec.ts";
 import { type Dataset, dataset } from "../dataset.ts";
 import { readBytes } from "../files.ts";
 
+/** An array of the IDX format. */
 export interface IdxArray {
   readonly shape: readonly number[];
   readonly data: Uint8Array | Int8Array | Int16Array | Int32Array | Float32Array | Float64Array;

@@ -3,6 +3,7 @@ import { FormatError } from "../../errors.ts";
 import { readBytes } from "../files.ts";
 import { unzip } from "./zip.ts";
 
+/** An array of a `.npy` file. */
 export interface NumpyArray {
   readonly shape: readonly number[];
   /** NumPy's name of the element type, such as `<f4`. */

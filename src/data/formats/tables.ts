@@ -4,8 +4,10 @@ import { compressors } from "hyparquet-compressors";
 import { FormatError } from "../../errors.ts";
 import { readBytes, readText } from "../files.ts";
 
+/** A row of a table: values by column. */
 export type Row = Readonly<Record<string, unknown>>;
 
+/** Options of `readCsv`, `readJsonLines` and `readParquet`. */
 export interface TableOptions {
   /** Columns that must be there. */
   readonly columns?: readonly string[];

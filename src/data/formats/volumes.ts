@@ -4,6 +4,7 @@ import { FormatError } from "../../errors.ts";
 import { decodePicture, type Picture, probePicture } from "../../io/picture-codec.ts";
 import { readBytes } from "../files.ts";
 
+/** Slices of a volume, and where it lies. */
 export interface Volume {
   /** Slices along the last axis, floats for NIfTI (after its slope and intercept), the file's depth for TIFF. */
   readonly slices: readonly Picture[];

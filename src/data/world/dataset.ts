@@ -13,6 +13,7 @@ import { drawCameras, PATHS, type PathKind, type PathOptions } from "./paths.ts"
 import { renderView, type View } from "./render.ts";
 import { drawScene, type Scene, type SceneOptions } from "./scene.ts";
 
+/** Options of `keyPointsOf`, `openScenes` and `openClips`. */
 export interface WorldOptions extends SceneOptions, PathOptions {
   readonly seed: Seed;
   /** Number of scenes. */
@@ -28,6 +29,7 @@ export interface KeyPoint {
   readonly visible: boolean;
 }
 
+/** A rendered scene with all that is known of it. */
 export interface SceneSample {
   readonly scene: Scene;
   readonly camera: Camera;
@@ -37,6 +39,7 @@ export interface SceneSample {
   readonly keyPoints?: readonly KeyPoint[];
 }
 
+/** A rendered film with all that is known of it. */
 export interface ClipSample {
   readonly scene: Scene;
   readonly path: PathKind;

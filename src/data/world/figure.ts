@@ -4,6 +4,7 @@ import type { Draw } from "../random-draws.ts";
 import { COLOUR_NAMES, drawTexture } from "./materials.ts";
 import { FIGURE_CLASS, type SceneObject, type Solid } from "./objects.ts";
 
+/** Joints of a figure, in order. */
 export const JOINTS = [
   "head",
   "neck",
@@ -32,6 +33,7 @@ export const LIMBS: readonly (readonly [from: number, to: number])[] = [
   [9, 10],
 ];
 
+/** A figure of limbs. */
 export interface Figure {
   /** Places in the world, in the order of `JOINTS`. */
   readonly joints: readonly Vector3[];

@@ -1,6 +1,7 @@
 /** Colours and textures of the scene world. Colours are RGB in [0, 1]. */
 import type { Draw } from "../random-draws.ts";
 
+/** Red, green and blue in 0 to 1. */
 export type Colour = readonly [r: number, g: number, b: number];
 
 /** Colours that have a name, for objects, surfaces and captions. */
@@ -19,9 +20,12 @@ export const COLOURS = {
   black: [0.12, 0.12, 0.14],
 } as const satisfies Record<string, Colour>;
 
+/** Name of a colour. */
 export type ColourName = keyof typeof COLOURS;
+/** Names of all colours. */
 export const COLOUR_NAMES = Object.keys(COLOURS) as ColourName[];
 
+/** Patterns of surfaces. */
 export const PATTERNS = ["solid", "checker", "stripes", "bands", "blobs", "ramp"] as const;
 
 /** A pattern of two colours over surface coordinates in metres. */

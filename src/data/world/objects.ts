@@ -2,6 +2,7 @@
 import type { Vector3 } from "../../geometry/index.ts";
 import type { ColourName, Texture } from "./materials.ts";
 
+/** The class of figures. */
 export const FIGURE_CLASS = "person";
 
 /** Solids about their own centre; the y axis is up or down alike, capsules excepted. */
@@ -14,6 +15,7 @@ export type Solid =
   /** Around the segment from `from` to `to`, which are relative to the centre. */
   | { readonly kind: "capsule"; readonly from: Vector3; readonly to: Vector3; readonly radius: number };
 
+/** Classes of things in a scene. */
 export const CLASSES = [
   "wall",
   "floor",
@@ -25,7 +27,9 @@ export const CLASSES = [
   "cone",
   FIGURE_CLASS,
 ] as const;
+/** Class of a thing in a scene. */
 export type ClassName = (typeof CLASSES)[number];
+/** Classes of things that are not figures. */
 export const OBJECT_CLASSES = ["sphere", "cube", "tower", "cylinder", "cone"] as const;
 
 /** One thing in the room; a figure is one thing of several solids. */

@@ -4,9 +4,12 @@ import type { Seed } from "../../tensor/index.ts";
 import { createDraw, type Draw } from "../random-draws.ts";
 import type { Scene } from "./scene.ts";
 
+/** Kinds of camera paths through a scene. */
 export const PATHS = ["wander", "orbit", "pan", "walk", "truck"] as const;
+/** Kind of a camera path through a scene. */
 export type PathKind = (typeof PATHS)[number];
 
+/** Options of `drawCameras`. */
 export interface PathOptions {
   readonly kind?: PathKind;
   /** Number of cameras. Default 9. */

@@ -8,6 +8,7 @@ import { patternAt, type Texture } from "./materials.ts";
 import { CLASSES } from "./objects.ts";
 import type { Light, Scene } from "./scene.ts";
 
+/** A picture of a scene with depth, normals and labels. */
 export interface View {
   readonly width: number;
   readonly height: number;

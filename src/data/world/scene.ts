@@ -21,6 +21,7 @@ export type Light =
       readonly ambient: number;
     };
 
+/** The room that a scene lies in. */
 export interface Room {
   readonly half: Vector3;
   /** Textures of the faces -x, +x, -y (ceiling), +y (floor), -z, +z. */
@@ -29,6 +30,7 @@ export interface Room {
   readonly floorColour: ColourName;
 }
 
+/** Everything in a scene. */
 export interface Scene {
   readonly room: Room;
   readonly objects: readonly SceneObject[];
@@ -37,6 +39,7 @@ export interface Scene {
   readonly figure?: Figure;
 }
 
+/** Options of `drawScene`. */
 export interface SceneOptions {
   /** Least and most objects. Default [2, 5]. */
   readonly objects?: readonly [least: number, most: number];

@@ -10,9 +10,12 @@ import { coverage, type Distance, disc, paint, square, stroke, triangle, union }
 import { withArticle } from "./captions.ts";
 import { type Colour, scaleColour } from "./materials.ts";
 
+/** Shapes of the flat world. */
 export const SHAPES = ["circle", "square", "triangle", "person"] as const;
+/** Name of a shape. */
 export type ShapeName = (typeof SHAPES)[number];
 
+/** Colours of shapes by name. */
 export const SHAPE_COLOURS = {
   red: [0.9, 0.15, 0.15],
   green: [0.15, 0.75, 0.2],
@@ -21,14 +24,17 @@ export const SHAPE_COLOURS = {
   purple: [0.65, 0.2, 0.8],
   orange: [1, 0.55, 0.1],
 } as const satisfies Record<string, Colour>;
+/** Name of a shape's colour. */
 export type ShapeColour = keyof typeof SHAPE_COLOURS;
 
+/** Grounds by name. */
 export const GROUNDS = {
   teal: [0.1, 0.45, 0.45],
   brown: [0.4, 0.27, 0.16],
   gray: [0.45, 0.45, 0.48],
   pink: [0.6, 0.4, 0.46],
 } as const satisfies Record<string, Colour>;
+/** Name of a ground. */
 export type Ground = keyof typeof GROUNDS;
 
 /** Colour of the floor before a wall. */
@@ -50,6 +56,7 @@ export interface Shape {
   readonly joints?: readonly (readonly [x: number, y: number])[];
 }
 
+/** Everything in a picture of the flat world. */
 export interface ShapeScene {
   readonly ground: Ground;
   /** Row where the floor begins. */
@@ -67,6 +74,7 @@ export const PERSON_LIMBS = [
   [2, 5],
   [2, 6],
 ] as const;
+/** Colours of the limbs of a pose map. */
 export const LIMB_COLOURS: readonly Colour[] = [
   [1, 0, 0],
   [1, 1, 0],
@@ -143,6 +151,7 @@ function outline({ name, x, y, radius, joints }: Shape, scale: number): Distance
   return union(disc(...at(0), 2.4 * scale), ...limbs);
 }
 
+/** A picture of the flat world with caption and control maps. */
 export interface ShapeSample {
   readonly scene: ShapeScene;
   readonly caption: string;

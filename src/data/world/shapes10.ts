@@ -9,6 +9,7 @@ import type { Seed } from "../../tensor/index.ts";
 import type { LabelledPictures } from "../picture-set.ts";
 import { createDraw, type Draw } from "../random-draws.ts";
 
+/** Names of the ten classes, in order of their labels. */
 export const SHAPE_NAMES = [
   "disc",
   "ring",
@@ -56,6 +57,7 @@ const distance = (a: Colour, b: Colour): number =>
 
 const clamp = (value: number): number => Math.min(1, Math.max(-1, value));
 
+/** Options of `shapes10`. */
 export interface Shapes10Options {
   readonly seed: Seed;
   readonly count: number;

@@ -9,6 +9,7 @@ import { createDraw } from "../random-draws.ts";
 import { coverage, type Distance, ellipse, heart, paint, square } from "./canvas.ts";
 import { type Colour, mixColours, scaleColour } from "./materials.ts";
 
+/** A picture with the factors that it was made of. */
 export interface FactorSample {
   /** // [S, S, 3], in [0, 1] */
   readonly image: Float32Array;
@@ -18,6 +19,7 @@ export interface FactorSample {
   readonly masks: readonly Uint8Array[];
 }
 
+/** Options of `openBlocks`, `openLitBalls` and `openSprites`. */
 export interface FactorOptions {
   readonly seed: Seed;
   readonly count: number;
@@ -47,6 +49,7 @@ export const TETROMINOES: readonly Cells[] = (() => {
   return [...found.values()];
 })();
 
+/** Colours of blocks. */
 export const BLOCK_COLOURS: readonly Colour[] = [
   [1, 0.1, 0.1],
   [0.1, 1, 0.1],

@@ -67,6 +67,7 @@ export function rescaleSpread(
 /** Euclidean norm of each sample, [N, 1, …]. */
 const sampleNorm = (x: Tensor): Tensor => x.norm(sampleAxes(x), true);
 
+/** Options of `projectedGuess`. */
 export interface ProjectionOptions {
   /** Share of the part along the conditional guess, which oversaturates. Default 0; 1 keeps all. */
   readonly eta?: number;

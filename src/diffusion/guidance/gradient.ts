@@ -65,6 +65,7 @@ export interface CompiledDenoise extends Denoise {
   close(): Promise<void>;
 }
 
+/** Options of `classifierGuidance`, `rewardGuidance` and `guessGuidance`. */
 export interface GradientOptions<I> {
   /** What the functions need besides x: networks, conditions, measurements, as a tree of tensors; may depend on sigma. */
   readonly inputs: Conditioning<I>;
@@ -180,6 +181,7 @@ export function guessGuidance<I>(
   return closable(guided, () => step.close());
 }
 
+/** Options of `measurementGuidance`. */
 export interface MeasurementOptions<I> extends GradientOptions<I> {
   /** What is known, [N or 1, …]. */
   readonly measurement: Tensor;
@@ -223,6 +225,7 @@ function positive(variance: number, sigma: number): number {
   );
 }
 
+/** Options of `posteriorSampling`. */
 export interface PosteriorOptions<I> extends SampleOptions {
   readonly inputs: Conditioning<I>;
   readonly measurement: Tensor;

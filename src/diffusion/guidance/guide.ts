@@ -32,6 +32,7 @@ interface CommonOptions {
   readonly separate?: boolean;
 }
 
+/** Options of guidance that keeps the spread of values (Lin et al. 2024). */
 export interface RescaleOptions {
   /** phi of `rescaleSpread`, 0 to 1; diffusers calls it `guidance_rescale`. Default 0. */
   readonly rescale?: number;
@@ -39,6 +40,7 @@ export interface RescaleOptions {
   readonly prediction?: "eps" | "v" | "x0" | "flow";
 }
 
+/** Options of `classifierFreeGuidance`. */
 export interface GuidanceOptions<C> extends CommonOptions, RescaleOptions {
   readonly condition: Conditioning<C>;
   /** The negative condition: the empty prompt or a negative one, or the null class. */
@@ -102,6 +104,7 @@ export interface WeightedCondition<C> {
   readonly mask?: Tensor;
 }
 
+/** Options of `composedGuidance`. */
 export interface ComposedOptions<C> extends CommonOptions, RescaleOptions {
   readonly conditions: readonly WeightedCondition<C>[];
   readonly negative: Conditioning<C>;
@@ -143,6 +146,7 @@ function averaged(guesses: readonly { denoised: Tensor; weight: Tensor; mask?: T
   return guesses.map(({ denoised }, i) => ({ denoised, weight: one, mask: masks[i]! }));
 }
 
+/** Options of `perturbedAttentionGuidance`. */
 export interface PerturbedOptions<C> extends GuidanceOptions<C> {
   /** Strength of the lead away from the perturbed network's guess; 0 is none. */
   readonly perturbedScale: BySigma;
@@ -175,6 +179,7 @@ export function perturbedAttentionGuidance<C>(
   };
 }
 
+/** Options of `autoguidance`. */
 export interface AutoguidanceOptions<C> extends Omit<CommonOptions, "separate"> {
   readonly condition: Conditioning<C>;
   /** Condition of the worse network; default: the same. */
@@ -202,6 +207,7 @@ export function autoguidance<C>(
   };
 }
 
+/** Options of `adaptiveProjectedGuidance`. */
 export interface ProjectedOptions<C>
   extends CommonOptions,
     ProjectionOptions,

@@ -9,6 +9,7 @@ import {
   where,
 } from "../../tensor/index.ts";
 
+/** Options of `trainingNoise`. */
 export interface TrainingNoiseOptions {
   /**
    * Strength of a normal that all pixels of a channel share, so that the mean brightness is learned too ("offset noise",

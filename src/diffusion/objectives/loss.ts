@@ -8,6 +8,7 @@ import { type LossWeight, uniformWeight } from "./weights.ts";
 /** A network in training: what it sees [N, …], its timesteps [N], its condition. */
 export type TrainedNetwork<C> = (x: Tensor, timestep: Tensor, condition: C) => Tensor;
 
+/** What one training step of a diffusion model is made of: clean samples, noise, levels, condition. */
 export interface DiffusionBatch<C> {
   readonly x0: Tensor; // [N, …]
   readonly noise: Tensor; // [N, …]
@@ -21,6 +22,7 @@ export interface DiffusionBatch<C> {
   readonly importance?: Tensor;
 }
 
+/** Options of `sampleLosses` and `diffusionLoss`. */
 export interface DiffusionLossOptions {
   readonly objective: Objective;
   /** Default: uniform. */

@@ -77,6 +77,7 @@ export function heavyTailed(scale = 1.29): Quantile {
   return (u) => 1 - u - scale * (Math.cos((Math.PI / 2) * u) ** 2 - 1 + u);
 }
 
+/** Options of `drawTimesteps` and `ImportanceSampler`. */
 export interface DrawOptions {
   /** Where to draw; `purpose` is set here. */
   readonly at?: Omit<NoiseAddress, "purpose">;
@@ -111,6 +112,7 @@ export interface ImportanceState {
   readonly history: readonly (readonly number[])[];
 }
 
+/** Options of `ImportanceSampler`. */
 export interface ImportanceOptions {
   /** Losses remembered per step; the sampler is uniform until it has as many of each. Default 10. */
   readonly remember?: number;

@@ -7,6 +7,7 @@ import { maximum, minimum, type Tensor } from "../../tensor/index.ts";
 import { type NoiseLevel, signalToNoise } from "./add-noise.ts";
 import type { Objective } from "./targets.ts";
 
+/** Weight of each sample in the loss, by its noise level. // [N] */
 export type LossWeight = (objective: Objective, level: NoiseLevel) => Tensor;
 
 function positive(name: string, value: number): number {

@@ -4,6 +4,7 @@ import { samplerOf } from "../rule.ts";
 import type { SampleOptions } from "../sample.ts";
 import { weightedSum } from "../weighted-sum.ts";
 
+/** Options of `consistency`. */
 export interface ConsistencyOptions extends SampleOptions {
   /** Level at which the network is the identity: less noise is added by it. Default 0. */
   readonly sigmaMin?: number;

@@ -17,6 +17,7 @@ export function ancestralSplit(sigma: number, next: number, eta: number): { down
   return { down: Math.sqrt(Math.max(0, next ** 2 - up ** 2)), up };
 }
 
+/** Options of samplers with fresh noise. */
 export interface AncestralOptions extends SampleOptions {
   /** 1: as much new noise as the posterior has; 0: none. */
   readonly eta?: number;
@@ -24,6 +25,7 @@ export interface AncestralOptions extends SampleOptions {
   readonly noiseScale?: number;
 }
 
+/** Options of `ddim`. */
 export interface DDIMOptions extends AncestralOptions {
   /**
    * Applied to the guess of the clean sample, but not to the noise that the step keeps (as diffusers
@@ -73,6 +75,7 @@ export const ddim = samplerOf<DDIMOptions, undefined>(function* ({ x, sigma, nex
   return { denoised, x: ddimStep({ x, guess, denoised, sigma, next, eta, noise, noiseScale }) };
 });
 
+/** Options of `ddimInversion`. */
 export interface InversionOptions extends SampleOptions {
   /** What the network predicts. Default the noise. */
   readonly parameterization?: Parameterization;

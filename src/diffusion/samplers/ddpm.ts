@@ -38,6 +38,7 @@ export function learnedDeviation(value: Tensor, kind: "range" | "log", sigma: nu
   return mapElements(value, (v) => Math.exp((low + ((v + 1) / 2) * (high - low)) / 2));
 }
 
+/** Options of `ddpm`. */
 export interface DDPMOptions extends SampleOptions {
   /** Default "small". */
   readonly variance?: Variance;

@@ -5,6 +5,7 @@ import { samplerOf } from "../rule.ts";
 import type { SampleOptions } from "../sample.ts";
 import { noiseIn, scaleNoise, type Term, weightedSum } from "../weighted-sum.ts";
 
+/** Options of `deis`. */
 export interface DEISOptions extends SampleOptions {
   /** 1 to 3. Default 2. */
   readonly order?: number;

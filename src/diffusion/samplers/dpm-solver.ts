@@ -13,6 +13,7 @@ import type { Stage } from "./euler.ts";
 /** With "++" the clean sample is a polynomial in lambda, else the noise; with "sde" noise is added at every step. */
 export type DPMAlgorithm = "dpmsolver++" | "dpmsolver" | "sde-dpmsolver++" | "sde-dpmsolver";
 
+/** Options of all DPM-Solvers. */
 export interface DPMSolverOptions extends SampleOptions {
   /** 1 to 3. Default 2. */
   readonly order?: number;
@@ -170,6 +171,7 @@ const addsNoise = (algorithm: DPMAlgorithm, next: number): boolean => algorithm.
 const modelled = (algorithm: DPMAlgorithm, x: Tensor, denoised: Tensor, sigma: number): Tensor =>
   algorithm.endsWith("++") ? denoised : weightedSum(...noiseTerms(1, x, denoised, sigma));
 
+/** Options of `dpmSolverMultistep`. */
 export interface DPMMultistepOptions extends DPMSolverOptions {
   /** Order at most 1 at the last step and at most 2 before it. Default for runs of fewer than 15 steps. */
   readonly lowerOrderFinal?: boolean;
@@ -228,6 +230,7 @@ export const dpmSolverMultistep = samplerOf<DPMMultistepOptions, readonly Known[
   ({ order = 2 }) => checkOrder(order),
 );
 
+/** Options of `dpmSolverSinglestep`. */
 export interface DPMSinglestepOptions extends DPMSolverOptions {
   /** Order by step, the last ones counting where there are more; `singlestepOrders` gives the default. */
   readonly orders?: readonly number[];
@@ -271,6 +274,7 @@ export const dpmSolverSinglestep = samplerOf<DPMSinglestepOptions, Inside>(
   },
 );
 
+/** Options of `dpmSolverSDE`. */
 export interface DPMSDEOptions extends SampleOptions {
   /** 1: the SDE; 0: the ODE. */
   readonly eta?: number;

@@ -19,6 +19,7 @@ function lagrangeIntegral(nodes: readonly number[], j: number, a: number, b: num
   return GAUSS.reduce((sum, [node, weight]) => sum + weight * half * basis(center + half * node), 0);
 }
 
+/** Options of `lms`. */
 export interface LMSOptions extends SampleOptions {
   /** 1 to 4. Default 4. */
   readonly order?: number;

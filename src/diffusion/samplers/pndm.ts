@@ -6,6 +6,7 @@ import type { SampleOptions, StepResult } from "../sample.ts";
 import { noiseIn, scaleNoise, weightedSum } from "../weighted-sum.ts";
 import { adamsBashforth } from "./adams-bashforth.ts";
 
+/** Options of `ipndm`. */
 export interface HistoryOptions extends SampleOptions {
   /** Noises of earlier steps, newest first; the run goes on from them. */
   readonly history?: readonly Tensor[];
@@ -23,6 +24,7 @@ export const ipndm = samplerOf<HistoryOptions, readonly Tensor[]>(function* (
   return { denoised, x: weightedSum([1, x], [next - sigma, adamsBashforth(state)]), state };
 });
 
+/** Options of `pndm` and `plms`. */
 export interface PNDMOptions extends SampleOptions {
   /** What is extrapolated: the network's prediction. Default the noise. */
   readonly parameterization?: Parameterization;
@@ -73,6 +75,7 @@ const pndmRule: Rule<PNDMOptions, readonly Tensor[]> = function* ({ x, sigma, ne
   return { ...(state.length === 1 ? yield* improvedEuler(prediction) : adams()), state };
 };
 
+/** PNDM with its Runge-Kutta start: three steps of four evaluations, then one each. */
 export const pndm = samplerOf(pndmRule);
 
 /** PNDM without the Runge-Kutta start, as Stable Diffusion was first sampled. */

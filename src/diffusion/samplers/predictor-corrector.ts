@@ -4,6 +4,7 @@ import type { Tensor } from "../../tensor/index.ts";
 import { runSampler, type SampleOptions, type Sampler } from "../sample.ts";
 import { floatsOf, fromFloats, noiseTerms, scaleNoise, weightedSum } from "../weighted-sum.ts";
 
+/** Options of `predictorCorrector`. */
 export interface PredictorCorrectorOptions extends SampleOptions {
   /** Signal-to-noise ratio r of the corrector. Default 0.15. */
   readonly snr?: number;

@@ -22,6 +22,7 @@ import { unipc } from "./unipc.ts";
  */
 export type Coordinates = "sigma" | "flow";
 
+/** A sampler with what lists and forms say of it. */
 export interface SamplerEntry {
   readonly sampler: Sampler;
   readonly description: string;
@@ -102,4 +103,5 @@ export const SAMPLERS = {
   "ddim-inversion": entry(ddimInversion, "inversion", "DDIM backwards: from a picture to its noise"),
 } as const satisfies Record<string, SamplerEntry>;
 
+/** Name of a sampler. */
 export type SamplerName = keyof typeof SAMPLERS;

@@ -5,6 +5,7 @@ import { samplerOf } from "../rule.ts";
 import type { SampleOptions } from "../sample.ts";
 import { noiseIn, type Term, weightedSum } from "../weighted-sum.ts";
 
+/** Options of `saSolver`. */
 export interface SASolverOptions extends SampleOptions {
   /** 1 to 4. Default 2. */
   readonly predictorOrder?: number;

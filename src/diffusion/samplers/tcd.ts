@@ -6,6 +6,7 @@ import type { SampleOptions } from "../sample.ts";
 import { weightedSum } from "../weighted-sum.ts";
 import { eulerStep, type Stage } from "./euler.ts";
 
+/** Options of `tcd`. */
 export interface TCDOptions extends SampleOptions {
   /** Gamma: 0 deterministic, 1 multistep consistency sampling. Default 0.3. */
   readonly eta?: number;

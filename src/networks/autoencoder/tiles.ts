@@ -8,6 +8,7 @@ import type { AutoencoderKL } from "../autoencoder-kl.ts";
 import type { AutoencoderTiny } from "../autoencoder-tiny.ts";
 import { checkMap } from "../check-map.ts";
 
+/** Options of `tileCount`, `mapTiles` and `decodeTiles`. */
 export interface TileOptions {
   /** Height and width of a tile in latent points; `Infinity`: only the samples are taken one by one. Default 64. */
   readonly tile?: number;

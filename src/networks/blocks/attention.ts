@@ -30,6 +30,7 @@ function headsOf(channels: number, headDim: number): number {
   return Math.floor(channels / headDim);
 }
 
+/** Options of `SpatialAttention`. */
 export interface SpatialAttentionOptions {
   /** Width of one head. Default: one head. */
   readonly headDim?: number;
@@ -73,6 +74,7 @@ export class SpatialAttention extends Module {
   }
 }
 
+/** Options of `AddedContextAttention`. */
 export interface AddedContextOptions {
   /** Width of one head. */
   readonly headDim: number;

@@ -11,6 +11,7 @@ import {
 } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
 
+/** Options of `Timesteps`. */
 export interface TimestepsOptions {
   readonly flipSinToCos: boolean;
   readonly freqShift: number;
@@ -35,6 +36,7 @@ export class Timesteps extends Module {
   }
 }
 
+/** Options of `ConditionedTimestepEmbedding`. */
 export interface ConditionedTimestepOptions {
   readonly activation?: Activation;
   /** Applied to the result. */

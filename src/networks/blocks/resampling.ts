@@ -12,6 +12,7 @@ export function sizeOfMap(x: Tensor): Size {
   return [x.shape[2]!, x.shape[3]!];
 }
 
+/** Options of `Upsample2D`. */
 export interface UpsampleOptions {
   readonly outChannels?: number;
   /** `conv` after repeating each point (the default), a transposed convolution, or repetition alone. */
@@ -40,6 +41,7 @@ export class Upsample2D extends Module {
   }
 }
 
+/** Options of `Downsample2D`. */
 export interface DownsampleOptions {
   readonly outChannels?: number;
   /** A strided convolution (the default), or means of 2 x 2 points. */

@@ -14,6 +14,7 @@ import {
 import type { Tensor } from "../../tensor/index.ts";
 import { Downsample2D, Upsample2D } from "./resampling.ts";
 
+/** Options of `ResnetBlock2D`. */
 export interface ResnetOptions {
   /** Default: as many as go in. */
   readonly outChannels?: number;

@@ -13,6 +13,7 @@ import {
 import type { Tensor } from "../../tensor/index.ts";
 import { type AttentionInputs, mapToTokens, tokensToMap } from "./attention.ts";
 
+/** Options of `BasicTransformerBlock`. */
 export interface TransformerOptions {
   readonly heads: number;
   /** Width of the context tokens. */
@@ -55,6 +56,7 @@ export class BasicTransformerBlock extends Module {
   }
 }
 
+/** Options of `Transformer2DModel`. */
 export interface SpatialTransformerOptions extends TransformerOptions {
   /** Number of blocks. Default 1. */
   readonly depth?: number;

@@ -24,6 +24,7 @@ export interface BlockType {
   readonly resnetSampler?: boolean;
 }
 
+/** Blocks of the way down, by diffusers' names. */
 export const DOWN_BLOCKS = {
   DownBlock2D: { attention: "none" },
   AttnDownBlock2D: { attention: "self" },
@@ -32,6 +33,7 @@ export const DOWN_BLOCKS = {
   SimpleCrossAttnDownBlock2D: { attention: "added", resnetSampler: true },
 } as const satisfies Record<string, BlockType>;
 
+/** Blocks of the way up, by diffusers' names. */
 export const UP_BLOCKS = {
   UpBlock2D: { attention: "none" },
   AttnUpBlock2D: { attention: "self" },
@@ -40,6 +42,7 @@ export const UP_BLOCKS = {
   SimpleCrossAttnUpBlock2D: { attention: "added", resnetSampler: true },
 } as const satisfies Record<string, BlockType>;
 
+/** Blocks in the middle, by diffusers' names. */
 export const MID_BLOCKS = {
   UNetMidBlock2DCrossAttn: { attention: "transformer" },
   UNetMidBlock2DSimpleCrossAttn: { attention: "added" },
@@ -81,6 +84,7 @@ export interface LevelOptions {
   readonly onlyCrossAttention: boolean;
 }
 
+/** An attention layer of a U-Net. */
 export type Attention = SpatialAttention | Transformer2DModel | AddedContextAttention;
 
 /** The attention behind the residual block of a layer. */

@@ -3,6 +3,7 @@
 import { COUNT, Fields, keyOf, NATURAL, POSITIVE } from "../../io/fields.ts";
 import type { Activation } from "../../nn/index.ts";
 
+/** Sizes of a text encoder, with the names of its `config.json`. */
 export interface CLIPTextConfig {
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -79,6 +80,7 @@ const OFFICIAL = {
   },
 } as const;
 
+/** Name of a published text encoder. */
 export type OfficialCLIPText = keyof typeof OFFICIAL;
 
 /** The configuration of an official encoder, for files that bring none. */

@@ -10,6 +10,7 @@ export interface PromptChunks {
   readonly weights: readonly (readonly number[])[]; // [K][T]
 }
 
+/** Options of `chunkPrompt`. */
 export interface ChunkOptions {
   /** Whether brackets mean emphasis. Default true. */
   readonly emphasis?: boolean;

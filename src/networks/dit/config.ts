@@ -3,6 +3,7 @@ import { ArgumentError } from "../../errors.ts";
 import { COUNT, Fields, FLAG, keyOf, oneOf, POSITIVE, PROBABILITY } from "../../io/fields.ts";
 import type { Activation } from "../../nn/index.ts";
 
+/** Sizes of a DiT. */
 export interface DiTConfig {
   /** Height and width of the latents. */
   readonly sampleSize: number;
@@ -90,6 +91,7 @@ const PATCHES = [2, 4, 8] as const;
 /** Such as "XL/2": a size and a patch size. */
 export type DiTSize = `${keyof typeof SIZES}/${(typeof PATCHES)[number]}`;
 
+/** Options of `ditPreset`. */
 export interface DiTPresetOptions {
   /** Height and width of the latents. Default 32, for images of 256. */
   readonly sampleSize?: number;

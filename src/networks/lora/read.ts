@@ -20,6 +20,7 @@ export interface LoraAdapter {
 /** Adapters by the key of the layer, for each network. */
 export type LoraAdapters = { readonly [C in LoraComponent]?: ReadonlyMap<string, LoraAdapter> };
 
+/** Options of `readLora`. */
 export interface ReadLoraOptions {
   /** Names that belong to no layer are left out instead of being an error. Default false. */
   readonly ignoreUnmatched?: boolean;
@@ -29,6 +30,7 @@ export interface ReadLoraOptions {
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
+/** An adapter read from a file. */
 export interface LoadedLora {
   readonly adapters: LoraAdapters;
   /** Names that belong to no layer, when they are ignored. */

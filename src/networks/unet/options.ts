@@ -4,6 +4,7 @@ import type { DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS } from "../blocks/index.ts";
 /** One value for all levels, or one for each, from the top. */
 export type PerLevel<T> = T | readonly T[];
 
+/** Activation within a U-Net. */
 export type UNetActivation = "silu" | "gelu" | "relu" | "mish";
 
 /** What all U-Nets share. */

@@ -57,6 +57,7 @@ export interface UNet2DConfig {
   readonly midScale: number;
 }
 
+/** Options of `UNet2DModel`. */
 export interface UNet2DOptions {
   /** Labels [N], times [N] or vectors [N, T], as `class_embed_type` says. */
   readonly classLabels?: Tensor;

@@ -71,6 +71,7 @@ class Attention extends Module {
     this.heads = heads;
   }
 
+  /** x [N, T, D]. */
   call(x: Tensor): Tensor {
     const [q, k, v] = this.qkv.call(x).split(3, -1) as [Tensor, Tensor, Tensor];
     return this.proj.call(multiHeadAttention(q, k, v, { heads: this.heads }));
@@ -88,6 +89,7 @@ export class Mlp extends Module {
     this.fc2 = new Linear(inner, dim, rng);
   }
 
+  /** x [N, T, D]. */
   call(x: Tensor): Tensor {
     return this.fc2.call(gelu(this.fc1.call(x)));
   }

@@ -11,6 +11,7 @@ import {
   type ViTConfig,
 } from "./layers.ts";
 
+/** Options of `VisionTransformer` and `initVisionTransformer`. */
 export interface VisionTransformerOptions {
   /** Outputs of the classifier; absent: there is none. */
   readonly classes?: number;

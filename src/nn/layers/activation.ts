@@ -14,6 +14,7 @@ export const ACTIVATIONS = {
   tanh,
 } as const satisfies Record<string, (x: Tensor) => Tensor>;
 
+/** Name of an activation. */
 export type Activation = keyof typeof ACTIVATIONS;
 
 /** The named activation of a tensor. */

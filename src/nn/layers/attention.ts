@@ -35,6 +35,7 @@ export function multiHeadAttention(
   return cast(joined, q.dtype);
 }
 
+/** Options of `MultiHeadAttention`. */
 export interface AttentionOptions {
   readonly heads: number;
   /** Width of one head; default: queryDim / heads. */

@@ -17,6 +17,7 @@ import { checkLayer } from "./check.ts";
 /** Kernel size: one number for all spatial axes, or one each. */
 export type Kernel = number | readonly number[];
 
+/** Options of `Conv`, `Conv1d` and `Conv2d`. */
 export interface ConvLayerOptions extends BorderedConvOptions {
   /** Number of spatial axes; default: as many as the kernel has numbers, 2 for a single number. */
   readonly dims?: number;
@@ -128,6 +129,7 @@ export class Conv3d extends Conv {
   }
 }
 
+/** Options of `ConvTranspose`. */
 export interface ConvTransposeLayerOptions
   extends Omit<ConvLayerOptions, "paddingMode" | "causal">,
     ConvTransposeOptions {}

@@ -3,6 +3,7 @@ import { ArgumentError } from "../../errors.ts";
 import { bernoulli, type Tensor, where } from "../../tensor/index.ts";
 import { Module } from "../module.ts";
 
+/** Options of `Dropout`. */
 export interface DropoutOptions {
   /**
    * Name of the random stream. Layers of one network that share a key need different purposes to drop independently.

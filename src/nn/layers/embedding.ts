@@ -44,6 +44,7 @@ export class LearnedPositions extends Module {
   }
 }
 
+/** Options of `timestepEmbedding`. */
 export interface TimestepEmbeddingOptions {
   /** [cos | sin] instead of [sin | cos]. Default false. */
   readonly flipSinToCos?: boolean;
@@ -110,6 +111,7 @@ export class TimestepEmbedding extends Module {
   }
 }
 
+/** Options of `GaussianFourierFeatures`. */
 export interface FourierOptions {
   /** Standard deviation of the frequencies. Default 1. */
   readonly scale?: number;

@@ -6,6 +6,7 @@ import { type Initializer, type Rng, uniformFanIn } from "../init.ts";
 import { Module } from "../module.ts";
 import { checkLayer } from "./check.ts";
 
+/** Options of `Linear`. */
 export interface LinearOptions {
   /** Default true. */
   readonly bias?: boolean;

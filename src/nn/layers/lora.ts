@@ -39,6 +39,7 @@ export class Lora extends Module {
     this.scale = alpha / rank;
   }
 
+  /** The layer's output and the adapter's. */
   call(x: Tensor): Tensor {
     return freeze(this.base)
       .call(x)
@@ -65,6 +66,7 @@ export class Lora extends Module {
   }
 }
 
+/** Options of `addLora`. */
 export interface LoraOptions {
   readonly rank: number;
   /** The change is scaled by alpha / rank. Default: rank. */

@@ -44,6 +44,7 @@ export class ActivatedProjection extends Module {
     this.gated = gated;
   }
 
+  /** x [..., I] gives [..., O]. */
   call(x: Tensor): Tensor {
     const y = this.proj.call(x);
     if (!this.gated) return activate(this.activation, y);
@@ -52,6 +53,7 @@ export class ActivatedProjection extends Module {
   }
 }
 
+/** Options of `FeedForward`. */
 export interface FeedForwardOptions {
   /** `geglu` (the default) is a gate by the exact GELU. */
   readonly activation?: Activation | "geglu";

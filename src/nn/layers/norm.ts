@@ -3,6 +3,7 @@ import { ArgumentError, ShapeError } from "../../errors.ts";
 import { batchNorm, groupNorm, layerNorm, ones, rmsNorm, type Tensor, zeros } from "../../tensor/index.ts";
 import { Module, withFields } from "../module.ts";
 
+/** Options of `LayerNorm`, `GroupNorm` and `RMSNorm`. */
 export interface NormOptions {
   /** Added to the variance. */
   readonly eps?: number;

@@ -34,6 +34,7 @@ export interface OptimizerState {
   readonly slots: Readonly<Record<string, unknown>>;
 }
 
+/** An update of parameters by their gradients, and its state: pure functions on trees. */
 export interface Optimizer {
   readonly name: string;
   /** State before the first update. */
@@ -48,6 +49,7 @@ export interface UpdateRule {
   readonly slots: readonly string[];
   /** The rule looks at a parameter as a whole (its norm), so parameters are never updated together. */
   readonly whole?: boolean;
+  /** The new value of a parameter, and its new state. */
   update(
     p: Tensor,
     g: Tensor,
@@ -56,6 +58,7 @@ export interface UpdateRule {
   ): { p: Tensor; slots: Readonly<Record<string, Tensor>> };
 }
 
+/** Options of `makeOptimizer`. */
 export interface OptimizerOptions {
   readonly learningRate: LearningRate;
   readonly weightDecay?: number;

@@ -3,6 +3,7 @@ import { ArgumentError } from "../../errors.ts";
 import { asTensor, type Tensor, where } from "../../tensor/index.ts";
 import { makeOptimizer, type Optimizer, type OptimizerOptions, type UpdateRule } from "./optimizer.ts";
 
+/** Options of `sgd`. */
 export interface SgdOptions extends OptimizerOptions {
   /** Default 0. */
   readonly momentum?: number;
@@ -26,6 +27,7 @@ export function sgd(options: SgdOptions): Optimizer {
   return makeOptimizer(rule, options);
 }
 
+/** Options of `lars`. */
 export interface LarsOptions extends OptimizerOptions {
   /** Default 0.9. */
   readonly momentum?: number;
@@ -67,6 +69,7 @@ export function lars(options: LarsOptions): Optimizer {
   return makeOptimizer(rule, options);
 }
 
+/** Options of `adam` and `adamW`. */
 export interface AdamOptions extends OptimizerOptions {
   /** Default 0.9. */
   readonly beta1?: number;

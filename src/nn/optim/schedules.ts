@@ -2,6 +2,7 @@
 import { ArgumentError } from "../../errors.ts";
 import { asTensor, full, type Tensor, where } from "../../tensor/index.ts";
 
+/** Learning rate by step, i64 from 0: a tensor, so that compiled steps need no new graph. */
 export type Schedule = (step: Tensor) => Tensor;
 
 /** The same rate throughout. */

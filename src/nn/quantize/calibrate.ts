@@ -16,6 +16,7 @@ export interface InputStatistics {
   readonly hessian: Float64Array | undefined; // [K, K]
 }
 
+/** Options of `calibrate`. */
 export interface CalibrateOptions<M, B> {
   /** Batches of calibration samples of one shape. */
   readonly batches: readonly B[];

@@ -13,6 +13,7 @@ import {
   type WeightGrid,
 } from "./grid.ts";
 
+/** Options of `cholesky` and `gptq`. */
 export interface GptqOptions {
   /**
    * Columns in their order, with ranges from what the weights have become when their group begins, as released; or first

@@ -4,6 +4,7 @@ import { checkBits } from "./grid.ts";
 import type { LayerScheme, SchemeOf } from "./model.ts";
 import { blockSizeFor } from "./packed.ts";
 
+/** Options of `packedSchemes`. */
 export interface PackedOptions {
   /** Bits of the weights, 2 to 8. */
   readonly weights: number;

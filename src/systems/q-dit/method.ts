@@ -40,6 +40,7 @@ export interface CalibrationBatch {
   readonly labels: Tensor; // [N]
 }
 
+/** Bits of weights and activations. */
 export interface Bits {
   readonly weights: number;
   readonly activations: number;
@@ -47,6 +48,7 @@ export interface Bits {
 
 /** The linear layers of the blocks that are quantised, by what they read. */
 export const KINDS = ["qkv", "out", "fc1", "fc2"] as const;
+/** What a network is made of, by kind. */
 export type Kind = (typeof KINDS)[number];
 
 const PATTERNS: Readonly<Record<Kind, RegExp>> = {

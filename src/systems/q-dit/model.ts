@@ -54,6 +54,7 @@ export const ditFile = modelFile<DiTTransformer2DModel, Notes>({
   },
 });
 
+/** Loads and saves models with their notes. */
 export const { load: loadDiT, save: saveDiT } = ditFile;
 
 /** File of a model by name or path. @throws ArgumentError when there is none */

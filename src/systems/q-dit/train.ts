@@ -24,6 +24,7 @@ import { batchOf } from "./data.ts";
 import { newMiniature } from "./model.ts";
 import { TIMESTEPS } from "./use.ts";
 
+/** Options of `trainMiniature`. */
 export interface TrainOptions {
   readonly pictures: Labelled;
   /** Where to begin. Default: a fresh miniature. */

@@ -30,6 +30,7 @@ export const predictedNoise =
   (x: Tensor, t: Tensor, labels: Tensor): Tensor =>
     model.call(x, t, labels).sliceAxis(1, 0, model.config.inChannels);
 
+/** Options of `draw`. */
 export interface DrawOptions {
   readonly count: number;
   readonly steps: number;

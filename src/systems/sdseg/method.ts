@@ -32,6 +32,7 @@ export const noiseOverSignal = (t: number): number => Math.sqrt(1 / ALPHA_BARS[t
  * `image-only`: the clean latent, of the picture alone; the control that asks whether diffusion matters.
  */
 export const HEADS = ["raw", "vskip", "image-only"] as const;
+/** What the denoiser predicts. */
 export type Head = (typeof HEADS)[number];
 
 /** The network that the method needs: tau, the trained encoder of the picture, and f, the denoiser. */

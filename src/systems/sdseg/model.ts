@@ -66,6 +66,7 @@ export const configSchema = z.strictObject({
   }),
 });
 
+/** Everything that decides the shapes of a model; stored in its checkpoint. */
 export type SDSegConfig = z.output<typeof configSchema>;
 
 const LARGE = { channels: [128, 256, 512, 512], layers: 2, groups: 32, attention: true };

@@ -66,6 +66,7 @@ const meaning = beside(
 
 /** Ways to run the reverse process in several steps, and the method's one step. */
 export const SAMPLERS = ["ddim", "plms", "ddpm", "dpm-solver"] as const;
+/** Ways to make a mask. */
 export const MODES = ["direct", ...SAMPLERS] as const;
 /** `leading`: from t = 1 up in equal strides, as released; `trailing`: from the last timestep down. */
 export const SPACINGS = ["leading", "trailing"] as const;

@@ -75,6 +75,7 @@ export const TRAINING = {
   },
 } as const satisfies Record<string, Omit<TrainSettings, "seed">>;
 
+/** What a training needs. */
 export interface TrainInputs {
   /** Fresh, or trained before: then its scale is kept. */
   readonly model: SDSeg;

@@ -12,8 +12,10 @@ import { type SDSeg, type SDSegConfig, totalStride } from "./model.ts";
 import { MODES, SPACINGS } from "./options.ts";
 import { type ReverseOptions, reverseProcess, samplingTimesteps } from "./sampling.ts";
 
+/** How a mask is made: in one call, or by a sampler. */
 export type Mode = (typeof MODES)[number];
 
+/** Options of `segmentPicture`, `sharedNoise` and `openSegmenter`. */
 export interface SegmentOptions extends Partial<Omit<ReverseOptions, "sampler">> {
   /** Default `direct`: one call, the paper's method. */
   readonly mode?: Mode;
@@ -48,6 +50,7 @@ export interface Segmentation {
   readonly calls: number;
 }
 
+/** A model ready to segment. Close it when done. */
 export interface Segmenter {
   readonly model: SDSeg;
   /**
@@ -64,6 +67,7 @@ export interface Segmenter {
   close(): Promise<void>;
 }
 
+/** Options of `segmentPicture` and `openSegmenter`. */
 export interface TilingOptions {
   /** Side of a tile in pixels, rounded up to what the networks take. Default 512. */
   readonly tile?: number;

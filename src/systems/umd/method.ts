@@ -22,6 +22,7 @@ import { ArgumentError } from "../../errors.ts";
 import { keptPatches, patchify } from "../../networks/index.ts";
 import { type Tensor, zeros } from "../../tensor/index.ts";
 
+/** Training timesteps. */
 export const TIMESTEPS = 1000;
 
 /** Pixels in [-1, 1] under the cosine schedule, or latents of an autoencoder under the linear one. */
@@ -35,6 +36,7 @@ const ALPHA_BARS: Record<Domain, Float32Array> = {
 /** Cumulative products of alphas by index 0 ... 999, falling. */
 export const alphaBarsOf = ({ domain }: { readonly domain: Domain }): Float32Array => ALPHA_BARS[domain];
 
+/** What the network takes. */
 export interface NetworkInput {
   readonly x: Tensor; // [N, C, S, S]
   /** 0: clean; i + 1: noised at index i of the schedule. */
@@ -43,12 +45,14 @@ export interface NetworkInput {
   readonly labels?: Tensor; // [N]
 }
 
+/** Which patches are hidden. */
 export interface Hiding {
   /** Uniform numbers that decide which tokens are hidden. */
   readonly noise: Tensor; // [N, L]
   readonly ratio: number;
 }
 
+/** What the network predicts. */
 export interface Prediction {
   readonly x0: Tensor; // [N, C, S, S]
   readonly eps: Tensor; // [N, C, S, S]
@@ -59,6 +63,7 @@ export interface Prediction {
 /** What the method needs of a network. Hidden tokens are not in its encoder, which is what masking saves. */
 export interface Network {
   readonly config: { readonly patch: number };
+  /** Predicts, some patches being hidden where told. */
   call(input: NetworkInput, hiding?: Hiding): Prediction;
 }
 

@@ -59,6 +59,7 @@ export const configSchema = z.strictObject({
   domain: z.enum(["pixels", "latents"]),
 });
 
+/** Everything that decides the shapes of a model; stored in its checkpoint. */
 export type UMDConfig = z.output<typeof configSchema>;
 
 /** A size of pixels; the shapes of the others follow from the numbers. */
@@ -147,6 +148,7 @@ class UMDBlock extends Module {
   }
 }
 
+/** What the encoder gives. */
 export interface Encoded {
   /** Visible tokens. */
   readonly tokens: Tensor; // [N, K, D]
@@ -270,6 +272,7 @@ export class UMD extends Module implements Network {
   }
 }
 
+/** Options of `initUMD`. */
 export interface InitOptions {
   /** The class tokens begin at zero, as in the authors' code: they then stay equal for ever. Default false. */
   readonly zeroClassTokens?: boolean;

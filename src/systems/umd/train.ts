@@ -51,6 +51,7 @@ export const finetuning = (mixture: Mixture, given: Length): TrainSettings => ({
 /** EMA decay of short trainings: the weights at the start fade within a tenth of the steps. */
 export const shortEma = (steps: number): number => Math.max(0, Math.min(0.995, 1 - 10 / steps));
 
+/** What a training needs. */
 export interface TrainInputs {
   readonly stage: string;
   readonly model: UMD;

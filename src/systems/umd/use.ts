@@ -21,6 +21,7 @@ import { told } from "../../work.ts";
 import { alphaBarsOf, keptTokens, samplingScheduler, TIMESTEPS } from "./method.ts";
 import { tokenCount, type UMD } from "./model.ts";
 
+/** Options of `sampleUMD`. */
 export interface SampleOptions {
   readonly count: number;
   /** Strides; the network is called once more. Default 125. */
@@ -40,6 +41,7 @@ export interface SampleOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How far a drawing is. */
 export interface SampleProgress {
   readonly step: number;
   readonly steps: number;
@@ -101,6 +103,7 @@ export async function* sampleUMD(
 
 type Over = Pick<OverOptions<object>, "batch" | "threads" | "signal">;
 
+/** Options of `umdFeatures`. */
 export interface FeatureOptions extends Over {
   /** Noise index at which pictures are looked at; absent: clean, which is time 0. */
   readonly index?: number | undefined;
@@ -110,6 +113,7 @@ export interface FeatureOptions extends Over {
   readonly first?: number;
 }
 
+/** Features of pictures. // [N, D] */
 export interface UMDFeatures {
   readonly width: number;
   /** Mean of the class tokens. // [N, D] */
@@ -148,6 +152,7 @@ export async function umdFeatures(
   return { width, representation: representation.values, pooled: pooled.values, warning };
 }
 
+/** Pictures with their hidden patches filled in. */
 export interface Reconstruction {
   /** Pictures with guesses in place of what was hidden. // [N, C, S, S] */
   readonly filled: Float32Array;

@@ -24,6 +24,7 @@ export interface ReadNode {
   readonly attributes: ReadonlyMap<string, ReadAttribute>;
 }
 
+/** An input or output of a foreign graph. */
 export interface ReadPort {
   readonly name: string;
   readonly dtype: DType;

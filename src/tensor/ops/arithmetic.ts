@@ -289,6 +289,7 @@ export function where(condition: Tensor, a: TensorLike, b: TensorLike): Tensor {
   return apply1(whereOp, [condition, ...pair(a, b)], {});
 }
 
+/** Operations of arithmetic, by name. */
 export const arithmeticOps = {
   add: addOp,
   sub: subOp,

@@ -9,6 +9,7 @@ import { apply1, needFloat, needSameDType } from "./op.ts";
 import { softmax } from "./reduce.ts";
 import { reshape, transpose } from "./shape.ts";
 
+/** What attention is recorded with. */
 export interface HeadsAttrs {
   readonly heads: number;
   readonly scale: number;

@@ -2,6 +2,7 @@
 import { ArgumentError } from "../../errors.ts";
 import type { Tensor } from "../tensor.ts";
 
+/** Strides, padding, dilation and groups, an entry for each axis. */
 export interface ConvGeometry {
   /** Per spatial axis. */
   readonly stride: readonly number[];
@@ -27,6 +28,7 @@ export const onnxPads = ({ padding }: ConvGeometry): number[] => [
   ...padding.map((p) => p[1]),
 ];
 
+/** Options of `geometry`. */
 export interface ConvOptions {
   /** One number for all spatial axes, or one each. Default 1. */
   readonly stride?: number | readonly number[];

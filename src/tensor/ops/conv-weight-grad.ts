@@ -5,6 +5,7 @@ import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { ConvGeometry } from "./conv-geometry.ts";
 
+/** What the gradient of a convolution's weights is recorded with. */
 export interface WeightGradAttrs extends ConvGeometry {
   readonly kernel: readonly number[];
 }

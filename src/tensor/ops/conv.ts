@@ -68,6 +68,7 @@ const convOp: Op<ConvGeometry> = {
   },
 };
 
+/** What a transposed convolution is recorded with. */
 export interface TransposeAttrs extends ConvGeometry {
   /** Spatial shape of the result: the input of the convolution that this is the adjoint of. */
   readonly spatial: readonly number[];
@@ -177,6 +178,7 @@ const convWeightGradOp: Op<WeightGradAttrs> = {
   },
 };
 
+/** Options of `conv`. */
 export interface BorderedConvOptions extends ConvOptions {
   /** What the padding consists of: zeros (default), or the tensor's own elements as `pad` takes them. */
   readonly paddingMode?: "zeros" | BorderMode;
@@ -206,6 +208,7 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: Bordered
   return apply1(convOp, bias ? [input, weight, bias] : [input, weight], inner);
 }
 
+/** Options of `convTranspose`. */
 export interface ConvTransposeOptions extends ConvOptions {
   /** Extra size on the far side, to undo the rounding of a strided convolution. */
   readonly outputPadding?: number | readonly number[];
@@ -231,4 +234,5 @@ export function convTranspose(
   return bias ? out.add(bias.reshape([-1, ...spatial.map(() => 1)])) : out;
 }
 
+/** Convolutions, by name. */
 export const convOps = { conv: convOp, convTranspose: convTransposeOp, convWeightGrad: convWeightGradOp };

@@ -8,6 +8,7 @@ import { apply1, normalizeAxis } from "./op.ts";
 import { concat } from "./shape.ts";
 import { select, sliceAxis } from "./slice.ts";
 
+/** What a running sum is recorded with. */
 export interface CumsumAttrs {
   readonly axis: number;
   readonly reverse: boolean;
@@ -59,6 +60,7 @@ const cumprodOp: Op<{ axis: number }> = {
   },
 };
 
+/** Options of `cumsum` and `cumprod`. */
 export interface CumulativeOptions {
   /** Without the element itself: the first result is 0 (of products 1). Default false. */
   readonly exclusive?: boolean;

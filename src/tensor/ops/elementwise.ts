@@ -307,6 +307,7 @@ export function clipTo(x: Tensor, min: Tensor, max: Tensor): Tensor {
   return minimum(maximum(x, min), max);
 }
 
+/** Functions of each element, by name. */
 export const elementwiseOps = {
   neg: negOp,
   abs: absOp,

@@ -12,8 +12,10 @@ import { avgPool, upsample } from "./pool.ts";
 import { reshape, transpose } from "./shape.ts";
 import { select } from "./slice.ts";
 
+/** How a picture is resized; `area` averages, for making it smaller. */
 export type ResizeMode = "nearest" | "bilinear" | "bicubic" | "area";
 
+/** Options of `resize`. */
 export interface ResizeOptions {
   /** `bilinear` and `bicubic` work along each spatial axis, however many there are. Default `bilinear`. */
   readonly mode?: ResizeMode;
@@ -145,6 +147,7 @@ export function pixelUnshuffle(x: Tensor, factor: number): Tensor {
   return reshape(transpose(apart, order), [n, c * factor ** k, ...spatial.map((d) => d / factor)]);
 }
 
+/** Options of `gridSample`. */
 export interface GridSampleOptions {
   /** Default `bilinear`. */
   readonly mode?: "bilinear" | "nearest";

@@ -256,6 +256,7 @@ export function oneHot(indices: Tensor, classes: number, dtype: DType = "f32"): 
   return cast(unsqueeze(indices, -1).equal(grid), dtype);
 }
 
+/** Operations that pick elements, by name. */
 export const indexingOps = {
   gather: gatherOp,
   gatherElements: gatherElementsOp,

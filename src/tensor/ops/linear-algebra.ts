@@ -155,6 +155,7 @@ export function cholesky(a: Tensor): Tensor {
   return columns.length === 1 ? columns[0]! : concat(columns[0]!, columns.slice(1), -1);
 }
 
+/** Options of `triangularSolve`. */
 export interface TriangularOptions {
   /** The matrices are upper triangular. Default lower. */
   readonly upper?: boolean;

@@ -6,6 +6,7 @@ import { apply1, broadcastShapes, needFloat, needRank, needSameDType } from "./o
 import { sumTo } from "./reduce.ts";
 import { reshape, transpose, unsqueeze } from "./shape.ts";
 
+/** What a matrix product is recorded with. */
 export interface MatmulAttrs {
   readonly transA: boolean;
   readonly transB: boolean;
@@ -209,4 +210,5 @@ function contract(
   ];
 }
 
+/** Matrix products, by name. */
 export const matmulOps = { matmul: matmulOp };

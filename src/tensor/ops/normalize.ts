@@ -103,6 +103,7 @@ function normalizeBlocked(
   return [unblocked(g, y, shape), g.reshape(mean, [n, groups, 1]), g.reshape(inv, [n, groups, 1])];
 }
 
+/** What a group norm is recorded with. */
 export interface GroupNormAttrs {
   readonly groups: number;
   readonly eps: number;
@@ -247,4 +248,5 @@ export function batchNorm(
     .add(perChannel(bias, x));
 }
 
+/** Normalisations, by name. */
 export const normalizeOps = { standardize: standardizeOp, groupNorm: groupNormOp };

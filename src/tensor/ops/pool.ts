@@ -14,6 +14,7 @@ import { pad } from "./pad.ts";
 import { reshape, stack } from "./shape.ts";
 import { slice } from "./slice.ts";
 
+/** What a pooling is recorded with. */
 export interface PoolAttrs {
   readonly kernel: readonly number[];
   readonly stride: readonly number[];
@@ -115,6 +116,7 @@ function maxOfViews(x: Tensor, { kernel, stride, padding }: PoolAttrs): Tensor {
   return stack(views).max(0);
 }
 
+/** Options of `avgPool` and `maxPool`. */
 export interface PoolOptions {
   /** Default: the window itself, so that windows do not overlap. */
   readonly stride?: number | readonly number[];
@@ -147,4 +149,5 @@ export function upsample(x: Tensor, factors: number | readonly number[]): Tensor
   return apply1(upsampleOp, [x], { factors: list });
 }
 
+/** Poolings and their inverse, by name. */
 export const poolOps = { upsample: upsampleOp, avgPool: avgPoolOp, maxPool: maxPoolOp };

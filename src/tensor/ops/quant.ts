@@ -15,6 +15,7 @@ import { sliceAxis } from "./slice.ts";
 
 type ByteType = "i8" | "u8";
 
+/** What a packed linear layer is recorded with. */
 export interface LinearAttrs {
   readonly axis: number;
   /** Elements along the axis that share a scale; 0: one scale per index of the axis, or one for all. */
@@ -175,6 +176,7 @@ const matmulIntegerOp: Op<IntegerAttrs> = {
   vjp: notDifferentiable,
 };
 
+/** How packed weights lie in memory. */
 export interface NBitsLayout {
   /** Input and output features. */
   readonly k: number;
@@ -394,6 +396,7 @@ export function dequantizeNBits(
   return sliceAxis(weight, 1, 0, k);
 }
 
+/** Operations on packed weights, by name. */
 export const quantOps = {
   quantizeLinear: quantizeOp,
   dequantizeLinear: dequantizeOp,

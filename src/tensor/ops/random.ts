@@ -13,6 +13,7 @@ import { apply1, notDifferentiable } from "./op.ts";
 
 type Distribution = "bits" | "uniform" | "normal";
 
+/** What a drawing of random numbers is recorded with. */
 export interface PhiloxAttrs {
   readonly shape: readonly number[];
   readonly purpose: number;
@@ -151,4 +152,5 @@ export function bernoulli(
   return less(randomUniform(key, shape, options), literal(p));
 }
 
+/** Drawing of random numbers, by name. */
 export const randomOps = { philox: philoxOp };

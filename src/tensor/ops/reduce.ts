@@ -10,6 +10,7 @@ import { scatterElements } from "./indexing.ts";
 import { apply, apply1, needFloat, normalizeAxes, normalizeAxis, notDifferentiable } from "./op.ts";
 import { broadcastTo, reshape } from "./shape.ts";
 
+/** What a reduction is recorded with. */
 export interface ReduceAttrs {
   readonly axes: readonly number[];
   readonly keepDims: boolean;
@@ -78,6 +79,7 @@ function extreme(name: string, onnx: string): Op<ReduceAttrs> {
 const maxOp = extreme("max", "ReduceMax");
 const minOp = extreme("min", "ReduceMin");
 
+/** What the place of an extreme is recorded with. */
 export interface ArgAttrs {
   readonly axis: number;
   readonly keepDims: boolean;
@@ -222,6 +224,7 @@ export function sumTo(x: Tensor, shape: readonly number[]): Tensor {
   return axes.length === 0 ? x : reshape(sum(x, axes), shape);
 }
 
+/** Reductions, by name. */
 export const reduceOps = {
   sum: sumOp,
   max: maxOp,

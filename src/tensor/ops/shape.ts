@@ -174,6 +174,7 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
   return sizes.length === 1 ? [x] : apply(splitOp, [x], { axis: at, sizes: [...sizes] });
 }
 
+/** Operations that change shapes alone, by name. */
 export const shapeOps = {
   reshape: reshapeOp,
   transpose: transposeOp,

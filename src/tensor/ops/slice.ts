@@ -4,6 +4,7 @@ import type { Op, Tensor } from "../tensor.ts";
 import { apply1, normalizeAxis } from "./op.ts";
 import { reshape, squeeze } from "./shape.ts";
 
+/** What a slice is recorded with. */
 export interface SliceAttrs {
   readonly axes: readonly number[];
   readonly starts: readonly number[];

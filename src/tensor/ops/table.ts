@@ -19,6 +19,7 @@ import { shapeOps } from "./shape.ts";
 import { sliceOps } from "./slice.ts";
 import { weightedSumOps } from "./weighted-sum.ts";
 
+/** All operations by name. */
 export const OPS = {
   ...elementwiseOps,
   ...arithmeticOps,

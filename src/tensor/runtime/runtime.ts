@@ -12,6 +12,7 @@ export type DeviceTensor = OrtTensor;
 /** Where graphs run: a name of `listDevices()`. */
 export type Device = "cpu" | "webgpu" | "wasm" | "cuda" | "tensorrt" | "coreml" | "dml" | "webnn";
 
+/** Settings of a session of the runtime. */
 export interface SessionSettings {
   /** Threads for one operator; default: as `Runtime.threads` decides. */
   readonly threads?: number;

@@ -9,6 +9,7 @@ import type { Device, Runtime } from "./runtime.ts";
 import { openSession } from "./session.ts";
 import { webThreads } from "./web-threads.ts";
 
+/** Options of `configureWeb`. */
 export interface WebOptions {
   /**
    * Address of a folder that serves onnxruntime-web's `ort-wasm-*.mjs` and `.wasm` files. Bundlers that follow
@@ -89,4 +90,5 @@ const runtime: Runtime = {
     }),
 };
 
+/** The runtime of browsers. */
 export default runtime;
