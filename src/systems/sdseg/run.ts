@@ -58,9 +58,21 @@ function shownFrom(deep: Picture): Picture {
   return { ...size, data: Uint8Array.from(data, (v) => Math.round((v - low) * scale)) };
 }
 
+/** What masks are laid over: the file's own picture where it has colours in 8 bits, else what the model saw. */
+async function underMask({ path, page }: BatchItem, seen: Picture, maxPixels: number): Promise<Picture> {
+  const shown = shownFrom(seen);
+  if (isNiftiName(path)) return shown;
+  const chosen = page === undefined ? {} : { page };
+  const own = await readPictureFile(path, { colour: "as-is", depth: "file", maxPixels, ...chosen });
+  return own.channels >= 3 && own.data instanceof Uint8Array
+    ? readPictureFile(path, { colour: "rgb", maxPixels, ...chosen })
+    : shown;
+}
+
 /** The results as pictures for files. */
 function picturesOf(
   seen: Picture,
+  under: Picture,
   { labels, probability }: SegmentedResult,
   classes: number,
 ): Record<string, Picture> {
@@ -69,7 +81,7 @@ function picturesOf(
   return {
     mask: gray(Uint8Array.from(labels, (label) => (classes > 2 ? label : label * 255))),
     probability: gray(Uint8Array.from(probability.data, (p) => Math.round(p * 255))),
-    overlay: overlay(shownFrom(seen), labels),
+    overlay: overlay(under, labels),
   };
 }
 
@@ -141,7 +153,8 @@ async function* segmentOne(item: BatchItem, job: Job): Work<Record<string, Pictu
   const run = segmentPicture(job.segmenter, seen, job.options);
   const result = yield* told(run, stepsShown(`steps of ${item.source}`));
   if (item.path === job.options.image) yield marked(result, seen, item.source); // of a folder it would be a flood
-  return picturesOf(seen, result, job.segmenter.model.config.classes);
+  const under = await underMask(item, seen, job.options.maxPixels);
+  return picturesOf(seen, under, result, job.segmenter.model.config.classes);
 }
 
 /** Slice by slice; labels are 0 and 1, or class numbers, in TIFF of two classes 0 and 255 as in pictures. */

@@ -100,7 +100,7 @@ describe.skipIf(!chromium && !required)("the studio in Chromium", () => {
     await page.getByLabel("Where the result begins").fill("30");
     const result = page.getByAltText("negative");
     expect(await result.evaluate((img: HTMLImageElement) => img.naturalWidth)).toBe(40);
-    await page.getByRole("button", { name: "Overlay" }).click();
+    await page.getByRole("button", { name: "Blend" }).click();
     await page.getByRole("button", { name: "Zoom in" }).click();
     expect(await page.getByRole("button", { name: /whole picture/ }).textContent()).toBe("125 %");
     const [download] = await Promise.all([

@@ -1,5 +1,5 @@
 /** A picture that a model was not made for gets a confident mask: it is said, and how much is marked. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -11,7 +11,7 @@ import {
   unlike,
 } from "../../../src/data/index.ts";
 import { lesion } from "../../../src/data/world/lesions.ts";
-import { encodePicture } from "../../../src/io/index.ts";
+import { decodePicture, encodePicture } from "../../../src/io/index.ts";
 import { openModel } from "../../../src/systems/sdseg/actions.ts";
 import { CHECKPOINTS, runOptions } from "../../../src/systems/sdseg/options.ts";
 import { runAction } from "../../../src/systems/sdseg/run.ts";
@@ -89,4 +89,17 @@ describe("a segmentation", () => {
   it("by any model that ships can be told from one of other pictures", async () => {
     for (const { name } of CHECKPOINTS) expect((await openModel(name)).notes.seen, name).toBeDefined();
   });
+});
+
+it("an overlay lies over the picture in its own colours, though the model sees it gray", async () => {
+  const data = Uint8Array.from({ length: 3 * 64 * 64 }, (_, i) => (i % 3 === 0 ? 200 : 20)); // red
+  const image = join(folder, "red.png");
+  await writeFile(image, await encodePicture({ width: 64, height: 64, channels: 3, data }));
+  const out = join(folder, "red");
+  await drained(runAction(runOptions.parse({ image, model: "lesions", out }), {}));
+  const { data: over } = await decodePicture(await readFile(join(out, "red-overlay.png")));
+  const { data: mask } = await decodePicture(await readFile(join(out, "red-mask.png")), { colour: "gray" });
+  const clear = mask.indexOf(0);
+  expect(clear).toBeGreaterThanOrEqual(0);
+  expect([...over.slice(3 * clear, 3 * clear + 3)]).toEqual([200, 20, 20]);
 });

@@ -146,7 +146,7 @@ export function painted(pixels: ImageData, probability: Float32Array): ImageData
   const out = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
   probability.forEach((p, i) => {
     const strength = 0.6 * Math.max(0, Math.min(1, p));
-    const colour = [240, 80, 60] as const;
+    const colour = [78, 121, 167] as const; // of label 1 where the server draws
     for (let c = 0; c < 3; c++)
       out.data[4 * i + c] = (1 - strength) * pixels.data[4 * i + c]! + strength * colour[c]!;
   });
