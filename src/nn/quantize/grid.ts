@@ -99,16 +99,17 @@ export function groupSize(granularity: Granularity, columns: number, what = "qua
     throw new ArgumentError(`${what}: expected a group size of a positive integer, got ${granularity}`);
   if (columns % granularity !== 0)
     throw new ArgumentError(
-      `${what}: groups of ${granularity} do not divide ${columns} input channels; possible are ${divisors(columns).join(", ")}`,
+      `${what}: groups of ${granularity} do not divide ${columns} input channels; ${possibleGroups(columns)}`,
     );
   return granularity;
 }
 
-/** Those that can be packed, or all where there are none. */
-function divisors(n: number): number[] {
+/** Which group sizes there are: those that can be packed; where there are none, that the layer is to be left out. */
+function possibleGroups(n: number): string {
   const all = Array.from({ length: Math.min(n, 512) }, (_, i) => i + 1).filter((d) => n % d === 0);
   const packable = all.filter((d) => d % 16 === 0);
-  return packable.length > 0 ? packable : all;
+  if (packable.length > 0) return `possible are ${packable.join(", ")}`;
+  return `none that divides them is a multiple of 16, which packing needs: exclude the layer (without packing: ${all.join(", ")})`;
 }
 
 /** Throws `ArgumentError` unless the bits are 2 to 8. */

@@ -82,6 +82,10 @@ test("groups that do not divide, bits out of range and weights that are not fini
   expect(() => quantizeMatrix(weight, ROWS, COLUMNS, grid, '"ff.net.2"')).toThrow(
     /"ff.net.2": groups of 24 do not divide 64 input channels; possible are 16, 32, 64/,
   );
+  expect(() => quantizeMatrix(weight.slice(0, 16), 2, 8, { ...grid, granularity: 64 }, '"to_k"')).toThrow(
+    '"to_k": groups of 64 do not divide 8 input channels; none that divides them is a multiple of 16, which packing needs: ' +
+      "exclude the layer (without packing: 1, 2, 4, 8)",
+  );
   expect(() => quantizeMatrix(weight, ROWS, COLUMNS, { ...grid, bits: 9 })).toThrow(/2 to 8 bits, got 9/);
   const broken = weight.slice();
   broken[COLUMNS + 3] = Number.NaN;
