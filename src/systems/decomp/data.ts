@@ -1,11 +1,7 @@
 /** Sets of pictures: blocks and lit balls made on the spot, which know their factors and masks, and folders. */
-import {
-  type Half,
-  type LabelledPictures,
-  readPictures,
-  slicePictures,
-} from "../../data/index.ts";
+
 import { type Dataset, readAll } from "../../data/dataset.ts";
+import { type Half, type LabelledPictures, readPictures, slicePictures } from "../../data/index.ts";
 import { BLOCK_COLOURS, type FactorSample, openBlocks, openLitBalls } from "../../data/world/sprites.ts";
 import { ArgumentError } from "../../errors.ts";
 import { createNoise, fromHost, makeKey, type Seed, type Tensor } from "../../tensor/index.ts";
@@ -105,7 +101,11 @@ export function meanImage({ pictures: { values, count, size } }: DecompSet): Ten
   values.forEach((v, i) => {
     sum[i % plane]! += v;
   });
-  return fromHost("f32", [3, size, size], Float32Array.from(sum, (v) => v / count));
+  return fromHost(
+    "f32",
+    [3, size, size],
+    Float32Array.from(sum, (v) => v / count),
+  );
 }
 
 /** Mean squared deviation from the mean picture: what a model that sees nothing is left with. */

@@ -79,7 +79,7 @@ const published = (size: number, components: number, latent: number, mult: numbe
     ...{ prediction: "x0", schedule: "cosine", weighted: false, guided: false },
   }) as const satisfies DecompConfig;
 
-/** A miniature: two levels, attention below the first, a group norm in the encoder, no dropout. */
+/** A miniature: two levels, attention below the first, no dropout. */
 const small = (
   size: number,
   components: number,
@@ -88,7 +88,7 @@ const small = (
 ) =>
   ({
     ...{ size, components, latent },
-    encoder: { channels: encoder, norm: "group", groups: 8, relu: true },
+    encoder: { channels: encoder, norm: "batch", groups: 8, relu: true },
     unet: {
       ...{ channels: unet, mult: [1, 2], resBlocks: 1, groups: 8, headChannels: unet },
       ...{ attention: [2], dropout: 0 },
@@ -122,7 +122,9 @@ export function checkConfig(config: DecompConfig): DecompConfig {
   if (unet.channels % unet.groups !== 0)
     throw new ArgumentError(`Decomp: ${unet.channels} channels do not split into ${unet.groups} groups`);
   if (encoder.norm === "group" && encoder.channels % encoder.groups !== 0)
-    throw new ArgumentError(`Decomp: the encoder's ${encoder.channels} channels do not split into ${encoder.groups} groups`);
+    throw new ArgumentError(
+      `Decomp: the encoder's ${encoder.channels} channels do not split into ${encoder.groups} groups`,
+    );
   return config;
 }
 
@@ -211,7 +213,12 @@ export class LatentEncoder extends Module {
 /** Rows of a batch, each `times` times in a row. // [N, …] to [N times, …] */
 const repeated = (x: Tensor, times: number): Tensor => {
   const [n, ...rest] = x.shape as [number, ...number[]];
-  return times === 1 ? x : x.unsqueeze(1).broadcastTo([n, times, ...rest]).reshape([n * times, ...rest]);
+  return times === 1
+    ? x
+    : x
+        .unsqueeze(1)
+        .broadcastTo([n, times, ...rest])
+        .reshape([n * times, ...rest]);
 };
 
 /** The whole model under the published names; `weight_logits` and `mean_image` are ours. */
@@ -362,7 +369,9 @@ export function publishedConfig(weights: ReadonlyMap<string, Tensor>, path: stri
     unet: {
       ...{ channels: c, groups: 16, headChannels: 64, resBlocks, dropout: 0.1 },
       mult: all.map((level) => shape(`${first(level)}.0.in_layers.2.weight`)[0]! / c),
-      attention: all.filter((level) => weights.has(`${first(level)}.1.qkv.weight`)).map((level) => 2 ** level),
+      attention: all
+        .filter((level) => weights.has(`${first(level)}.1.qkv.weight`))
+        .map((level) => 2 ** level),
     },
   });
 }

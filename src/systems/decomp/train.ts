@@ -50,7 +50,7 @@ export const freshDecomp = (config: DecompConfig, set: DecompSet, seed: Seed): D
   withMeanImage(initDecomp(config, seed), meanImage(set));
 
 /** @throws ArgumentError for another size and pictures outside [0, 1], NonFiniteError */
-export function checkSet({ pictures, title }: DecompSet, { size }: DecompConfig): void {
+export function checkSet({ pictures, title }: DecompSet, { size }: Pick<DecompConfig, "size">): void {
   if (pictures.size !== size || pictures.channels !== 3)
     throw new ArgumentError(
       `Decomp: ${title} has pictures [${pictures.channels}, ${pictures.size}, ${pictures.size}], expected [3, ${size}, ${size}]`,
