@@ -1,9 +1,17 @@
 /** Sets of pictures: blocks and lit balls made on the spot, which know their factors and masks, and folders. */
 
 import { type Dataset, readAll } from "../../data/dataset.ts";
-import { type Half, type LabelledPictures, readPictures, slicePictures } from "../../data/index.ts";
+import {
+  type Half,
+  type LabelledPictures,
+  readPictures,
+  slicePictures,
+  tensorOf,
+  tensorToPictures,
+} from "../../data/index.ts";
 import { BLOCK_COLOURS, type FactorSample, openBlocks, openLitBalls } from "../../data/world/sprites.ts";
 import { ArgumentError } from "../../errors.ts";
+import type { Picture } from "../../io/index.ts";
 import { createNoise, fromHost, makeKey, type Seed, type Tensor } from "../../tensor/index.ts";
 import { alphaBarLevels, diffusionBatch, epochIndices } from "../../training/index.ts";
 import { alphaBarsOf, type Batch } from "./method.ts";
@@ -146,4 +154,13 @@ export function decompBatches(
       ...(config.unet.dropout > 0 && { key: makeKey(seed, { step }) }),
     };
   };
+}
+
+/** Test picture `index` of a made set, at the size of its model. */
+export async function samplePicture(name: "blocks2" | "litball", index: number): Promise<Picture> {
+  const size = name === "blocks2" ? 8 : 16;
+  const { pictures } = await madeSet(name, "test", size, index);
+  const last = slicePictures(pictures, index - 1, index);
+  const [picture] = await tensorToPictures(tensorOf(last), "unit");
+  return picture!;
 }

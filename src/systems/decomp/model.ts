@@ -105,7 +105,7 @@ export const PRESETS = {
   "celeba-128": published(128, 4, 128, [1, 2, 3, 4]),
   blocks2: small(8, 2, 16, { unet: 32, encoder: 24 }),
   blocks3: small(16, 3, 16, { unet: 24, encoder: 24 }),
-  litball: small(16, 4, 8, { unet: 24, encoder: 24 }),
+  litball: small(16, 4, 8, { unet: 16, encoder: 24 }),
   smoke: small(8, 2, 8, { unet: 16, encoder: 8 }),
 } as const satisfies Record<string, DecompConfig>;
 
