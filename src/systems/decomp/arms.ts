@@ -31,6 +31,7 @@ import { type DecompSet, decompBatches, madeSet } from "./data.ts";
 import { decompLoss } from "./method.ts";
 import { type DecompConfig, type DecompUNet, decompFile, PRESETS } from "./model.ts";
 import type { ReproduceActionOptions } from "./options.ts";
+import { shown } from "./run.ts";
 import { firstPictures, halfMask, rolled, type Scores, scoresOf, type Taken, takeApart } from "./scores.ts";
 import { freshDecomp, type TrainSettings, trainDecomp, training } from "./train.ts";
 import { type Latents, mixed, openDecomposer } from "./use.ts";
@@ -61,8 +62,8 @@ export const ARMS = ["x0", "eps", "single", "wide", "COMET", "beta-VAE"] as cons
 export type Arm = (typeof ARMS)[number];
 
 /** Trainings of an arm, of which the best by the loss on training pictures is kept. */
-export const variantsOf = (arm: Arm): string[] =>
-  arm === "eps" ? Object.keys(CHANGES).filter((name) => name.startsWith("eps")) : [arm];
+export const variantsOf = (arm: Arm, { tuned }: Pick<ReproduceActionOptions, "tuned">): string[] =>
+  arm === "eps" && tuned ? Object.keys(CHANGES).filter((name) => name.startsWith("eps")) : [arm];
 
 /** COMET's steps cost a quarter of the method's. */
 const COMET_STEPS = 4;
@@ -370,8 +371,13 @@ async function* takenBy(context: Context, arm: Arm, seed: number) {
     return { made, given: {}, take: () => takeByVAE(made.value, test, threads) };
   }
   let best: { made: Made<DecompUNet>; loss: number } | undefined;
-  for (const name of variantsOf(arm)) {
+  const names = variantsOf(arm, options);
+  for (const name of names) {
     const made = yield* decompCell(context, name, seed);
+    if (names.length === 1) {
+      best = { made, loss: 0 };
+      break;
+    }
     const { value: loss } = yield* context.study.measure(`training loss, ${made.name}`, {
       from: [made],
       given: { data: dataOf(context.train) },
@@ -413,6 +419,39 @@ export async function* armCell(
   return value;
 }
 
-/** The method's model of a seed, to show pictures of. */
-export const shownCell = (context: Context, seed: number): Work<Made<DecompUNet>> =>
-  decompCell(context, "x0", seed);
+/** Pictures that are shown, as bytes [N, S, S, 3]. */
+export interface Pictures {
+  readonly given: readonly number[];
+  readonly parts: readonly number[];
+  readonly together: readonly number[];
+  readonly mixtures: readonly number[];
+}
+
+/** The first test pictures taken apart by the method's model of the first seed. */
+export async function* shownCell(context: Context, count: number): Work<Pictures> {
+  const { study, options, test } = context;
+  const made = yield* decompCell(context, "x0", 0);
+  const { drawSteps: steps, set, threads } = options;
+  const { value } = yield* study.measure(`${set} pictures taken apart`, {
+    given: { steps, count, test: dataOf(test) },
+    from: [made],
+    async measure(): Promise<Pictures> {
+      const few = firstPictures(test, count);
+      const decomposer = openDecomposer([made.value], { threads });
+      try {
+        const { reconstruction, components, mixtures } = await takeApart(decomposer, few, { steps });
+        const bytes = async (values: Float32Array): Promise<number[]> =>
+          (await shown(values, made.value.config.size)).flatMap(({ data }) => Array.from(data));
+        return {
+          given: await bytes(few.pictures.values),
+          parts: await bytes(components!),
+          together: await bytes(reconstruction),
+          mixtures: await bytes(mixtures!),
+        };
+      } finally {
+        await decomposer.close();
+      }
+    },
+  });
+  return value;
+}

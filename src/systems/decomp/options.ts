@@ -181,6 +181,10 @@ export const reproduceOptions = z.object({
     "what is compared, with commas between; x0 is always there",
     "NAMES",
   ),
+  tuned: model(
+    z.boolean().default(true),
+    "the noise is predicted in four ways, with and without a last ReLU and at two rates; the best by its training loss counts",
+  ),
   preset: model(
     z.enum(["set", "smoke"]).default("set"),
     "sizes of the networks: those of the set, or for tests",

@@ -1,6 +1,7 @@
 /** The study: fixed rules, the method beside its ablations and rivals, and the page that says what came of it. */
-import { tensorOf } from "../../data/index.ts";
+
 import { LIT_BALL_FACTORS } from "../../data/world/sprites.ts";
+import type { Picture } from "../../io/index.ts";
 import {
   all,
   atLeast,
@@ -14,7 +15,6 @@ import {
   type Values,
 } from "../../study/index.ts";
 import type { Figure, Table, Work } from "../../work.ts";
-import { drained } from "../../work.ts";
 import { namesAmong } from "../options.ts";
 import { type Reproduction, reproducing, type StudyPage } from "../reproduce.ts";
 import type { ActionContext } from "../system.ts";
@@ -30,9 +30,7 @@ import {
 } from "./arms.ts";
 import { dataVariance } from "./data.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
-import { shown } from "./run.ts";
-import { firstPictures, floorsOf, halfMask, rolled } from "./scores.ts";
-import { apart, mixed, openDecomposer, whole } from "./use.ts";
+import { floorsOf } from "./scores.ts";
 
 type Maybe = number | undefined;
 
@@ -269,30 +267,31 @@ function factorTable(runs: Runs): Record<string, Table> {
 
 const SHOWN = 8;
 
+/** Pictures of bytes [N, S, S, 3]. */
+const picturesOf = (bytes: readonly number[], size: number): Picture[] =>
+  Array.from({ length: bytes.length / (3 * size * size) }, (_, i) => ({
+    ...{ width: size, height: size, channels: 3 },
+    data: Uint8Array.from(bytes.slice(i * 3 * size * size, (i + 1) * 3 * size * size)),
+  }));
+
 /** Test pictures taken apart by the first seed's model. */
 async function* figureOf(context: Context): Work<Figure> {
-  const { value: model } = yield* shownCell(context, 0);
-  const few = firstPictures(context.test, SHOWN);
-  const { size, components: k } = model.config;
-  const decomposer = openDecomposer([model], { threads: context.options.threads });
-  try {
-    const latents = await decomposer.encode(tensorOf(few.pictures));
-    const draw = async (picks: Parameters<typeof decomposer.compose>[0]) =>
-      shown(await drained(decomposer.compose(picks, { steps: context.options.drawSteps })), size);
-    const [parts, again] = [await draw([apart(latents)]), await draw([whole(latents)])];
-    const mixtures = await draw(mixed(latents, rolled(latents), halfMask(k)));
-    const given = await shown(few.pictures.values, size);
-    return {
-      name: context.options.set,
-      caption:
-        "Test pictures, what each latent draws alone, all together, and the first half with the next one's others.",
-      pictures: given.flatMap((one, i) => [one, ...parts.slice(i * k, (i + 1) * k), again[i]!, mixtures[i]!]),
-      columns: ["picture", ...Array.from({ length: k }, (_, j) => `component ${j + 1}`), "together", "mixed"],
-      scale: Math.ceil(64 / size),
-    };
-  } finally {
-    await decomposer.close();
-  }
+  const { size, components: k } = context.base;
+  const found = yield* shownCell(context, SHOWN);
+  const [given, parts, together, mixtures] = [found.given, found.parts, found.together, found.mixtures].map(
+    (bytes) => picturesOf(bytes, size),
+  ) as [Picture[], Picture[], Picture[], Picture[]];
+  return {
+    name: context.options.set,
+    caption:
+      "Test pictures, what each latent draws alone, all together, and the first half with the next one's others.",
+    pictures: given.flatMap((one, i) => [
+      ...[one, ...parts.slice(i * k, (i + 1) * k)],
+      ...[together[i]!, mixtures[i]!],
+    ]),
+    columns: ["picture", ...Array.from({ length: k }, (_, j) => `component ${j + 1}`), "together", "mixed"],
+    scale: Math.ceil(64 / size),
+  };
 }
 
 interface Asked {

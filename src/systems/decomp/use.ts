@@ -141,11 +141,13 @@ async function weightsOf(models: readonly DecompUNet[], picks: readonly Pick[]):
   const raw: number[] = [];
   for (const { model = 0, components, latents } of picks) {
     const known = await models[model]!.weightsFor(latents.components).data();
-    raw.push(...components.map((k) => Number(known[k])));
+    // Relative to 1 / K, so that models of different K count alike.
+    raw.push(...components.map((k) => latents.components * Number(known[k])));
   }
   const sum = raw.reduce((a, b) => a + b, 0);
-  // Equal weights are exactly 1 / K': the same whatever they are made of.
-  return raw.every((w) => w === raw[0]) ? raw.map(() => 1 / raw.length) : raw.map((w) => w / sum);
+  // Equal weights are exactly 1 / K', whatever they are made of.
+  const equal = models.every(({ weightLogits }) => weightLogits === undefined);
+  return raw.map((w) => (equal ? 1 / raw.length : w / sum));
 }
 
 /** The latents of all factors of a model, and their weights, of pictures `from` to `to`. */
