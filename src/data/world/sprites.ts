@@ -63,7 +63,10 @@ export function openBlocks({
   size = 16,
   objects = 3,
   colours = BLOCK_COLOURS,
-}: FactorOptions & { readonly objects?: number; readonly colours?: readonly Colour[] }): Dataset<FactorSample> {
+}: FactorOptions & {
+  readonly objects?: number;
+  readonly colours?: readonly Colour[];
+}): Dataset<FactorSample> {
   const cell = size / 8;
   if (!Number.isSafeInteger(cell) || cell < 1)
     throw new ArgumentError(`openBlocks: size must be a multiple of 8, got ${size}`);

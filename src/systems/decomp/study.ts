@@ -18,19 +18,12 @@ import type { Figure, Table, Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
 import { type Reproduction, reproducing, type StudyPage } from "../reproduce.ts";
 import type { ActionContext } from "../system.ts";
-import {
-  ARMS,
-  type Arm,
-  armCell,
-  type Context,
-  classifierCell,
-  contextOf,
-  type Measured,
-  shownCell,
-} from "./arms.ts";
+import { ARMS, type Arm, type Context, contextOf } from "./arms.ts";
+import { armCell, type Measured, shownCell } from "./cells.ts";
 import { dataVariance } from "./data.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { floorsOf } from "./scores.ts";
+import { classifierCell } from "./take.ts";
 
 type Maybe = number | undefined;
 
