@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodePicture, encodePicture, readSafetensors } from "../../../src/io/index.ts";
+import { systemTool } from "../../../src/studio/system-tool.ts";
 import { samplePicture } from "../../../src/systems/decomp/data.ts";
 import { sumWeights } from "../../../src/systems/decomp/run.ts";
 import { decomp } from "../../../src/systems/decomp/system.ts";
@@ -139,6 +140,24 @@ describe("train", () => {
     await expect(done("train", { preset: "clevr", out: at("none") })).rejects.toThrow(
       /preset clevr needs a folder/,
     );
+  });
+});
+
+describe("the studio", () => {
+  it("asks for a picture and offers a second one, shows own samples, and chooses shipped models by name", async () => {
+    const settings = { models: {}, loras: {}, controls: {}, folders: {} };
+    const tool = systemTool(decomp, settings, { root: "/root", exists: () => true });
+    const { image, with: second } = tool.tasks.run!.inputs;
+    expect([image!.kind, image!.required, second!.kind, second!.required]).toEqual([
+      "picture",
+      true,
+      "picture",
+      false,
+    ]);
+    expect(tool.samples.map(({ name }) => name)).toContain("blocks-1");
+    expect(tool.checkpoints.map(({ name }) => name)).toEqual(["blocks", "litball"]);
+    const sample = await tool.samples.find(({ name }) => name === "litball-2")!.make();
+    expect([sample.width, sample.channels]).toEqual([16, 3]);
   });
 });
 

@@ -91,6 +91,14 @@ describe("the published layout", () => {
     expect(furthest(await every(z, 1), found.latents)).toBeLessThan(1e-4);
     expect(furthest(await every(model.components(x, t, z), 97), found.components)).toBeLessThan(1e-4);
     expect(furthest(await every(model.denoise(x, t, z), 29), found.mean)).toBeLessThan(1e-4);
+    // Weights of any sum: the last convolution's bias counts as often as they do.
+    const weights = fromHost("f32", [1, 3], Float32Array.of(2, -0.5, 1));
+    const parts = model
+      .components(x, t, z)
+      .split(3, 1)
+      .map((part) => part.squeeze(1));
+    const sum = parts[0]!.mul(2).sub(parts[1]!.mul(0.5)).add(parts[2]!);
+    expect(furthest(await every(model.denoise(x, t, z, weights), 7), await every(sum, 7))).toBeLessThan(1e-4);
   });
 
   it("names a tensor that is missing, mis-shaped or unknown", async () => {
