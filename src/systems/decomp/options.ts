@@ -66,22 +66,27 @@ export const trainOptions = z.object({
       .default("blocks2"),
     "sizes of the networks",
   ),
-  size: model(z.int().min(8).optional(), "side of the pictures (default: the preset's)", "PX"),
-  components: model(z.int().min(1).max(64).optional(), "components, K (default: the preset's)", "K"),
-  latent: model(
-    z.int().min(1).max(1024).optional(),
-    "numbers of a component's latent, d (default: the preset's)",
-    "D",
+  ...beside(
+    { from: [false] },
+    {
+      size: model(z.int().min(4).optional(), "side of the pictures (default: the preset's)", "PX"),
+      components: model(z.int().min(1).max(64).optional(), "components, K (default: the preset's)", "K"),
+      latent: model(
+        z.int().min(1).max(1024).optional(),
+        "numbers of a component's latent, d (default: the preset's)",
+        "D",
+      ),
+      norm: model(z.enum(["batch", "group"]).optional(), "norm of the encoder (default: the preset's)"),
+      linear: model(z.boolean().default(false), "no last ReLU in the encoder: for latents that die"),
+      weighted: model(z.boolean().default(false), "learn one weight per component, in place of 1 / K"),
+      schedule: model(z.enum(["cosine", "linear"]).default("cosine"), "noise schedule"),
+      prediction: how(
+        z.enum(["x0", "eps"]).default("x0"),
+        "predict the clean picture, or the noise, which does not take apart",
+      ),
+    },
   ),
-  norm: model(z.enum(["batch", "group"]).optional(), "norm of the encoder (default: the preset's)"),
-  linear: model(z.boolean().default(false), "no last ReLU in the encoder: for latents that die"),
-  weighted: model(z.boolean().default(false), "learn one weight per component, in place of 1 / K"),
-  schedule: model(z.enum(["cosine", "linear"]).default("cosine"), "noise schedule"),
   from: startingCheckpoint("checkpoint to begin with; options of the networks are then its own"),
-  prediction: how(
-    z.enum(["x0", "eps"]).default("x0"),
-    "predict the clean picture, or the noise, which does not take apart",
-  ),
   steps: count(6000, "training steps"),
   batch: count(32, "pictures per step"),
   learningRate: how(z.number().positive().default(1e-3), "learning rate", "R"),
@@ -132,7 +137,7 @@ export const runOptions = z.object({
   ),
   ...beside(
     { mode: ["vary"] },
-    { component: how(z.int().min(1).default(1), "component that is varied, from 1", "K") },
+    { component: how(z.int().min(1).default(1), "component that is varied", "K") },
   ),
   ...beside(
     { mode: ["add"] },
