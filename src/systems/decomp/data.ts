@@ -156,11 +156,9 @@ export function decompBatches(
   };
 }
 
-/** Test picture `index` of a made set, at the size of its model. */
-export async function samplePicture(name: "blocks2" | "litball", index: number): Promise<Picture> {
-  const size = name === "blocks2" ? 8 : 16;
-  const { pictures } = await madeSet(name, "test", size, index);
-  const last = slicePictures(pictures, index - 1, index);
-  const [picture] = await tensorToPictures(tensorOf(last), "unit");
+/** Test picture `index` of two blocks, at the size of their model. */
+export async function samplePicture(index: number): Promise<Picture> {
+  const { pictures } = await madeSet("blocks2", "test", 8, index);
+  const [picture] = await tensorToPictures(tensorOf(slicePictures(pictures, index - 1, index)), "unit");
   return picture!;
 }

@@ -27,11 +27,6 @@ export const CHECKPOINTS = [
     file: "checkpoints/decomp-blocks.safetensors",
     about: "two blocks of four cells on black, 8x8, two components",
   },
-  {
-    name: "litball",
-    file: "checkpoints/decomp-litball.safetensors",
-    about: "a lit ball on a plane, 16x16, four components",
-  },
 ] as const;
 
 /** A made set by its name, or a folder of pictures. */

@@ -343,7 +343,7 @@ function page({ runs, variance, floor, figure }: Asked, options: ReproduceAction
   const { of } = found;
   const on = `${set}, ${seeds} ${seeds === 1 ? "seed" : "seeds"}, ${steps} steps`;
   const finding = local
-    ? `Components have a median mIoU of ${number(of("x0", miou))} with the true objects, an overlap of ${number(of("x0", (m) => m.overlap))} and a coverage of ${number(of("x0", (m) => m.coverage))}; predicting the noise gives a mIoU of ${number(of("eps", miou))}, all objects in every component ${number(floor)}.`
+    ? `Components have a median mIoU of ${number(of("x0", miou))} with the true objects, an overlap of ${number(of("x0", (m) => m.overlap))} and a coverage of ${number(of("x0", (m) => m.coverage))}; mIoU when predicting the noise: ${number(of("eps", miou))}; with all objects in every component: ${number(floor)}.`
     : `Squared error ${number(of("x0", error))} (mean picture ${number(variance)}); MIG ${number(of("x0", (m) => m.mig))}, the beta-VAE's ${number(of("beta-VAE", (m) => m.mig))}.`;
   const plain = [...runs].map(([arm, bySeed]) => [
     arm,

@@ -2,10 +2,10 @@
 import { deferredAction, type System } from "../system.ts";
 import { CHECKPOINTS, evaluateOptions, reproduceOptions, runOptions, trainOptions } from "./options.ts";
 
-/** Pictures that no training has seen, of the checkpoint's kind. */
-const sample = (set: "blocks2" | "litball", index: number, checkpoint: string, label: string) => ({
-  ...{ name: `${checkpoint}-${index}`, label: `${label} ${index}`, checkpoint },
-  make: async () => (await import("./data.ts")).samplePicture(set, index),
+/** Pictures that no training has seen. */
+const sample = (index: number) => ({
+  ...{ name: `blocks-${index}`, label: `Blocks ${index}`, checkpoint: "blocks" },
+  make: async () => (await import("./data.ts")).samplePicture(index),
 });
 
 /** The declaration. What actions do is loaded when they run. */
@@ -24,10 +24,7 @@ export const decomp: System = {
     "One denoiser that sees a picture only through several small latents, their predictions averaged, finds the picture's objects and factors without labels, when it predicts the clean picture and not the noise.",
   headline: async (data) => (await import("./study.ts")).headlineOf(data as never),
   checkpoints: CHECKPOINTS,
-  samples: [
-    ...[1, 2, 3, 4, 5, 6].map((index) => sample("blocks2", index, "blocks", "Blocks")),
-    ...[1, 2, 3, 4].map((index) => sample("litball", index, "litball", "Lit ball")),
-  ],
+  samples: [1, 2, 3, 4, 5, 6].map(sample),
   tour: {
     about: "takes pictures of two blocks apart, and swaps their parts",
     files: ["checkpoints/decomp-blocks.safetensors"],
@@ -56,7 +53,7 @@ export const decomp: System = {
         "tweedie run decomp --image a.png",
         "tweedie run decomp --image a.png --with b.png --mask 10",
         "tweedie run decomp --image a.png --with b.png --mode add",
-        "tweedie run decomp --image a.png --with balls --mode vary --component 2 --model litball",
+        "tweedie run decomp --image a.png --with my-pictures --mode vary --component 2",
       ],
       load: async () => (await import("./run.ts")).runAction,
     }),
