@@ -132,8 +132,8 @@ export function checkLabels(labels: ArrayLike<number>, classes: number): void {
   }
 }
 
-/** The middle square of a picture at another size, its colours made gray or repeated: planes in [-1, 1]. */
-function planesOf(
+/** The middle square of a picture at another size, its colours made gray or repeated: planes in [-1, 1]. // [C, S, S] */
+export function planesOf(
   picture: Picture,
   { size, channels }: Pick<PictureRules, "size" | "channels">,
 ): Float32Array {

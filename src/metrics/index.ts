@@ -4,6 +4,7 @@
  */
 export * from "./bootstrap.ts";
 export * from "./classification.ts";
+export * from "./components.ts";
 export * from "./detection.ts";
 export * from "./disentanglement.ts";
 export * from "./feature-network.ts";

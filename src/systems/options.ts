@@ -74,6 +74,9 @@ const brought = (role: OptionRole, hint = "FILE", path: PathKind = "file") =>
 /** A picture, or a folder of them, that must be given. */
 export const pictures = (about: string) =>
   brought("picture", "FILE|DIR", "file-or-folder")(z.string(), about);
+/** A picture, or a folder of them, that may be given. */
+export const optionalPictures = (about: string) =>
+  brought("picture", "FILE|DIR", "file-or-folder")(z.string().optional(), about);
 /** Several pictures: the option is given once for each. */
 export const severalPictures = (about: string) => brought("pictures")(z.array(z.string()).min(1), about);
 /** A volume: NIfTI, or a TIFF of many pages. */

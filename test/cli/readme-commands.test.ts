@@ -36,6 +36,9 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   [/^train q-dit/, ["--steps", "2", "--batch", "4"]],
   [/^run q-dit/, ["--count", "2", "--steps", "2"]],
   [/^evaluate q-dit/, ["--count", "10", "--steps", "2"]],
+  [/^train decomp/, ["--preset", "smoke", "--size", "8", "--steps", "2", "--batch", "4"]],
+  [/^run decomp/, ["--steps", "2"]],
+  [/^evaluate decomp/, ["--limit", "4", "--steps", "2"]],
   [/^quantize .*q-dit/, ["--samples", "32", "--steps", "4"]],
   [/^quantize .*--search/, ["--population", "2", "--generations", "1"]],
   [/^generate --model/, ["--out", "out/picture.png"]],
@@ -189,6 +192,13 @@ beforeAll(async () => {
   await convertToSingleFile(at("stable-diffusion-v1-5"), at("v1-5-pruned.safetensors"));
   await saveModel(at("models", "dit", "transformer"), tinyModel(DIT, 1));
   writeFileSync(at("slice.png"), await png(bright(10)));
+  for (const [name, x] of [
+    ["a", 10],
+    ["b", 30],
+  ] as const)
+    writeFileSync(at(`${name}.png`), await png(bright(x)));
+  mkdirSync(at("my-pictures"));
+  for (let k = 0; k < 7; k++) writeFileSync(at("my-pictures", `${k}.png`), await png(bright(4 * k)));
   mkdirSync(at("slices"));
   writeFileSync(at("slices", "a.png"), await png(bright(20)));
   await writeCells("my-cells", (i, x) => (inSquare(i, x) ? 255 : 0));

@@ -177,6 +177,23 @@ describe("an option without effect", () => {
     ["reproduce umd", needs("colour", "--data")],
     ["reproduce umd --ablation", beside("variants", "--ablation")],
     ["reproduce q-dit", needs("step-pictures", "--further")],
+    [
+      "train decomp --from a",
+      beside("size components latent norm linear weighted schedule prediction", "--from"),
+    ],
+    [
+      "run decomp",
+      [
+        ...needs("mask with-model", "--with"),
+        ...needs("component", "--mode vary", "decompose"),
+        ...needs("compose", "--mode add", "decompose"),
+      ],
+    ],
+    [
+      "run decomp --mode add --method ddpm",
+      [...needs("weights", "--mode decompose", "add"), ...needs("eta", "--method ddim", "ddpm")],
+    ],
+    ["evaluate decomp --method ddpm", needs("eta", "--method ddim", "ddpm")],
   ])("of %s is refused by name, and why", (words, expected) => {
     const [name, system, ...given] = words.split(" ");
     const found = SYSTEMS.find((one) => one.name === system)!.actions[name as ActionName]!;

@@ -2,6 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { AbortError } from "../../src/errors.ts";
+import { tourDecomp } from "../../src/systems/decomp/tour.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
 import { tourQDiT } from "../../src/systems/q-dit/actions.ts";
 import { tourSDSeg } from "../../src/systems/sdseg/tour.ts";
@@ -95,6 +96,21 @@ describe("tours of the systems", () => {
     expect(table?.type === "table" && table.table.rows).toHaveLength(3);
   });
 
+  it("Decomp: blocks taken apart, overlapping less than if both showed all", async () => {
+    const { figures, quality, result } = await toured(tourDecomp(CONTEXT, { pictures: 10, steps: 5 }));
+    expect(result.did).toContain("10 pictures of two blocks");
+    expect(quality["overlap of components"]!.value).toBeLessThan(0.3);
+    expect(quality["component mIoU"]!.baseline!.value).toBeCloseTo(0.5, 1);
+    expect(figures[0]!.columns).toEqual([
+      "picture",
+      "component 1",
+      "component 2",
+      "together",
+      "with the next",
+    ]);
+    expect(figures[0]!.pictures).toHaveLength(8 * 5);
+  });
+
   it("training: removes noise that it could not remove before", async () => {
     const { events, figures, quality } = await toured(trainingTour(12).run(CONTEXT));
     const { value, baseline } = quality["denoised pictures"]!;
@@ -112,6 +128,7 @@ describe("tours of the systems", () => {
     await expect(toured(tourSDSeg(context, { pictures: 2, batch: 2, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(tourUMD(context, { perClass: 1, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(tourQDiT(context, { pictures: 2, steps: 2 }))).rejects.toThrow(AbortError);
+    await expect(toured(tourDecomp(context, { pictures: 2, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(trainingTour(3).run(context))).rejects.toThrow(AbortError);
   });
 });

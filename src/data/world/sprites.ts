@@ -59,13 +59,17 @@ export const BLOCK_COLOURS: readonly Colour[] = [
   [0.1, 1, 1],
 ];
 
-/** Tetrominoes on an 8 x 8 grid of cells, black ground, without overlap. Factors: shape, colour, x, y of each. */
+/** Tetrominoes on an 8 x 8 grid of cells, black ground, without overlap, in the given colours. Factors: shape, colour, x, y of each. */
 export function openBlocks({
   seed,
   count,
   size = 16,
   objects = 3,
-}: FactorOptions & { readonly objects?: number }): Dataset<FactorSample> {
+  colours = BLOCK_COLOURS,
+}: FactorOptions & {
+  readonly objects?: number;
+  readonly colours?: readonly Colour[];
+}): Dataset<FactorSample> {
   const cell = size / 8;
   if (!Number.isSafeInteger(cell) || cell < 1)
     throw new ArgumentError(`openBlocks: size must be a multiple of 8, got ${size}`);
@@ -77,7 +81,7 @@ export function openBlocks({
     const [masks, factors]: [Uint8Array[], number[]] = [[], []];
     const image = new Float32Array(3 * size * size);
     while (masks.length < objects) {
-      const [shape, colour] = [draw.integer(TETROMINOES.length), draw.integer(BLOCK_COLOURS.length)];
+      const [shape, colour] = [draw.integer(TETROMINOES.length), draw.integer(colours.length)];
       const cells = TETROMINOES[shape]!;
       const [w, h] = [Math.max(...cells.map(([x]) => x)) + 1, Math.max(...cells.map(([, y]) => y)) + 1];
       const [left, top] = [draw.integer(9 - w), draw.integer(9 - h)];
@@ -89,7 +93,7 @@ export function openBlocks({
         const place = Math.floor(Math.floor(at / size) / cell) * 8 + Math.floor((at % size) / cell);
         if (!places.includes(place)) continue;
         mask[at] = 1;
-        image.set(BLOCK_COLOURS[colour]!, 3 * at);
+        image.set(colours[colour]!, 3 * at);
       }
       masks.push(mask);
       factors.push(shape, colour, left, top);
