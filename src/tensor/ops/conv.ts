@@ -8,9 +8,16 @@ import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { blockAdjointWeight, blockedConv, blockFor, blockWeight, constantConv } from "./conv-blocked.ts";
-import { type ConvGeometry, type ConvOptions, convSize, geometry, onnxPads } from "./conv-geometry.ts";
+import {
+  type ConvGeometry,
+  type ConvOptions,
+  convSize,
+  geometry,
+  onnxPads,
+  type WeightGradAttrs,
+} from "./conv-geometry.ts";
 import { lowerUpsampledConv } from "./conv-upsampled.ts";
-import { lowerWeightGrad, permutation, type WeightGradAttrs } from "./conv-weight-grad.ts";
+import { lowerWeightGrad, permutation } from "./conv-weight-grad.ts";
 import { apply1, needFloat, needSameDType } from "./op.ts";
 import { type BorderMode, pad } from "./pad.ts";
 
