@@ -67,14 +67,16 @@ const convOp: Op<ConvGeometry> = {
   },
   vjp: ([ct], [x, w, b], _, geometry) => {
     if (!ct) return [];
-    const spatialAxes = ct.shape.map((_, i) => i).filter((i) => i !== 1);
     return [
       apply1(convTransposeOp, [ct, w!], { ...geometry, spatial: x!.shape.slice(2) }),
       apply1(convWeightGradOp, [x!, ct], { ...geometry, kernel: w!.shape.slice(2) }),
-      b && ct.sum(spatialAxes),
+      b && biasGrad(ct),
     ];
   },
 };
+
+/** Sums over each map first: in one go over pictures and maps it takes 1.5 times as long. */
+const biasGrad = (ct: Tensor): Tensor => ct.sum(ct.shape.map((_, i) => i).slice(2)).sum(0);
 
 export interface TransposeAttrs extends ConvGeometry {
   /** Spatial shape of the result: the input of the convolution that this is the adjoint of. */
@@ -209,7 +211,7 @@ const convDoubledOp: Op<ConvGeometry> = {
     const slope = apply1(convWeightGradOp, [ct, x!], { ...HALVING, kernel: [4, 4] }); // [C, K, 4, 4]
     const rows = slope.transpose([1, 0, 2, 3]).reshape([k * c, 16]);
     const dw = rows.matmul(taps, { transB: true }).reshape(w!.shape);
-    return [undefined, apply1(convOp, [ct, wide], HALVING), dw, b && ct.sum([0, 2, 3])];
+    return [undefined, apply1(convOp, [ct, wide], HALVING), dw, b && biasGrad(ct)];
   },
 };
 
