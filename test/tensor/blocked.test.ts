@@ -292,6 +292,7 @@ describe("the weight gradient of a convolution", () => {
     ["of narrow maps, several pictures to a block", [8, 16, 5, 4], [48, 3, 3], { padding: 1 }, [5, 4]],
     ["of pictures that share no block", [3, 16, 8, 8], [16, 3, 3], { padding: 1 }, [8, 8]],
     ["of 5 x 5", [2, 16, 9, 16], [16, 5, 5], { padding: 2 }, [9, 16]],
+    ["of few channels", [2, 3, 6, 16], [16, 3, 3], { padding: 1 }, [6, 16]],
     ["of one row", [2, 16, 6, 16], [16, 1, 3], { padding: [0, 1] }, [6, 16]],
     ["of one column", [2, 16, 6, 16], [16, 3, 1], { padding: [1, 0] }, [6, 16]],
     ["without padding", [2, 16, 9, 16], [16, 3, 3], {}, [7, 14]],

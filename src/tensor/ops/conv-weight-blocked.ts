@@ -39,7 +39,7 @@ function planOf(g: GraphBuilder, { attrs, xa, da }: WeightGrad): Plan | undefine
   const [, k, outHeight] = da.shape as [number, number, number];
   const width = columns / stride[1]!;
   const pack = Math.max(1, block / width);
-  if (sizeOf(taps) === 1 || sizeOf(da.shape) === 0 || k % block !== 0 || c < block) return undefined;
+  if (sizeOf(taps) === 1 || sizeOf(da.shape) === 0 || k % block !== 0) return undefined;
   if (!Number.isInteger(width) || !Number.isInteger(pack) || n % pack !== 0) return undefined;
   if ((width * pack) % block !== 0) return undefined;
   const reach = stride[0]! * (outHeight - 1) + 1 + dilation[0]! * (taps[0]! - 1);
