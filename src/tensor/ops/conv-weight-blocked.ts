@@ -1,6 +1,6 @@
 /**
  * The weight gradient of a two-dimensional convolution as blocked convolutions (block-form.ts) with the cotangent as
- * their kernel: 1.3 to 1.7 times as fast as matrix products, whose operands are larger and copied on one thread.
+ * their kernel: 1.2 to 1.8 times as fast as matrix products, whose operands are larger and copied on one thread.
  *
  *     dw[k, c, r, s] = sum over n, p, q of dy[n, k, p, q] x[n, c, p + r, q + s]
  *
@@ -10,7 +10,7 @@
  * and its columns c. A shift s of the columns is one of the cotangent, which a depthwise convolution makes. Where K is small,
  * the pictures are convolved in groups, for all threads to be busy, and the results added.
  */
-import { hostArray, sizeOf } from "../dtype.ts";
+import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { blockedMap, kernel } from "./block-form.ts";
 import { convolve } from "./blocked.ts";
@@ -104,18 +104,18 @@ function mapOf(g: GraphBuilder, { x, attrs, xa }: WeightGrad, plan: Plan, first:
     }
     return g.constant("i32", [rows], from);
   });
-  const values = Array.from({ length: columns * width }, (_, i) =>
-    Math.floor(i / width) === (i % width) * step + first ? 1 : 0,
-  );
-  const picked =
-    step === 1
-      ? x
-      : g.op("MatMul", [
-          g.reshape(x, [n * c * height, columns]),
-          g.constant("f32", [columns, width], hostArray("f32", values)),
-        ]);
+  const flat = g.reshape(x, [n * c * height, columns]);
+  const picked = step === 1 ? flat : g.op("MatMul", [flat, everyColumn(g, columns, step, first)]);
   const turned = g.op("Gather", [g.reshape(picked, [n / pack, rows, width]), order], { axis: 1 });
   return g.reshape(turned, [1, (n / pack) * block, height, c * Math.max(1, width / block)]);
+}
+
+/** Matrix that picks every step-th column from `first` on. */
+function everyColumn(g: GraphBuilder, columns: number, step: number, first: number): string {
+  const shape = [columns, columns / step];
+  const values = new Float32Array(sizeOf(shape));
+  for (let to = 0; to < shape[1]!; to++) values[(to * step + first) * shape[1]! + to] = 1;
+  return g.constant("f32", shape, values);
 }
 
 /** The cotangent as a kernel, shifted by columns to the right, with zeros for what comes in, in the width of the map. */
