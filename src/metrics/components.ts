@@ -24,6 +24,7 @@ export function unionMask(masks: readonly ArrayLike<number>[]): Uint8Array {
   return Uint8Array.from(first, (_, i) => (masks.some((mask) => mask[i]) ? 1 : 0));
 }
 
+/** How well components show the objects of a picture. */
 export interface ComponentScores {
   /** Mean IoU over the true masks, components matched one to one: 1 when each object is a component. */
   readonly miou: number;
@@ -70,6 +71,7 @@ export const objectsFound = (
   truth: readonly ArrayLike<number>[],
 ): number => matchSlots(masks, truth).iou.filter((iou) => iou > 0.5).length;
 
+/** Signs that a decomposition has collapsed: dead latents, components that are alike or blank. */
 export interface CollapseIndicators {
   /** Variance over the pictures of what each component shows, mean over pixels: near 0 where it is always the same. */
   readonly variance: readonly number[];

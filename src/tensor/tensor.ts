@@ -56,8 +56,8 @@ export interface Op<Attrs> {
   ): readonly Cotangent[];
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: attributes differ per operation; each record is checked where it is defined
 /** An operation, whatever it is recorded with. */
+// biome-ignore lint/suspicious/noExplicitAny: attributes differ per operation; each record is checked where it is defined
 export type AnyOp = Op<any>;
 
 /** How a leaf came to be: data, a number written in a formula (embedded in the graph), or an input of a trace. */

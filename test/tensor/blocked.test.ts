@@ -272,3 +272,61 @@ withBlocks("group norm of a map far from zero is as exact in blocks as in plain 
   for (const values of got)
     for (const [i, v] of want.entries()) expect(Math.abs(values[i]! - v)).toBeLessThan(2e-3);
 });
+
+/** The cotangent that a convolution's weight gradient is tried with, of the shape of the result. */
+const slopeOf =
+  (options: Parameters<typeof conv>[3]): Network =>
+  (x, [w, dy]) =>
+    grad((weight: Tensor) => conv(x, weight, undefined, options).mul(dy!).sum())(w!);
+
+describe("the weight gradient of a convolution", () => {
+  withBlocks.each([
+    ["of 3 x 3", [2, 16, 16, 16], [32, 3, 3], { padding: 1 }, [16, 16]],
+    [
+      "of columns in several blocks, channels in four parts",
+      [3, 32, 7, 32],
+      [16, 3, 3],
+      { padding: 1 },
+      [7, 32],
+    ],
+    ["of narrow maps, several pictures to a block", [8, 16, 5, 4], [48, 3, 3], { padding: 1 }, [5, 4]],
+    ["of pictures that share no block", [3, 16, 8, 8], [16, 3, 3], { padding: 1 }, [8, 8]],
+    ["of 5 x 5", [2, 16, 9, 16], [16, 5, 5], { padding: 2 }, [9, 16]],
+    ["of few channels", [2, 3, 6, 16], [16, 3, 3], { padding: 1 }, [6, 16]],
+    ["of one row", [2, 16, 6, 16], [16, 1, 3], { padding: [0, 1] }, [6, 16]],
+    ["of one column", [2, 16, 6, 16], [16, 3, 1], { padding: [1, 0] }, [6, 16]],
+    ["without padding", [2, 16, 9, 16], [16, 3, 3], {}, [7, 14]],
+    ["with more padding than it reaches", [2, 16, 5, 16], [16, 3, 3], { padding: 3 }, [9, 20]],
+    [
+      "with another padding on each side",
+      [2, 16, 6, 16],
+      [16, 3, 3],
+      {
+        padding: [
+          [0, 2],
+          [2, 1],
+        ],
+      },
+      [6, 17],
+    ],
+    ["with a stride", [2, 16, 12, 32], [16, 3, 3], { padding: 1, stride: 2 }, [6, 16]],
+    [
+      "with a stride that passes over the end",
+      [2, 16, 14, 32],
+      [16, 3, 3],
+      { padding: 0, stride: 2 },
+      [6, 15],
+    ],
+    [
+      "with a stride of 3 and a dilation of 2",
+      [2, 16, 15, 48],
+      [16, 3, 3],
+      { padding: 2, stride: 3, dilation: 2 },
+      [5, 16],
+    ],
+    ["with a dilation", [2, 16, 9, 16], [16, 3, 3], { padding: 2, dilation: 2 }, [9, 16]],
+  ] as const)("%s is the same in blocks", async (_, shape, [k, ...taps], options, size) => {
+    const weights = [random([k, shape[1], ...taps], 1), random([shape[0], k, ...size], 2)];
+    expectSame(await bothWays(slopeOf(options as Parameters<typeof conv>[3]), random(shape, 3), weights));
+  });
+});

@@ -107,6 +107,38 @@ export const largeConvCase: OpCase = {
   },
 };
 
+/** Of a map whose points were doubled, which has gradients of its own. */
+export const doubledConvCase: OpCase = {
+  name: "2-d",
+  f64: false,
+  draw: (d) => {
+    const [n, c, k] = [d.int(1, 2), d.int(1, 3), d.int(1, 3)];
+    const small = [n, c, d.int(1, 4), d.int(1, 4)];
+    const size = [2 * small[2]!, 2 * small[3]!];
+    const g: Drawn = {
+      stride: [1, 1],
+      dilation: [1, 1],
+      padding: [
+        [1, 1],
+        [1, 1],
+      ],
+      groups: 1,
+      x: [n, c, ...size],
+      w: [k, c, 3, 3],
+      y: [n, k, ...size],
+    };
+    const bias = d.int(0, 1) ? [d.real([k])] : [];
+    return {
+      inputs: [d.real(small), d.real(g.w), ...bias],
+      f: (x, w, b) => tw.conv(tw.upsample(x!, 2), w!, b, g),
+      reference: (x, w, b) => {
+        const doubled = nd(g.x, (i, j, p, q) => at(x!, [i!, j!, p! >> 1, q! >> 1]));
+        return convOf(g)!({ ...x!, ...doubled }, w!, b!);
+      },
+    };
+  },
+};
+
 export const convTransposeCase = (rank: number): OpCase => ({
   name: `${rank}-d`,
   f64: false,

@@ -4,6 +4,7 @@ import type { OpName } from "../../src/tensor/ops/table.ts";
 import {
   convCase,
   convTransposeCase,
+  doubledConvCase,
   largeConvCase,
   poolCase,
   upsampleCase,
@@ -200,6 +201,7 @@ export const CASES: Record<OpName, OpCase | readonly OpCase[]> = {
 
   matmul: matmulCase,
   conv: [convCase(1), convCase(2), convCase(3), largeConvCase],
+  convDoubled: doubledConvCase,
   convTranspose: [convTransposeCase(1), convTransposeCase(2), convTransposeCase(3)],
   convWeightGrad: [weightGradCase(1), weightGradCase(2), weightGradCase(3)],
   headsAttention: headsAttentionCase,

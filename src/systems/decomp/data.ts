@@ -19,6 +19,7 @@ import type { DecompConfig } from "./model.ts";
 
 /** Sets that are made on the spot. */
 export const MADE = ["blocks2", "blocks3", "blocks2-other", "blocks3-other", "litball"] as const;
+/** A set of pictures that is made on the spot. */
 export type MadeSet = (typeof MADE)[number];
 
 /** Pictures in [0, 1], with what their maker knows of them. */
@@ -123,6 +124,7 @@ export async function dataVariance(set: DecompSet): Promise<number> {
   return values.reduce((sum, v, i) => sum + (v - Number(mean[i % mean.length])) ** 2, 0) / values.length;
 }
 
+/** How training batches are drawn. */
 export interface BatchSettings {
   readonly batch: number;
   readonly seed: Seed;

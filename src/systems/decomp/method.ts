@@ -36,10 +36,12 @@ export const TIMESTEPS = 1000;
 
 /** What a component predicts. With the noise (`eps`, the ablation) single components are whole pictures. */
 export const PREDICTIONS = ["x0", "eps"] as const;
+/** What a component predicts. */
 export type Prediction = (typeof PREDICTIONS)[number];
 
 /** `cosine` as published; `linear`: that of the variant in latents. */
 export const SCHEDULES = ["cosine", "linear"] as const;
+/** Name of a noise schedule. */
 export type Schedule = (typeof SCHEDULES)[number];
 
 const BETAS: Readonly<Record<Schedule, BetaScheduleName>> = { cosine: "squaredcos_cap_v2", linear: "linear" };
@@ -58,6 +60,7 @@ export interface Network {
   denoise(x: Tensor, t: Tensor, z: Tensor, weights?: Tensor, key?: Tensor): Tensor;
 }
 
+/** Options of `decompLoss`. */
 export interface LossOptions {
   /** Weights of 2 - 2^(t / T), which favour little noise. */
   readonly downweight: boolean;
@@ -65,6 +68,7 @@ export interface LossOptions {
   readonly orthogonality: number;
 }
 
+/** What one training step takes. */
 export interface Batch extends Omit<DiffusionBatch<unknown>, "condition"> {
   /** True where all latents of a picture are replaced by zeros. */
   readonly dropped?: Tensor; // [N]
@@ -109,6 +113,7 @@ export const decompLoss =
 /** How a picture is drawn. */
 export const METHODS = ["ddim", "ddpm"] as const;
 
+/** Options of `samplingScheduler`. */
 export interface SamplingOptions {
   readonly method: (typeof METHODS)[number];
   readonly steps: number;

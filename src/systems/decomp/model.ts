@@ -65,6 +65,7 @@ export const configSchema = z.strictObject({
   guided: z.boolean(),
 });
 
+/** Everything that decides the shapes of a model; stored in its checkpoint. */
 export type DecompConfig = z.output<typeof configSchema>;
 
 /** A published size: attention at maps of 32, 16 and 8 pixels. */
@@ -109,6 +110,7 @@ export const PRESETS = {
   smoke: small(8, 2, 8, { unet: 16, encoder: 8 }),
 } as const satisfies Record<string, DecompConfig>;
 
+/** Name of a preset. */
 export type Preset = keyof typeof PRESETS;
 
 /** @throws ArgumentError for numbers that do not fit each other */

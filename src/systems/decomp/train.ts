@@ -62,6 +62,7 @@ export function checkSet({ pictures, title }: DecompSet, { size }: Pick<DecompCo
   }
 }
 
+/** What a training needs. */
 export interface TrainInputs {
   readonly stage: string;
   readonly model: DecompUNet;

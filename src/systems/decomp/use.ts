@@ -30,6 +30,7 @@ export interface Pick {
 /** `mean`, as published; `shifted` keeps the contrast of K' other than K components: m + K'/K (mean - m). */
 export const COMPOSITIONS = ["mean", "shifted"] as const;
 
+/** Options of `Decomposer.compose`. */
 export interface ComposeOptions extends Partial<SamplingOptions> {
   /** One seed per picture. Default: the seed 0 for all of them. */
   readonly seeds?: readonly Seed[];
@@ -43,6 +44,7 @@ export interface ComposeOptions extends Partial<SamplingOptions> {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How far a drawing is. */
 export interface ComposeProgress {
   readonly step: number;
   readonly steps: number;
@@ -62,6 +64,7 @@ export interface Decomposer {
   encode(pictures: Tensor, model?: number): Promise<Latents>;
   /** Draws the picks together; every pick holds the latents of as many pictures. */
   compose(picks: readonly Pick[], options?: ComposeOptions): Composing;
+  /** Frees the compiled networks. */
   close(): Promise<void>;
 }
 

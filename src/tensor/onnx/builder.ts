@@ -185,8 +185,11 @@ export class GraphBuilder {
     return this.constant(dtype, shape, data);
   }
 
+  /** Of a value that was reshaped itself, what it was before. */
   reshape(x: string, shape: readonly number[]): string {
-    return this.op("Reshape", [x, this.ints(shape)], { allowzero: 1 });
+    const before = this.producers.get(x);
+    const source = before?.op === "Reshape" && before.attributes.allowzero === 1 ? before.inputs[0]! : x;
+    return this.op("Reshape", [source, this.ints(shape)], { allowzero: 1 });
   }
 
   transpose(x: string, perm: readonly number[]): string {

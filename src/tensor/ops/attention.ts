@@ -26,7 +26,8 @@ const joinHeads = (x: Tensor): Tensor =>
 /**
  * Attention of several heads at once, without a mask: q [N, Q, heads D], k [N, K, heads D], v [N, K, heads E] give
  * [N, Q, heads E]. Where the runtime has a kernel for it, the scores are never in memory as a whole. The gradient
- * computes them anew, so that none are kept from the forward pass (the idea of FlashAttention, Dao et al. 2022).
+ * computes them anew, so that none are kept from the forward pass (the idea of FlashAttention, Dao et al. 2022), unless they
+ * are small.
  */
 const headsAttentionOp: Op<HeadsAttrs> = {
   name: "headsAttention",
@@ -44,7 +45,7 @@ const headsAttentionOp: Op<HeadsAttrs> = {
     return [{ shape: [q.shape[0]!, q.shape[1]!, v.shape[2]!], dtype: q.dtype }];
   },
   lower: (g, [q, k, v], { heads, scale }, { inputs }) => {
-    if (g.contrib && inputs[0]!.dtype === "f32") {
+    if (g.contrib && inputs[0]!.dtype === "f32" && !manyShort(inputs, heads)) {
       const attributes = { num_heads: heads, scale: { float: scale } };
       return [g.contribOp("MultiHeadAttention", [q!, k!, v!], attributes)];
     }
@@ -65,21 +66,33 @@ const headsAttentionOp: Op<HeadsAttrs> = {
   },
 };
 
-/** The same in plain ONNX. */
+/**
+ * Whether all weights at once are small (at most twice q) and the runtime's kernel for attention, which goes through heads
+ * and pictures one by one, is slower than products over all of them. A gradient finds the weights computed, then.
+ */
+function manyShort([q, k]: readonly Aval[], heads: number): boolean {
+  const [pictures, , width] = q!.shape as [number, number, number];
+  const length = k!.shape[1]!;
+  return pictures * heads >= 128 && length >= 32 && length <= (2 * width) / heads;
+}
+
+/** The same by products over all heads, with the nodes that the gradient has. */
 function lowerHeads(
   g: GraphBuilder,
   names: readonly [string, string, string],
   { heads, scale }: HeadsAttrs,
   avals: readonly Aval[],
 ): string {
-  const apart = names.map((name, i) => {
+  const { dtype } = avals[0]!;
+  const [q, k, v] = names.map((name, i) => {
     const [n, t, c] = avals[i]!.shape as [number, number, number];
-    return g.reshape(name, [n, t, heads, c / heads]);
-  });
-  const q = g.op("Mul", [g.transpose(apart[0]!, [0, 2, 1, 3]), g.scalar(avals[0]!.dtype, scale)]);
-  const scores = g.op("MatMul", [q, g.transpose(apart[1]!, [0, 2, 3, 1])]);
-  const weights = g.op("Softmax", [scores], { axis: -1 });
-  const out = g.op("MatMul", [weights, g.transpose(apart[2]!, [0, 2, 1, 3])]);
+    return g.transpose(g.reshape(name, [n, t, heads, c / heads]), [0, 2, 1, 3]);
+  }) as [string, string, string];
+  const scores =
+    g.contrib && dtype === "f32"
+      ? g.contribOp("FusedMatMul", [q, k], { transA: 0, transB: 1, alpha: { float: scale } })
+      : g.op("MatMul", [g.op("Mul", [q, g.scalar(dtype, scale)]), g.transpose(k, [0, 1, 3, 2])]);
+  const out = g.op("MatMul", [g.op("Softmax", [scores], { axis: 3 }), v]);
   const shape = [...avals[0]!.shape.slice(0, 2), avals[2]!.shape[2]!];
   return g.reshape(g.transpose(out, [0, 2, 1, 3]), shape);
 }

@@ -207,7 +207,7 @@ function rearranged(values: Float32Array, shape: readonly number[], block: numbe
 
 /**
  * Weight [K, C, h, w] in the order [K / b, C / b, h w, b of C, b of K], K and C in whole blocks: values that are at hand
- * are rearranged here, so that the graph holds them once; others by two transpositions with long inner runs.
+ * are rearranged here, so that the graph holds them once; others as maps of one column, and by a transposition in runs.
  */
 export function blockWeight(
   g: GraphBuilder,
@@ -223,7 +223,7 @@ export function blockWeight(
       g.constant("f32", [k, c, h, w], rearranged(values, shape, block)),
     );
   const padded = zeroPadded(g, weight, shape, [k, c, h, w]);
-  const outer = g.transpose(g.reshape(padded, [k / block, block, c * h * w]), [0, 2, 1]); // [K/b, C h w, b]
+  const outer = reordered(g, g.reshape(padded, [k / block, block, c * h * w, 1])); // [K/b, C h w, b]
   const inner = g.transpose(g.reshape(outer, [(k * c) / block / block, block, h * w, block]), [0, 2, 1, 3]);
   return g.reshape(inner, [k, c, h, w]);
 }

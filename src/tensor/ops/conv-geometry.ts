@@ -1,5 +1,6 @@
 /** Stride, padding, dilation and groups of a convolution. */
 import { ArgumentError } from "../../errors.ts";
+import type { Aval } from "../aval.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** Strides, padding, dilation and groups, an entry for each axis. */
@@ -10,6 +11,20 @@ export interface ConvGeometry {
   /** Zeros before and after, per spatial axis. */
   readonly padding: readonly (readonly [before: number, after: number])[];
   readonly groups: number;
+}
+
+/** What the gradient of a convolution's weights is recorded with. */
+export interface WeightGradAttrs extends ConvGeometry {
+  readonly kernel: readonly number[];
+}
+
+/** Input and cotangent of a convolution, by name and shape, and its geometry. */
+export interface WeightGrad {
+  readonly x: string;
+  readonly dy: string;
+  readonly attrs: WeightGradAttrs;
+  readonly xa: Aval;
+  readonly da: Aval;
 }
 
 /** Spatial size of a convolution's result. */

@@ -29,6 +29,17 @@ function tapSums(row: 0 | 1, column: 0 | 1): number[] {
   return sums;
 }
 
+/**
+ * [9, 16] matrix from the taps of the 3 x 3 kernel to those of the 4 x 4 kernel with which a transposed convolution of
+ * stride 2 does the same: along each axis its tap u adds the taps 2 - u and 3 - u.
+ */
+export const doubledTaps = (): number[] =>
+  Array.from({ length: 9 * 16 }, (_, i) => {
+    const [from, to] = [Math.floor(i / 16), i % 16];
+    const meets = (r: number, u: number): boolean => r === 2 - u || r === 3 - u;
+    return Number(meets(Math.floor(from / 3), Math.floor(to / 4)) && meets(from % 3, to % 4));
+  });
+
 /** What a value is the doubling of, when it is one: the result of `upsample` by 2 in both directions. */
 function doubled(g: GraphBuilder, name: string): string | undefined {
   const blocked = g.blocked.get(name);
@@ -40,9 +51,12 @@ function doubled(g: GraphBuilder, name: string): string | undefined {
 }
 
 /** Whether the geometry is that of a 3 x 3 convolution that keeps the size. */
-function keepsSize(weight: Aval, { stride, dilation, padding, groups }: ConvGeometry): boolean {
+export function keepsSize(
+  { shape }: { readonly shape: readonly number[] },
+  { stride, dilation, padding, groups }: ConvGeometry,
+): boolean {
   const ones = [...stride, ...dilation, groups, ...padding.flat()].every((v) => v === 1);
-  return ones && weight.shape.length === 4 && weight.shape[2] === 3 && weight.shape[3] === 3;
+  return ones && shape.length === 4 && shape[2] === 3 && shape[3] === 3;
 }
 
 /** The four places of a point of the small map in the large one: row and column. */

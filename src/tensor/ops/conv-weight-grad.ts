@@ -1,23 +1,9 @@
 /** How the weight gradient of a convolution becomes matrix products. */
 
-import type { Aval } from "../aval.ts";
 import { type DType, hostArray, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import type { ConvGeometry } from "./conv-geometry.ts";
-
-/** What the gradient of a convolution's weights is recorded with. */
-export interface WeightGradAttrs extends ConvGeometry {
-  readonly kernel: readonly number[];
-}
-
-/** Input and cotangent of a convolution, by name and shape, and its geometry. */
-export interface WeightGrad {
-  readonly x: string;
-  readonly dy: string;
-  readonly attrs: WeightGradAttrs;
-  readonly xa: Aval;
-  readonly da: Aval;
-}
+import type { ConvGeometry, WeightGrad } from "./conv-geometry.ts";
+import { blockedWeightGrad } from "./conv-weight-blocked.ts";
 
 /** Matrix P with x P taking element `from(j)` of each row to place j. Products with it are exact. */
 export function permutation(
@@ -59,6 +45,8 @@ export function lowerWeightGrad(g: GraphBuilder, of: WeightGrad): string {
     const rows = g.reshape(products, [sizeOf(kernel), k * c]);
     return g.reshape(transposeNarrow(g, rows, sizeOf(kernel), xa.dtype), shape);
   };
+  const blocked = blockedWeightGrad(g, of);
+  if (blocked !== undefined) return offsetsFirst(blocked);
   if (shiftsSeparate(of)) return offsetsFirst(separateShifts(g, of, merged));
   const padded = padding.flat().some((p) => p !== 0)
     ? g.op("Pad", [x, g.ints([0, 0, ...padding.map((p) => p[0]), 0, 0, ...padding.map((p) => p[1])])], {

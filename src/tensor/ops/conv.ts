@@ -8,9 +8,17 @@ import { sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { blockAdjointWeight, blockedConv, blockFor, blockWeight, constantConv } from "./conv-blocked.ts";
-import { type ConvGeometry, type ConvOptions, convSize, geometry, onnxPads } from "./conv-geometry.ts";
-import { lowerUpsampledConv } from "./conv-upsampled.ts";
-import { lowerWeightGrad, permutation, type WeightGradAttrs } from "./conv-weight-grad.ts";
+import {
+  type ConvGeometry,
+  type ConvOptions,
+  convSize,
+  geometry,
+  onnxPads,
+  type WeightGradAttrs,
+} from "./conv-geometry.ts";
+import { doubledTaps, keepsSize, lowerUpsampledConv } from "./conv-upsampled.ts";
+import { lowerWeightGrad, permutation } from "./conv-weight-grad.ts";
+import { constant } from "./create.ts";
 import { apply1, needFloat, needSameDType } from "./op.ts";
 import { type BorderMode, pad } from "./pad.ts";
 
@@ -59,14 +67,16 @@ const convOp: Op<ConvGeometry> = {
   },
   vjp: ([ct], [x, w, b], _, geometry) => {
     if (!ct) return [];
-    const spatialAxes = ct.shape.map((_, i) => i).filter((i) => i !== 1);
     return [
       apply1(convTransposeOp, [ct, w!], { ...geometry, spatial: x!.shape.slice(2) }),
       apply1(convWeightGradOp, [x!, ct], { ...geometry, kernel: w!.shape.slice(2) }),
-      b && ct.sum(spatialAxes),
+      b && biasGrad(ct),
     ];
   },
 };
+
+/** Sums over each map first: in one go over pictures and maps it takes 1.5 times as long. */
+const biasGrad = (ct: Tensor): Tensor => ct.sum(ct.shape.map((_, i) => i).slice(2)).sum(0);
 
 /** What a transposed convolution is recorded with. */
 export interface TransposeAttrs extends ConvGeometry {
@@ -178,6 +188,51 @@ const convWeightGradOp: Op<WeightGradAttrs> = {
   },
 };
 
+/**
+ * A 3 x 3 convolution of `u`, which is `x` doubled: [u, x, weight, bias]. Its gradients skip the doubled map: in x it is the
+ * transposed convolution with stride 2 by a 4 x 4 kernel, whose adjoints take 4/9 of the arithmetic.
+ */
+const convDoubledOp: Op<ConvGeometry> = {
+  name: "convDoubled",
+  infer: ([u, , w, b], geometry) => convOp.infer(b ? [u!, w!, b] : [u!, w!], geometry),
+  lower: (g, [u, , w, b], geometry, { inputs: [ua, , wa, ba], outputs }) =>
+    convOp.lower(g, b ? [u!, w!, b] : [u!, w!], geometry, {
+      inputs: ba ? [ua!, wa!, ba] : [ua!, wa!],
+      outputs,
+    }),
+  vjp: ([ct], [, x, w, b]) => {
+    if (!ct) return [];
+    const [k, c] = w!.shape as [number, number];
+    const taps = constant(w!.dtype, [9, 16], doubledTaps());
+    const wide = w!
+      .reshape([k * c, 9])
+      .matmul(taps)
+      .reshape([k, c, 4, 4])
+      .transpose([1, 0, 2, 3]);
+    const slope = apply1(convWeightGradOp, [ct, x!], { ...HALVING, kernel: [4, 4] }); // [C, K, 4, 4]
+    const rows = slope.transpose([1, 0, 2, 3]).reshape([k * c, 16]);
+    const dw = rows.matmul(taps, { transB: true }).reshape(w!.shape);
+    return [undefined, apply1(convOp, [ct, wide], HALVING), dw, b && biasGrad(ct)];
+  },
+};
+
+/** The geometry of a convolution by 4 x 4 that halves a map. */
+const HALVING: ConvGeometry = {
+  stride: [2, 2],
+  dilation: [1, 1],
+  padding: [
+    [1, 1],
+    [1, 1],
+  ],
+  groups: 1,
+};
+
+/** What the input of a convolution is the doubling of, where `convDoubledOp` applies. */
+function doubledFrom({ node }: Tensor, weight: Tensor, geometry: ConvGeometry): Tensor | undefined {
+  const factors = node.op?.name === "upsample" && (node.attrs as { factors: readonly number[] }).factors;
+  return String(factors) === "2,2" && keepsSize(weight, geometry) ? node.inputs[0] : undefined;
+}
+
 /** Options of `conv`. */
 export interface BorderedConvOptions extends ConvOptions {
   /** What the padding consists of: zeros (default), or the tensor's own elements as `pad` takes them. */
@@ -205,7 +260,11 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: Bordered
   const bordered = paddingMode !== "zeros";
   const input = bordered ? pad(x, [[0, 0], [0, 0], ...attrs.padding], paddingMode) : x;
   const inner = bordered ? { ...attrs, padding: attrs.padding.map(() => [0, 0] as const) } : attrs;
-  return apply1(convOp, bias ? [input, weight, bias] : [input, weight], inner);
+  const last = bias ? [weight, bias] : [weight];
+  const small = doubledFrom(input, weight, inner);
+  return small
+    ? apply1(convDoubledOp, [input, small, ...last], inner)
+    : apply1(convOp, [input, ...last], inner);
 }
 
 /** Options of `convTranspose`. */
@@ -235,4 +294,9 @@ export function convTranspose(
 }
 
 /** Convolutions, by name. */
-export const convOps = { conv: convOp, convTranspose: convTransposeOp, convWeightGrad: convWeightGradOp };
+export const convOps = {
+  conv: convOp,
+  convDoubled: convDoubledOp,
+  convTranspose: convTransposeOp,
+  convWeightGrad: convWeightGradOp,
+};

@@ -1,7 +1,7 @@
 /** Reductions, sorting. */
 import { ArgumentError } from "../../errors.ts";
 import type { Aval } from "../aval.ts";
-import { DTYPES, isFloat } from "../dtype.ts";
+import { DTYPES, isFloat, sizeOf } from "../dtype.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import type { Op, Tensor } from "../tensor.ts";
 import { cast } from "./cast.ts";
@@ -46,9 +46,33 @@ function reduction(name: string, onnx: string, vjp: Op<ReduceAttrs>["vjp"]): Op<
   };
 }
 
-const sumOp = reduction("sum", "ReduceSum", ([ct], [x], _, attrs) => [
-  ct && broadcastTo(restoreAxes(ct, x!, attrs), x!.shape),
-]);
+/** Rows whose sum is a product with a row of ones: at twice to three times the speed of ReduceSum on the CPU. */
+const ROWS = { least: 64, most: 1 << 16 };
+
+/** Sum over the first axes, of f32 where the CPU's own kernels are; undefined for other sums. */
+function sumOfRows(
+  g: GraphBuilder,
+  x: string,
+  { shape, dtype }: Aval,
+  { axes }: ReduceAttrs,
+): string | undefined {
+  const first = axes.every((axis, i) => axis === i) && axes.length < shape.length;
+  const rows = sizeOf(shape.slice(0, axes.length));
+  const columns = sizeOf(shape.slice(axes.length));
+  if (!first || dtype !== "f32" || g.capabilities.channelBlock === undefined) return undefined;
+  if (rows < ROWS.least || rows > ROWS.most || columns < 16) return undefined;
+  return g.op("MatMul", [g.full("f32", [1, rows], 1), g.reshape(x, [rows, columns])]);
+}
+
+const sumOp: Op<ReduceAttrs> = {
+  ...reduction("sum", "ReduceSum", ([ct], [x], _, attrs) => [
+    ct && broadcastTo(restoreAxes(ct, x!, attrs), x!.shape),
+  ]),
+  lower: (g, [x], attrs, { inputs: [a], outputs: [y] }) => {
+    const rows = sumOfRows(g, x!, a!, attrs);
+    return [rows === undefined ? g.sum(x!, attrs.axes, attrs.keepDims) : g.reshape(rows, y!.shape)];
+  },
+};
 
 /** Elements equal to the extreme share its gradient evenly. */
 const extremeVjp: Op<ReduceAttrs>["vjp"] = ([ct], [x], [y], attrs) => {
