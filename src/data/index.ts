@@ -17,6 +17,7 @@ export * from "./over-pictures.ts";
 export * from "./padding.ts";
 export * from "./picture-set.ts";
 export * from "./random-draws.ts";
+export * from "./restoration.ts";
 export * from "./segmented-folder.ts";
 export * from "./tensors.ts";
 export * from "./thresholds.ts";

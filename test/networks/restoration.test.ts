@@ -143,7 +143,7 @@ describe.skipIf(!existsSync(root))("published weights (skipped: ../shared/data i
     const { tensors } = await readSafetensors(`${root}weights/${name}.safetensors`);
     return new Map(
       [...tensors].map(([key, raw]) => {
-        const { data, shape } = raw as { data: Float32Array; shape: number[] };
+        const { data, shape } = raw as unknown as { data: Float32Array; shape: number[] };
         return [key, tensor(data, { shape })];
       }),
     );
