@@ -57,6 +57,11 @@ export class DnCNN extends Module {
     }, y);
   }
 
+  /** Pixels to each side that a pixel depends on. */
+  get reach(): number {
+    return this.config.depth;
+  }
+
   /** The restored picture. */
   restore(y: Tensor, statistics?: "frozen" | "batch"): Tensor {
     return y.sub(this.call(y, statistics));

@@ -17,6 +17,8 @@ export interface Restorer extends Module {
   readonly channels: number;
   /** Height and width are multiples of this. */
   readonly sizeFactor: number;
+  /** Pixels to each side that a pixel depends on: so far from its borders a tile is as the whole. */
+  readonly reach: number;
   /** The restored picture, not clipped. // [N, C, H, W] */
   restore(y: Tensor): Tensor;
 }

@@ -147,6 +147,15 @@ export class NAFNet extends Module {
     return this.ending.call(h);
   }
 
+  /** Pixels to each side that a pixel depends on, but for the means over the whole picture. */
+  get reach(): number {
+    const { encoder, decoder, middle } = this.config;
+    const levels = encoder.length;
+    const down = encoder.reduce((sum, count, level) => sum + (count + 1) * 2 ** level, 0);
+    const up = decoder.reduce((sum, count, at) => sum + count * 2 ** (levels - 1 - at), 0);
+    return 2 + down + middle * 2 ** levels + up;
+  }
+
   /** The restored picture. */
   restore(y: Tensor): Tensor {
     return y.add(this.call(y));

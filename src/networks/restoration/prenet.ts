@@ -109,6 +109,11 @@ export class PReNet extends Module {
     return x;
   }
 
+  /** Pixels to each side that a pixel depends on. */
+  get reach(): number {
+    return 13 * this.config.passes;
+  }
+
   /** The restored picture. */
   restore(y: Tensor): Tensor {
     return this.call(y);

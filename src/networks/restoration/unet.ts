@@ -102,6 +102,13 @@ export class RestorationUNet extends Module {
     return this.last.call(h);
   }
 
+  /** Pixels to each side that a pixel depends on. */
+  get reach(): number {
+    // Two convolutions at every level down, one and two on the way up, pooling and interpolation between, and the last.
+    const { depth } = this.config;
+    return 2 * (2 ** depth - 1) + 6 * (2 ** (depth - 1) - 1) + 1;
+  }
+
   /** The restored picture. */
   restore(y: Tensor): Tensor {
     return y.add(this.call(y));

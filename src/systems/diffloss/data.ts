@@ -34,9 +34,13 @@ const bytes = ({ data, ...size }: FloatPicture): Picture => ({
 
 const rooms = openScenes({ seed: 0, count: 4_000_000, size: SIDE });
 
-/** Picture `index`: two of three are dead leaves, the third is a room. */
+/** Two of three pictures are dead leaves, the third is a room. */
+const room = (index: number): boolean => index % 3 === 2;
+/** Whether picture `i` of a use is a room. */
+export const isRoom = (use: Use, i: number): boolean => room(FIRST[use] + i);
+
 async function made(index: number, size: number): Promise<Picture> {
-  if (index % 3 < 2 || size !== SIDE) return bytes(deadLeaves(index, { size }));
+  if (!room(index) || size !== SIDE) return bytes(deadLeaves(index, { size }));
   const { view } = await rooms.get(index);
   return bytes({ width: view.width, height: view.height, channels: 3, data: view.image });
 }

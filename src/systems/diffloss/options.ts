@@ -117,7 +117,10 @@ export const evaluateOptions = z.object({
     { pairs: [false] },
     {
       data: clean,
-      task,
+      task: data(
+        z.enum(DEGRADATION_NAMES).optional(),
+        "what happens to clean pictures (default: what the model was trained for)",
+      ),
       sigma: data(z.number().min(0).max(255).optional(), "white noise of this strength instead of the task", "S"),
     },
   ),

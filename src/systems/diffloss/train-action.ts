@@ -38,7 +38,7 @@ import {
   withRecomputation,
 } from "./model.ts";
 import type { TrainActionOptions } from "./options.ts";
-import { calibrated, diffLossOf, pullsOf, trainPrior } from "./train.ts";
+import { calibratedWeights, diffLossOf, trainPrior } from "./train.ts";
 
 /** Every eighth picture of a folder is kept for curves. */
 const EVERY = 8;
@@ -109,8 +109,8 @@ async function weightsOf(
   const next = restorationBatches(crops, { batch, crop, seed });
   const batches = await Promise.all([0, 1, 2, 3].map(next));
   const restore = (y: Tensor): Tensor => start?.model.restore(y) ?? y;
-  const given = { range: [options.tMin, options.tMax], seed, pixel, threads } as const;
-  return calibrated(await pullsOf(prior, restore, batches, given), strength);
+  const given = { range: [options.tMin, options.tMax], seed, pixel, strength, threads } as const;
+  return calibratedWeights(prior, restore, batches, given);
 }
 
 /** DiffLoss for a training, with what is to be known of it. */

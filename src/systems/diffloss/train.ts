@@ -1,7 +1,7 @@
 /** Training of the prior, and of networks with or without its loss. Resumable at every step. */
 import { diffusionLoss, epsilonObjective, sampleLosses } from "../../diffusion/index.ts";
 import { ArgumentError } from "../../errors.ts";
-import { constantDecay, frozen } from "../../nn/index.ts";
+import { constantDecay, frozen, lossOf } from "../../nn/index.ts";
 import { createNoise, jit, type Tensor, valueAndGrad } from "../../tensor/index.ts";
 import {
   alphaBarLevels,
@@ -22,7 +22,6 @@ import {
   checkWeights,
   type Controls,
   diffLoss,
-  distances,
   type SharedNoise,
   type TimestepRange,
   type Weights,
@@ -157,55 +156,67 @@ export function diffLossOf(prior: PriorNetwork, options: DiffLossOptions): Furth
   };
 }
 
-/** How strongly each term pulls at the restored pictures: the norm of its gradient there, averaged over batches. */
-export interface Pulls {
-  readonly pixel: number;
-  readonly natural: number;
-  readonly semantic: number;
-}
-
-/** Measures the pulls on batches of restored pictures and their truth, [N, 3, S, S] in [0, 1]. */
-export async function pullsOf(
-  prior: PriorNetwork,
+/** How strongly a loss pulls at restored pictures: the norm of its gradient there, averaged over batches in [0, 1]. */
+export async function pullOf<E>(
+  { extra, loss }: FurtherLoss<E>,
   restore: (degraded: Tensor) => Tensor,
   batches: readonly RestorationBatch[],
-  options: Omit<DiffLossOptions, "weights"> & { readonly pixel: PixelLoss; readonly threads?: number | undefined },
-): Promise<Pulls> {
-  const drawn = sharedNoise(prior, options);
+  { threads }: { readonly threads?: number | undefined } = {},
+): Promise<number> {
   const run = jit(
-    ({ degraded, clean, ...shared }: RestorationBatch & SharedNoise) => {
-      const x = clean.mul(2).sub(1);
+    ({ degraded, clean }: RestorationBatch, given: E) => {
       const z = restore(degraded).mul(2).sub(1).stopGradient();
-      const norm = (loss: (z: Tensor) => Tensor): Tensor => valueAndGrad(loss)(z)[1].square().sum().sqrt();
-      return {
-        pixel: norm((v) => PIXEL_LOSSES[options.pixel](v, x)),
-        natural: norm((v) => distances(prior, v, x, shared).natural),
-        semantic: norm((v) => distances(prior, v, x, shared).semantic),
-      };
+      const [, gradient] = valueAndGrad((v: Tensor) => lossOf(loss(v, clean.mul(2).sub(1), given)))(z);
+      return gradient.square().sum().sqrt();
     },
-    options.threads === undefined ? {} : { threads: options.threads },
+    threads === undefined ? {} : { threads },
   );
-  const sums = { pixel: 0, natural: 0, semantic: 0 };
+  let sum = 0;
   try {
-    for (const [step, batch] of batches.entries()) {
-      const found = await run({ ...batch, ...drawn(step, batch.clean.shape) });
-      for (const name of ["pixel", "natural", "semantic"] as const)
-        sums[name] += (await found[name].item()) / batches.length;
-    }
+    for (const [step, batch] of batches.entries())
+      sum += await (await run(batch, extra(step, batch.clean.shape))).item();
   } finally {
     await run.close();
   }
-  return sums;
+  return sum / batches.length;
 }
+
+/** The loss of the pixels as one whose pull can be measured. */
+export const pixelTerm = (pixel: PixelLoss): FurtherLoss<Record<string, never>> => ({
+  extra: () => ({}),
+  loss: (z, x) => ({ loss: PIXEL_LOSSES[pixel](z, x) }),
+});
 
 /**
- * Weights at which both terms together pull `strength` times as much as the pixels, half each. The published ones belong to
- * another model and to features of another scale. @throws ArgumentError where a term does not pull at all
+ * The weight at which a loss pulls `strength` times as much as the pixels: published weights belong to another model and to
+ * features of another scale. @throws ArgumentError where it does not pull at all
  */
-export function calibrated({ pixel, natural, semantic }: Pulls, strength: number): Weights {
-  for (const [name, value] of Object.entries({ pixel, natural, semantic }))
+export function calibrated(pixel: number, pull: number, strength: number): number {
+  for (const [name, value] of Object.entries({ "the pixels": pixel, "the further loss": pull }))
     if (!(value > 0) || !Number.isFinite(value))
-      throw new ArgumentError(`DiffLoss: nothing to calibrate: the pull of the ${name} term is ${value}`);
-  return { natural: (strength * pixel) / natural / 2, semantic: (strength * pixel) / semantic / 2 };
+      throw new ArgumentError(`DiffLoss: nothing to calibrate: the pull of ${name} is ${value}`);
+  return (strength * pixel) / pull;
 }
 
+/** Weights at which both terms of DiffLoss pull alike, and together `strength` times as much as the pixels. */
+export async function calibratedWeights(
+  prior: PriorNetwork,
+  restore: (degraded: Tensor) => Tensor,
+  batches: readonly RestorationBatch[],
+  options: Omit<DiffLossOptions, "weights"> & {
+    readonly pixel: PixelLoss;
+    readonly strength: number;
+    readonly threads?: number | undefined;
+  },
+): Promise<Weights> {
+  const pull = (loss: FurtherLoss<unknown>): Promise<number> => pullOf(loss, restore, batches, options);
+  const term = (weights: Weights) =>
+    pull(diffLossOf(prior, { ...options, weights, detachPrior: false }) as FurtherLoss<unknown>);
+  const pixels = await pull(pixelTerm(options.pixel) as FurtherLoss<unknown>);
+  const [natural, semantic] = [
+    await term({ natural: 1, semantic: 0 }),
+    await term({ natural: 0, semantic: 1 }),
+  ];
+  const half = options.strength / 2;
+  return { natural: calibrated(pixels, natural, half), semantic: calibrated(pixels, semantic, half) };
+}
