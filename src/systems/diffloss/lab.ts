@@ -19,7 +19,7 @@ import { avgPool, concat, jit, type Tensor } from "../../tensor/index.ts";
 import { degradedCrops, restorationBatches, trainRestorer } from "../../training/index.ts";
 import { told, type Work, type WorkEvent } from "../../work.ts";
 import { openRestoring } from "../restoring.ts";
-import { type Arm, furtherOf, type Judges } from "./arms.ts";
+import { type Arm, type ArmName, furtherOf, type Judges } from "./arms.ts";
 import { folderPictures, isRoom, procedural } from "./data.ts";
 import { priorErrors } from "./train.ts";
 import type { Recognition, SetName, SetScores } from "./rules.ts";
@@ -36,6 +36,18 @@ export interface ArmPlan {
   /** Our own pictures that it learns from. */
   readonly pictures: number;
   readonly seed: number;
+}
+
+/** What is asked for, from the options. */
+export interface Plan {
+  readonly tasks: readonly DegradationName[];
+  readonly arms: readonly ArmName[];
+  readonly seeds: readonly number[];
+  readonly settings: Omit<ArmPlan, "task" | "seed">;
+  readonly test: number;
+  readonly sets: readonly SetName[];
+  /** Off: what is not there stays unmeasured. */
+  readonly makes: boolean;
 }
 
 export interface LabOptions {

@@ -9,7 +9,17 @@ import {
   type RestorerConfig,
   restorerConfig,
 } from "../../networks/index.ts";
-import { blankRng, captureFeatures, createRng, frozen, modules, type Rng, recomputing } from "../../nn/index.ts";
+import {
+  blankRng,
+  captureFeatures,
+  createRng,
+  frozen,
+  mapParameters,
+  modules,
+  type Rng,
+  recomputing,
+  uniformFanIn,
+} from "../../nn/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
 import { modelFile } from "../../training/index.ts";
 import { modelPath } from "../shipped.ts";
@@ -115,6 +125,12 @@ export const withRecomputation = (net: PriorNetwork): PriorNetwork => recomputin
 /** A prior to train. */
 export const createPrior = (size: keyof typeof PRIOR_SIZES, seed: Seed): PriorNetwork =>
   new PriorNetwork({ unet: PRIOR_SIZES[size], timesteps: 1000, prediction: "noise" }, createRng(seed));
+
+/** A prior with random weights everywhere, also where a training begins with 0: a control that is not trained. */
+export function randomPrior(size: keyof typeof PRIOR_SIZES, seed: Seed): PriorNetwork {
+  const rng = createRng(seed);
+  return mapParameters(createPrior(size, seed), (t) => (t.rank >= 2 ? uniformFanIn(rng, t.shape) : t));
+}
 
 /** What files keep beside weights: on what, how long and by which command it was trained. */
 export type Notes = Readonly<Record<string, string>>;

@@ -107,6 +107,6 @@ export const GATE_RULES: readonly Rule<Found>[] = [
   {
     name: "gate of the prior",
     says: `the errors of its noise on rooms are at most ${GATE_SLACK} times ${GATE.join(", ")} in the four bands of t`,
-    judge: ({ gate }) => all(...BANDS.map((band, i) => atMost(gate?.[bandName(band)], GATE_SLACK * GATE[i]!))),
+    judge: ({ gate }) => all(...BANDS.map((band, i) => atMost(gate?.[bandName(band)], Number((GATE_SLACK * GATE[i]!).toPrecision(6))))),
   },
 ];

@@ -1,6 +1,6 @@
 /** DiffLoss as the rest of Tweedie sees it. */
 import { deferredAction, type System } from "../system.ts";
-import { CHECKPOINTS, trainOptions } from "./options.ts";
+import { CHECKPOINTS, evaluateOptions, reproduceOptions, runOptions, trainOptions } from "./options.ts";
 
 /** The declaration. What actions do is loaded when they run. */
 export const diffloss: System = {
@@ -16,14 +16,46 @@ export const diffloss: System = {
   },
   claim:
     "A diffusion model that is used only while training makes what any restoration network gives more natural and better to recognise, at no cost when it is used.",
-  headline: async () => "not measured yet",
+  headline: async (data) => (await import("./page.ts")).headlineOf(data as never),
   checkpoints: CHECKPOINTS,
+  samples: [1, 2, 3].flatMap((index) =>
+    (["noise", "rain"] as const).map((task) => ({
+      name: `${task}-${index}`,
+      label: `${task === "noise" ? "Noise" : "Rain"} ${index}`,
+      checkpoint: task === "noise" ? "denoise" : "derain",
+      make: async () => (await import("./use.ts")).degradedSample(task, index),
+    })),
+  ),
   actions: {
     train: deferredAction({
       about: "trains a network that restores, with or without the prior's loss, or the prior; resumable",
       options: trainOptions,
       examples: ["tweedie train diffloss --data my-photographs --task noise --diffloss --out out/denoise"],
       load: async () => (await import("./train-action.ts")).trainAction,
+    }),
+    run: deferredAction({
+      about: "restores pictures, one or a folder: restored pictures, differences, sheets",
+      options: runOptions,
+      examples: [
+        "tweedie run diffloss --image noisy.png --out out/restored",
+        "tweedie run diffloss --image rainy-pictures --model derain",
+      ],
+      load: async () => (await import("./run.ts")).runAction,
+    }),
+    evaluate: deferredAction({
+      about: "PSNR and SSIM on pairs, or on clean pictures that are degraded",
+      options: evaluateOptions,
+      examples: [
+        "tweedie evaluate diffloss --model denoise --sigma 25 --data my-photographs",
+        "tweedie evaluate diffloss --model derain --pairs my-pairs",
+      ],
+      load: async () => (await import("./evaluate.ts")).evaluateAction,
+    }),
+    reproduce: deferredAction({
+      about: "trains networks with DiffLoss and with what it is compared with, writes the tables; resumable",
+      options: reproduceOptions,
+      examples: ["tweedie reproduce diffloss --data DIR"],
+      load: async () => (await import("./study.ts")).reproduceAction,
     }),
   },
 };
