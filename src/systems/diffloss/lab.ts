@@ -87,6 +87,8 @@ function middle({ name, clean, degraded }: RestorationPair): RestorationPair {
 const PHOTOGRAPHS = 12;
 
 export interface Lab {
+  /** The network that arms of a task begin with. */
+  start(task: DegradationName): Restorer;
   /** Error of the prior's noise on rooms, by band of timesteps. */
   gate(count: number): Promise<Record<string, number>>;
   /** Trains an arm from the network that ships. */
@@ -125,6 +127,8 @@ export function openLab(options: LabOptions): Lab {
   }
 
   return {
+    start: (task) => start[task]!,
+
     async gate(count) {
       const rooms = await roomsOf(count);
       return priorErrors(judges.prior, rooms.mul(2).sub(1), { threads });

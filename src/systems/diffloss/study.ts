@@ -1,10 +1,10 @@
 /** The study of DiffLoss: what is asked for, and the page that says what came of it. */
 import { join } from "node:path";
-import { DEGRADATION_NAMES, type DegradationName } from "../../data/index.ts";
+import { DEGRADATION_NAMES, type DegradationName, listPictures } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import { openFeatureNetwork, openLpips, RESTORATION_CONVENTIONS } from "../../metrics/index.ts";
 import type { Restorer } from "../../networks/index.ts";
-import { fileFingerprint, judged, type Made, mean, type Study, type Verdict } from "../../study/index.ts";
+import { fileFingerprint, fingerprint, judged, type Made, mean, type Study, type Verdict } from "../../study/index.ts";
 import { told, type Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
 import { reproducing, type StudyPage } from "../reproduce.ts";
@@ -32,6 +32,8 @@ export interface Subject {
   readonly classifier: string;
   readonly lpips: string | undefined;
   readonly start: Readonly<Record<string, string>>;
+  /** Of the files of the photographs. */
+  readonly photographs: string | undefined;
 }
 
 /** @throws ArgumentError for tasks without a network to begin with, and unknown arms */
@@ -91,16 +93,18 @@ async function* measuredTask(
   const recognition: Partial<Record<Row, Recognition>> = {};
   const made: Partial<Record<ArmName, Made<Restorer>[]>> = {};
 
-  const scoresOf = async function* (row: Row, nets: readonly (Made<Restorer> | undefined)[], net?: Restorer): Work<void> {
+  const scoresOf = async function* (row: Row, nets: readonly (Made<Restorer> | undefined)[]): Work<void> {
+    const netOf = (one: Made<Restorer> | undefined) => one?.value ?? (row === "start" ? lab.start(task) : undefined);
     for (const set of sets) {
+      const photographs = set === "photographs" && { photographs: subject.photographs };
       const found: SetScores[] = [];
       for (const one of nets) {
         const cell = study.measure<SetScores>(`${task}, ${row}, ${one ? `${one.name}, ` : ""}${set}`, {
-          given: { task, row, set, test, lpips: subject.lpips, ...(row === "start" && { start }) },
+          given: { task, row, set, ...(photographs || { test }), lpips: subject.lpips, ...(row === "start" && { start }) },
           from: one ? [one] : [],
           measure: () => {
             if (!makes) throw NOT_MADE;
-            return lab.score(one?.value ?? net, task, set, test);
+            return lab.score(netOf(one), task, set, test);
           },
         });
         const scored = yield* whereMade(cell);
@@ -114,7 +118,7 @@ async function* measuredTask(
       const cell = study.measure<Recognition>(`${task}, ${row}, ${one ? `${one.name}, ` : ""}recognition`, {
         given: { task, row, rooms: ROOMS, classifier: subject.classifier, ...(row === "start" && { start }) },
         from: one ? [one] : [],
-        measure: () => (makes ? lab.recognise(one?.value ?? net, task, ROOMS) : Promise.reject(NOT_MADE)),
+        measure: () => (makes ? lab.recognise(netOf(one), task, ROOMS) : Promise.reject(NOT_MADE)),
       });
       const found = yield* whereMade(cell);
       if (found) seen.push(found.value);
@@ -124,7 +128,7 @@ async function* measuredTask(
   };
 
   yield* scoresOf("input", [undefined]);
-  yield* scoresOf("start", [undefined], await startOf(task));
+  yield* scoresOf("start", [undefined]);
   for (const name of arms) {
     const arm: Arm = ARMS[name];
     const nets: Made<Restorer>[] = [];
@@ -172,6 +176,12 @@ export async function* measured(study: Study, lab: Lab, subject: Subject, plan: 
   return { gate: gate?.value, tasks };
 }
 
+/** Fingerprint of the photographs that are measured on. */
+async function contentOf(data: string): Promise<string> {
+  const files = (await Promise.all(["bsds500/image", "rain100h"].map((name) => listPictures(join(data, name))))).flat();
+  return fingerprint(await Promise.all(files.map(fileFingerprint)));
+}
+
 interface Asked {
   readonly found: Found;
   readonly plan: Plan;
@@ -191,6 +201,7 @@ async function* ask(study: Study, options: ReproduceActionOptions, { signal }: A
     classifier: await fileFingerprint(classifierPath),
     lpips: weights && (await fileFingerprint(join(weights, "lpips_v0.1", "squeeze.safetensors"))),
     start: Object.fromEntries(starts),
+    photographs: data === undefined ? undefined : await contentOf(data),
   };
   const { model: prior } = await priorFile.load(priorFilePath);
   const lab = openLab({

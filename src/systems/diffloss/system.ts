@@ -1,6 +1,6 @@
 /** DiffLoss as the rest of Tweedie sees it. */
 import { deferredAction, type System } from "../system.ts";
-import { CHECKPOINTS, evaluateOptions, reproduceOptions, runOptions, trainOptions } from "./options.ts";
+import { CHECKPOINTS, evaluateOptions, RESTORERS_SHIPPED, reproduceOptions, runOptions, trainOptions } from "./options.ts";
 
 /** The declaration. What actions do is loaded when they run. */
 export const diffloss: System = {
@@ -26,6 +26,17 @@ export const diffloss: System = {
       make: async () => (await import("./use.ts")).degradedSample(task, index),
     })),
   ),
+  tour: {
+    about: "takes noise and rain from pictures that the networks have not seen",
+    files: RESTORERS_SHIPPED.map(({ file }) => file),
+    next: [
+      "tweedie run diffloss --image my-pictures --out out/restored",
+      "tweedie train diffloss --data my-photographs --task noise --diffloss --out out/denoise",
+    ],
+    async *run(context) {
+      return yield* (await import("./tour.ts")).tourDiffLoss(context);
+    },
+  },
   actions: {
     train: deferredAction({
       about: "trains a network that restores, with or without the prior's loss, or the prior; resumable",
