@@ -45,10 +45,7 @@ export const DEGRADATIONS = {
   impulses: { about: "2 to 20 % of the pixels black or white", step: impulseNoise([0.02, 0.2]) },
   rain: {
     about: "150 to 300 streaks per 100 x 100 pixels, and noise of 8 of 255",
-    step: inOrder(
-      rain({ density: [150, 300], length: [6, 16], lean: 20, strength: [0.15, 0.5] }),
-      sensor,
-    ),
+    step: inOrder(rain({ density: [150, 300], length: [6, 16], lean: 20, strength: [0.15, 0.5] }), sensor),
   },
   blur: {
     about: "a straight movement over 3 to 9 pixels, and noise of 2 of 255",
@@ -115,7 +112,8 @@ export function pairedFiles(paths: readonly string[]): { name: string; degraded:
     const { side, key } = sideOf(path) ?? {};
     if (side === undefined || key === undefined) continue;
     const other = found[side].get(key);
-    if (other !== undefined) throw new ArgumentError(`${path} and ${other} are both the ${side} side of "${key}"`);
+    if (other !== undefined)
+      throw new ArgumentError(`${path} and ${other} are both the ${side} side of "${key}"`);
     found[side].set(key, path);
   }
   const { degraded, clean } = found;
@@ -146,7 +144,9 @@ export async function openRestorationPairs(folder: string): Promise<Dataset<Rest
   return dataset(pairs.length, async (i) => {
     const { name, ...files } = pairs[i]!;
     const [degraded, clean] = await Promise.all(
-      [files.degraded, files.clean].map(async (file) => toFloatPicture(await readPictureFile(paths.get(file)!))),
+      [files.degraded, files.clean].map(async (file) =>
+        toFloatPicture(await readPictureFile(paths.get(file)!)),
+      ),
     );
     if (degraded!.width !== clean!.width || degraded!.height !== clean!.height)
       throw new FormatError(

@@ -45,7 +45,11 @@ export function openRestorationScorer(settings: { readonly threads?: number } = 
   return {
     async score(restored, clean) {
       const [n, channels] = clean.shape as [number, number];
-      if (restored.shape.join() !== clean.shape.join() || clean.rank !== 4 || (channels !== 1 && channels !== 3))
+      if (
+        restored.shape.join() !== clean.shape.join() ||
+        clean.rank !== 4 ||
+        (channels !== 1 && channels !== 3)
+      )
         throw new ShapeError(
           `restoration scores: expected two tensors [N, 1 or 3, H, W] of one shape, got ${restored} and ${clean}`,
         );

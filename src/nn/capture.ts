@@ -90,7 +90,9 @@ export function recomputing<T extends object>(module: T, keys: readonly string[]
     if (!wanted.has(key)) return child;
     const part = child as Callable;
     const methods = Object.create(Object.getPrototypeOf(part), {
-      call: { value: (...args: unknown[]) => checkpoint((...given: unknown[]) => part.call(...given))(...args) },
+      call: {
+        value: (...args: unknown[]) => checkpoint((...given: unknown[]) => part.call(...given))(...args),
+      },
     });
     return Object.assign(Object.create(methods), part);
   });

@@ -1,5 +1,12 @@
 /** Pictures as files have them through a network that restores: any size by tiles, any depth, gray and alpha. */
-import { cropPlanes, type FloatPicture, padded, picturesToTensor, sizeFor, toFloatPicture } from "../data/index.ts";
+import {
+  cropPlanes,
+  type FloatPicture,
+  padded,
+  picturesToTensor,
+  sizeFor,
+  toFloatPicture,
+} from "../data/index.ts";
 import { ArgumentError, NonFiniteError } from "../errors.ts";
 import type { Picture } from "../io/index.ts";
 import { mapTiles, type Restorer, type TileProgress } from "../networks/index.ts";
@@ -76,7 +83,10 @@ export function openRestoring(net: Restorer, settings: { readonly threads?: numb
   const { sizeFactor, reach } = net;
   const seam = sizeFactor * Math.ceil(reach / sizeFactor);
 
-  async function* restoreTensor(y: Tensor, options: RestoreOptions = {}): AsyncGenerator<TileProgress, Tensor> {
+  async function* restoreTensor(
+    y: Tensor,
+    options: RestoreOptions = {},
+  ): AsyncGenerator<TileProgress, Tensor> {
     const { tile = 512, overlap = 2 * seam + 16, signal } = options;
     const [n, c, height, width] = y.shape as [number, number, number, number];
     const whole = await padded(y, sizeFactor);
@@ -93,13 +103,21 @@ export function openRestoring(net: Restorer, settings: { readonly threads?: numb
     const margin = 2 * seam < overlap ? seam / sizeFactor : 0;
     const scales = { input: sizeFactor, output: sizeFactor };
     const single = height <= tile && width <= tile;
-    const restored = yield* mapTiles(run, whole, scales, single ? { tile: Infinity, signal } : { ...units, margin });
+    const restored = yield* mapTiles(
+      run,
+      whole,
+      scales,
+      single ? { tile: Infinity, signal } : { ...units, margin },
+    );
     const values = (await restored.data()) as Float32Array;
     const own = cropPlanes(values, sizeFor([height, width], sizeFactor), [height, width]);
     return fromHost("f32", [n, c, height, width], own);
   }
 
-  async function* restore(picture: Picture, options: RestoreOptions = {}): AsyncGenerator<TileProgress, Picture> {
+  async function* restore(
+    picture: Picture,
+    options: RestoreOptions = {},
+  ): AsyncGenerator<TileProgress, Picture> {
     const restored = yield* restoreTensor(inputOf(toFloatPicture(picture), net), options);
     return likePicture(picture, (await restored.data()) as Float32Array, net.channels);
   }

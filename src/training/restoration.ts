@@ -104,8 +104,14 @@ export function restorationBatches(
       Array.from(indices(step), (index, i) => source.crop(index, step * batch + i, crop)),
     );
     return {
-      degraded: picturesToTensor(crops.map(({ degraded }) => degraded), "unit"),
-      clean: picturesToTensor(crops.map(({ clean }) => clean), "unit"),
+      degraded: picturesToTensor(
+        crops.map(({ degraded }) => degraded),
+        "unit",
+      ),
+      clean: picturesToTensor(
+        crops.map(({ clean }) => clean),
+        "unit",
+      ),
     };
   };
 }
@@ -174,7 +180,15 @@ const kept = ({ model, ema }: TrainState<Restorer>): Restorer => ema ?? model;
 function judge(heldOut: RestorationBatch, threads: number | undefined) {
   const run = jit(
     (net: Restorer, { degraded, clean }: RestorationBatch) =>
-      net.restore(degraded).clip(0, 1).sub(clean).square().mean([1, 2, 3]).log().mul(-10 / Math.LN10).mean(),
+      net
+        .restore(degraded)
+        .clip(0, 1)
+        .sub(clean)
+        .square()
+        .mean([1, 2, 3])
+        .log()
+        .mul(-10 / Math.LN10)
+        .mean(),
     threads === undefined ? {} : { threads },
   );
   return {

@@ -1,5 +1,5 @@
 /** Degradations are the same for the same seed, have the statistics they name, and keep the truth; pairs are found by names. */
-import { mkdtemp, mkdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -29,7 +29,8 @@ const flat = (value: number, size = 64, channels = 3): FloatPicture => ({
   channels,
   data: new Float32Array(size * size * channels).fill(value),
 });
-const mean = (values: ArrayLike<number>): number => Array.from(values).reduce((a, b) => a + b, 0) / values.length;
+const mean = (values: ArrayLike<number>): number =>
+  Array.from(values).reduce((a, b) => a + b, 0) / values.length;
 /** Mean product of the distances from the means. */
 const covariance = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
   const [ma, mb] = [mean(a), mean(b)];
@@ -65,7 +66,10 @@ describe("noise", () => {
 
   it("in rows is one value for a row and channel; impulses are black or white", async () => {
     const rows = await through(bandingNoise([0.1, 0.1]), flat(0.5));
-    const lines = Array.from({ length: 64 }, (_, y) => new Set(Array.from({ length: 64 }, (_, x) => rows[(y * 64 + x) * 3]!)));
+    const lines = Array.from(
+      { length: 64 },
+      (_, y) => new Set(Array.from({ length: 64 }, (_, x) => rows[(y * 64 + x) * 3]!)),
+    );
     expect(lines.every((line) => line.size === 1)).toBe(true);
     const impulses = await through(impulseNoise([0.2, 0.2]), flat(0.5));
     expect(new Set(impulses)).toEqual(new Set([0, 0.5, 1]));
@@ -85,15 +89,18 @@ describe("noise", () => {
 describe("degraded pairs", () => {
   const clean = fromArray([0, 1].map((i) => ({ image: deadLeaves(i, { size: 24 }) })));
 
-  it.each(DEGRADATION_NAMES)("of %s keep the truth, and are the same for the same seed and epoch", async (name) => {
-    const pairs = degradedPairs(clean, DEGRADATIONS[name], 7);
-    const [a, again, other] = [await pairs.get(1), await pairs.get(1), await pairs.get(1, 1)];
-    expect(a.clean.data).toEqual(deadLeaves(1, { size: 24 }).data);
-    expect(a.degraded.data).toEqual(again.degraded.data);
-    expect(a.degraded.data).not.toEqual(a.clean.data);
-    expect([a.degraded.width, a.degraded.channels]).toEqual([24, 3]);
-    if (name !== "low-resolution") expect(other.degraded.data).not.toEqual(a.degraded.data);
-  });
+  it.each(DEGRADATION_NAMES)(
+    "of %s keep the truth, and are the same for the same seed and epoch",
+    async (name) => {
+      const pairs = degradedPairs(clean, DEGRADATIONS[name], 7);
+      const [a, again, other] = [await pairs.get(1), await pairs.get(1), await pairs.get(1, 1)];
+      expect(a.clean.data).toEqual(deadLeaves(1, { size: 24 }).data);
+      expect(a.degraded.data).toEqual(again.degraded.data);
+      expect(a.degraded.data).not.toEqual(a.clean.data);
+      expect([a.degraded.width, a.degraded.channels]).toEqual([24, 3]);
+      if (name !== "low-resolution") expect(other.degraded.data).not.toEqual(a.degraded.data);
+    },
+  );
 });
 
 describe("dead leaves", () => {
@@ -110,7 +117,8 @@ describe("dead leaves", () => {
       const values: number[] = [];
       for (const data of all)
         for (let y = 0; y < 48; y++)
-          for (let x = 0; x + d < 48; x++) values.push((data[(y * 48 + x) * 3]! - data[(y * 48 + x + d) * 3]!) ** 2);
+          for (let x = 0; x + d < 48; x++)
+            values.push((data[(y * 48 + x) * 3]! - data[(y * 48 + x + d) * 3]!) ** 2);
       return mean(values);
     };
     expect(apart(16)).toBeGreaterThan(3 * apart(1));
@@ -121,7 +129,9 @@ describe("dead leaves", () => {
 describe("pairs of files", () => {
   it("are found by folders and by endings; files without such a word are left out", () => {
     expect(
-      pairedFiles(["rainy/1.png", "clean/1.png", "real/7.png", "rainy/2.png", "clean/2.png"]).map(({ name }) => name),
+      pairedFiles(["rainy/1.png", "clean/1.png", "real/7.png", "rainy/2.png", "clean/2.png"]).map(
+        ({ name }) => name,
+      ),
     ).toEqual(["1", "2"]);
     expect(pairedFiles(["Istanbul_blur1.png", "Istanbul_sharp1.png"])).toHaveLength(1);
     expect(pairedFiles(["cc/a_3_mean.png", "cc/a_3_real.png", "License.png"])).toEqual([
@@ -142,7 +152,10 @@ describe("pairs of files", () => {
     const file = async (name: string, size: number) => {
       await mkdir(join(folder, name, ".."), { recursive: true });
       const data = new Uint8Array(size * size * 3).fill(9);
-      await writeFile(join(folder, name), await encodePicture({ width: size, height: size, channels: 3, data }));
+      await writeFile(
+        join(folder, name),
+        await encodePicture({ width: size, height: size, channels: 3, data }),
+      );
     };
     await file("odd/x.png", 2);
     await expect(openRestorationPairs(folder)).rejects.toThrow(/no pairs/);

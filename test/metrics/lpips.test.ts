@@ -3,9 +3,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
-import { featureDistance, Lpips, openLpips } from "../../src/metrics/index.ts";
+import { featureDistance, type Lpips, openLpips } from "../../src/metrics/index.ts";
 import { PerceptualNetwork } from "../../src/networks/index.ts";
-import { blankRng, createRng, loadParameters, parameters, withFields } from "../../src/nn/index.ts";
+import { blankRng, createRng, parameters } from "../../src/nn/index.ts";
 import { createNoise, fromHost, grad, type Tensor, tensor, zerosLike } from "../../src/tensor/index.ts";
 
 const weights = new URL("../../../shared/data/weights/", import.meta.url);

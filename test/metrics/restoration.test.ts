@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ShapeError } from "../../src/errors.ts";
-import { openRestorationScorer, RESTORATION_CONVENTIONS, videoLuma } from "../../src/metrics/index.ts";
+import { openRestorationScorer, type RESTORATION_CONVENTIONS, videoLuma } from "../../src/metrics/index.ts";
 import { sizeOf, tensor } from "../../src/tensor/index.ts";
 import { fill } from "../networks/tiny-models.ts";
 
@@ -12,7 +12,8 @@ const { size, scores } = JSON.parse(readFileSync(path, "utf8")) as {
   scores: Record<keyof typeof RESTORATION_CONVENTIONS, number>[];
 };
 
-const filled = (name: string, scale: number) => fill(name, sizeOf(size)).map((v) => Math.fround(v * scale + 0.5));
+const filled = (name: string, scale: number) =>
+  fill(name, sizeOf(size)).map((v) => Math.fround(v * scale + 0.5));
 const clean = filled("clean", 0.5);
 const restored = filled("restored", 0.6).map((v, i) => 0.7 * clean[i]! + 0.3 * v);
 const asTensor = (values: Float64Array) => tensor(Float32Array.from(values), { shape: size });

@@ -10,16 +10,16 @@ import {
   DnCNN,
   NAFNet,
   PReNet,
-  type RestorerConfig,
   RestorationUNet,
+  type RestorerConfig,
   restorerConfig,
 } from "../../src/networks/index.ts";
 import {
   blankRng,
   createRng,
   loadParameters,
-  mapParameters,
   type Module,
+  mapParameters,
   parameterCount,
   parameters,
 } from "../../src/nn/index.ts";
@@ -55,7 +55,10 @@ describe("restoration networks", () => {
     const values = Float32Array.from(fill(`input:${name}`, sizeOf(shape)), (v) => v * 0.5 + 0.5);
     const run = jit((m: Called, x: Tensor) => ({
       y: m.call(x),
-      gradient: grad((input: Tensor) => m.call(input).square().mean())(x).square().sum().sqrt(),
+      gradient: grad((input: Tensor) => m.call(input).square().mean())(x)
+        .square()
+        .sum()
+        .sqrt(),
     }));
     const { y, gradient } = await run(net, tensor(values, { shape }));
     await run.close();
@@ -97,7 +100,14 @@ describe("restoration networks", () => {
   });
 
   it("are remembered by their configuration", () => {
-    const config = { network: "nafnet", channels: 1, width: 4, encoder: [1], middle: 2, decoder: [1] } as const;
+    const config = {
+      network: "nafnet",
+      channels: 1,
+      width: 4,
+      encoder: [1],
+      middle: 2,
+      decoder: [1],
+    } as const;
     expect(restorerConfig(createRestorer(config, blankRng))).toEqual(config);
     expect(restorerConfig(new PReNet({}, blankRng))).toEqual({
       network: "prenet",
@@ -112,7 +122,10 @@ describe("restoration networks", () => {
     [() => new RestorationUNet({ depth: 0 }, blankRng), ArgumentError, /depth from 1 up, got 0/],
     [() => new DnCNN({ width: 1.5 }, blankRng), ArgumentError, /width from 1 up, got 1.5/],
     [
-      () => new RestorationUNet({ base: 2 }, blankRng).call(tensor(new Float32Array(300), { shape: [1, 3, 10, 10] })),
+      () =>
+        new RestorationUNet({ base: 2 }, blankRng).call(
+          tensor(new Float32Array(300), { shape: [1, 3, 10, 10] }),
+        ),
       ShapeError,
       /multiples of 8, got 10 x 10/,
     ],
@@ -130,9 +143,16 @@ describe("restoration networks", () => {
 const root = fileURLToPath(new URL("../../../shared/data/", import.meta.url));
 
 /** Values in [0, 1] of a part of a picture. // [1, C, h, w] */
-async function crop(file: string, [top, left, height, width]: number[], colour: "gray" | "rgb"): Promise<Tensor> {
+async function crop(
+  file: string,
+  [top, left, height, width]: number[],
+  colour: "gray" | "rgb",
+): Promise<Tensor> {
   const picture = await readPictureFile(`${root}${file}`, { colour });
-  return picturesToTensor([picture], "unit").slice([0, 0, top!, left!], [1, 3, top! + height!, left! + width!]);
+  return picturesToTensor([picture], "unit").slice(
+    [0, 0, top!, left!],
+    [1, 3, top! + height!, left! + width!],
+  );
 }
 
 const psnrOf = async (a: Tensor, b: Tensor): Promise<number> =>

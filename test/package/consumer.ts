@@ -1,6 +1,7 @@
 /** What a user of the package writes, checked against the declarations in dist: `npm run types:package`. */
 import { grad, type Tensor, tensor } from "tweedie";
 import { decodeSafetensors } from "tweedie/io/safetensors";
+import * as diffloss from "tweedie/systems/diffloss";
 import * as qDit from "tweedie/systems/q-dit";
 import * as sdseg from "tweedie/systems/sdseg";
 import * as umd from "tweedie/systems/umd";
@@ -18,7 +19,7 @@ const dtype: DType = (await slope.eval()).cast("f16").dtype;
 const workers: Workers<[Tensor], Tensor> = await openWorkers({ module: new URL("file:///model.mjs") });
 const answer: Tensor = await workers.run(x);
 console.log(total, first, dtype, answer, decodeSafetensors(new Uint8Array()).tensors.size);
-console.log(sdseg.createSDSeg, sdseg.openSegmenter, umd.initUMD, qDit.groupOf);
+console.log(sdseg.createSDSeg, sdseg.openSegmenter, umd.initUMD, qDit.groupOf, diffloss.diffLoss);
 
 // @ts-expect-error methods that do not exist are found
 x.nothing();

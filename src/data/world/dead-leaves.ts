@@ -93,7 +93,10 @@ function cover(data: Float32Array, size: number, leaf: Leaf, draw: Draw): void {
 const DENSITY = 0.06;
 
 /** Picture `index` of a seed, [size, size, 3] in [0, 1]. */
-export function deadLeaves(index: number, { seed = 0, size = 64 }: { seed?: Seed; size?: number } = {}): FloatPicture {
+export function deadLeaves(
+  index: number,
+  { seed = 0, size = 64 }: { seed?: Seed; size?: number } = {},
+): FloatPicture {
   const draw = createDraw(seed, index, 0, "dead leaves");
   const data = new Float32Array(3 * size * size);
   const ground = drawColour(draw);

@@ -55,5 +55,7 @@ export function restorerConfig(net: Restorer): RestorerConfig {
   if (net instanceof NAFNet) return { network: "nafnet", ...net.config };
   if (net instanceof DnCNN) return { network: "dncnn", ...net.config };
   if (net instanceof PReNet) return { network: "prenet", ...net.config };
-  throw new ArgumentError(`expected one of the networks ${RESTORERS.join(", ")}, got ${net.constructor.name}`);
+  throw new ArgumentError(
+    `expected one of the networks ${RESTORERS.join(", ")}, got ${net.constructor.name}`,
+  );
 }

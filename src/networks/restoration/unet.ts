@@ -79,7 +79,7 @@ export class RestorationUNet extends Module {
     this.downPath = widths.map((width, level) => new UNetBlock(widths[level - 1] ?? channels, width, rng));
     this.upPath = widths
       .slice(0, -1)
-      .map((width, level) => new UNetUp(2 * width, width, alignCorners, rng))
+      .map((width) => new UNetUp(2 * width, width, alignCorners, rng))
       .reverse();
     this.last = new Conv2d(base, channels, 3, rng, { padding: 1, init });
     this.config = { channels, base, depth, alignCorners };

@@ -1,7 +1,8 @@
 /** What the study compares: the loss of the pixels alone, DiffLoss, its parts, and what might explain its effect more simply. */
-import { avgPool, type Tensor } from "../../tensor/index.ts";
+
 import type { FeatureNetwork } from "../../metrics/index.ts";
 import { frozen } from "../../nn/index.ts";
+import { avgPool, type Tensor } from "../../tensor/index.ts";
 import type { FurtherLoss, PixelLoss, RestorationBatch } from "../../training/index.ts";
 import { gradientDistance, type TimestepRange } from "./method.ts";
 import type { PriorNetwork } from "./model.ts";
@@ -28,9 +29,17 @@ export const ARMS = {
   pixels: { about: "L1 alone" },
   full: { about: "L1 and DiffLoss", beside: "diffloss" },
   gradient: { about: "L1 and the squared error of the gradients, without any network", beside: "gradient" },
-  "random prior": { about: "L1 and DiffLoss with a prior that was never trained", beside: "diffloss", untrained: true },
+  "random prior": {
+    about: "L1 and DiffLoss with a prior that was never trained",
+    beside: "diffloss",
+    untrained: true,
+  },
   perceptual: { about: "L1 and the features of a classifier of rooms", beside: "perceptual" },
-  detached: { about: "L1 and DiffLoss without its gradient, as in the published code", beside: "diffloss", detachPrior: true },
+  detached: {
+    about: "L1 and DiffLoss without its gradient, as in the published code",
+    beside: "diffloss",
+    detachPrior: true,
+  },
   naturalness: { about: "L1 and the guessed noise alone", beside: "diffloss", terms: "natural" },
   semantics: { about: "L1 and h-space alone", beside: "diffloss", terms: "semantic" },
   "low noise": { about: "L1 and DiffLoss, t below 400", beside: "diffloss", range: [10, 399] },
@@ -40,7 +49,14 @@ export type ArmName = keyof typeof ARMS;
 export const ARM_NAMES = Object.keys(ARMS) as ArmName[];
 
 /** What decides the claim. */
-export const CORE: readonly ArmName[] = ["pixels", "full", "gradient", "random prior", "perceptual", "detached"];
+export const CORE: readonly ArmName[] = [
+  "pixels",
+  "full",
+  "gradient",
+  "random prior",
+  "perceptual",
+  "detached",
+];
 
 /** What arms are made with. */
 export interface Judges {
@@ -96,7 +112,12 @@ export async function furtherOf(
 ): Promise<FurtherLoss<unknown> | undefined> {
   const { seed, strength } = settings;
   if (arm.beside === "gradient")
-    return weighed({ extra: () => ({}), loss: (z, x) => ({ loss: gradientDistance(z, x) }) }, restore, batches, settings);
+    return weighed(
+      { extra: () => ({}), loss: (z, x) => ({ loss: gradientDistance(z, x) }) },
+      restore,
+      batches,
+      settings,
+    );
   if (arm.beside === "perceptual") {
     const extra = { classifier: frozen(judges.classifier) };
     const loss: FurtherLoss<typeof extra> = {

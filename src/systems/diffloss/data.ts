@@ -1,6 +1,5 @@
 /** Clean pictures to learn from: our own, which can be shipped, or those of a folder; and batches for the prior. */
 import {
-
   type Dataset,
   dataset,
   deadLeaves,
@@ -13,12 +12,7 @@ import {
 } from "../../data/index.ts";
 import type { Picture } from "../../io/index.ts";
 import { createNoise, type Seed, type Tensor } from "../../tensor/index.ts";
-import {
-  alphaBarLevels,
-  type CropSource,
-  diffusionBatch,
-  epochIndices,
-} from "../../training/index.ts";
+import { alphaBarLevels, type CropSource, diffusionBatch, epochIndices } from "../../training/index.ts";
 
 /** Side of our own pictures. */
 export const SIDE = 64;
@@ -90,7 +84,10 @@ export function priorBatches(
     const crops = await Promise.all(
       Array.from(indices(step), (index, i) => source.crop(index, step * batch + i, crop)),
     );
-    const x0 = picturesToTensor(crops.map(({ clean }) => clean), "signed");
+    const x0 = picturesToTensor(
+      crops.map(({ clean }) => clean),
+      "signed",
+    );
     return { x0, ...diffusionBatch(x0.shape, { source: noise, step, levels, stratified: true }) };
   };
 }
@@ -102,4 +99,3 @@ export const UNCHANGED = { about: "nothing", step: <S>(sample: S): S => sample }
 export async function samplePicture(index: number, size = 128): Promise<FloatPicture> {
   return toFloatPicture(bytes(deadLeaves(FIRST.test + 3 * index, { size })));
 }
-

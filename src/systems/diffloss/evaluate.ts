@@ -26,7 +26,10 @@ import type { EvaluateActionOptions } from "./options.ts";
 import { type PictureScores, type Restore, scored, unchanged, wayOf } from "./scores.ts";
 
 const first = <T>(all: Dataset<T>, limit: number | undefined): Dataset<T> =>
-  subset(all, Array.from({ length: Math.min(limit ?? all.length, all.length) }, (_, i) => i));
+  subset(
+    all,
+    Array.from({ length: Math.min(limit ?? all.length, all.length) }, (_, i) => i),
+  );
 
 const TEST = 64;
 
@@ -37,7 +40,8 @@ async function pairsOf(
   if (pairs !== undefined) return { title: pairs, pairs: first(await openRestorationPairs(pairs), limit) };
   const clean =
     data === undefined ? procedural("test", limit ?? TEST) : first(await folderPictures(data), limit);
-  const known = trainedFor !== undefined && trainedFor in DEGRADATIONS ? (trainedFor as DegradationName) : undefined;
+  const known =
+    trainedFor !== undefined && trainedFor in DEGRADATIONS ? (trainedFor as DegradationName) : undefined;
   const name = task ?? known ?? "noise";
   const degradation = sigma === undefined ? DEGRADATIONS[name] : noiseOf(sigma);
   return {
@@ -70,7 +74,11 @@ export async function* evaluateAction(
   const restoring = openRestoring(model, options.threads === undefined ? {} : { threads: options.threads });
   try {
     yield { type: "message", text: `${title}: ${pairs.length} pictures, model ${options.model}` };
-    const ways = { [`model ${options.model}`]: wayOf(restoring), "as they are": unchanged, "blur of 1 pixel": blurred };
+    const ways = {
+      [`model ${options.model}`]: wayOf(restoring),
+      "as they are": unchanged,
+      "blur of 1 pixel": blurred,
+    };
     const given = { threads: options.threads, signal };
     const found = yield* scored("pictures", ways, pairs, given);
     const rows = new Map(Object.entries(found));
@@ -100,4 +108,3 @@ export async function* evaluateAction(
     await restoring.close();
   }
 }
-

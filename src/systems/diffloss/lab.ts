@@ -21,9 +21,9 @@ import { told, type Work, type WorkEvent } from "../../work.ts";
 import { openRestoring } from "../restoring.ts";
 import { type Arm, type ArmName, furtherOf, type Judges } from "./arms.ts";
 import { folderPictures, isRoom, procedural } from "./data.ts";
-import { priorErrors } from "./train.ts";
 import type { Recognition, SetName, SetScores } from "./rules.ts";
 import { type Restore, scored, unchanged, wayOf } from "./scores.ts";
+import { priorErrors } from "./train.ts";
 
 /** Everything that decides an arm beside the arm itself. */
 export interface ArmPlan {
@@ -108,7 +108,11 @@ export function openLab(options: LabOptions): Lab {
   const { judges, start, lpips, data, threads, signal } = options;
   const settings = threads === undefined ? {} : { threads };
 
-  async function pairsOf(task: DegradationName, set: SetName, count: number): Promise<Dataset<RestorationPair>> {
+  async function pairsOf(
+    task: DegradationName,
+    set: SetName,
+    count: number,
+  ): Promise<Dataset<RestorationPair>> {
     if (set === "our own pictures")
       return degradedPairs(procedural("test", count), DEGRADATIONS[task], TEST_SEED);
     if (task === "rain") return mapDataset(await openRestorationPairs(join(data!, "rain100h")), middle);
@@ -182,7 +186,10 @@ export function openLab(options: LabOptions): Lab {
       const source = roomsAsPictures(count);
       const pairs = degradedPairs(source, DEGRADATIONS[task], TEST_SEED);
       const degraded = await Promise.all(Array.from({ length: count }, (_, i) => pairs.get(i)));
-      let seen = picturesToTensor(degraded.map((pair) => pair.degraded), "unit");
+      let seen = picturesToTensor(
+        degraded.map((pair) => pair.degraded),
+        "unit",
+      );
       if (net) {
         const restoring = openRestoring(net, settings);
         const parts: Tensor[] = [];
@@ -213,7 +220,10 @@ function roomsAsPictures(count: number) {
 async function roomsOf(count: number): Promise<Tensor> {
   const source = roomsAsPictures(count);
   const pictures = await Promise.all(Array.from({ length: count }, (_, i) => source.get(i)));
-  return picturesToTensor(pictures.map(({ image }) => toFloatPicture(image)), "unit");
+  return picturesToTensor(
+    pictures.map(({ image }) => toFloatPicture(image)),
+    "unit",
+  );
 }
 
 type Answers = Awaited<ReturnType<typeof extractFeatures>>;

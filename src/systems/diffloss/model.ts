@@ -100,8 +100,10 @@ export class PriorNetwork extends GuidedDiffusionUNet implements Prior {
   }
 
   features(x: Tensor, t: Tensor, level: NoiseLevel): Features {
-    const [out, { middle_block: h }] = captureFeatures(frozen(this as PriorNetwork), ["middle_block"], (net) =>
-      net.predict(x, t),
+    const [out, { middle_block: h }] = captureFeatures(
+      frozen(this as PriorNetwork),
+      ["middle_block"],
+      (net) => net.predict(x, t),
     );
     return { noise: this.noiseIn(out, x, level), h: h! };
   }

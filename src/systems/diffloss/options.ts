@@ -76,7 +76,10 @@ export const trainOptions = z.object({
         "pull of the prior's loss relative to that of the pixels, as measured before the first step",
         "R",
       ),
-      published: how(z.boolean().default(false), "the published weights, 1e-3 and 1e-6, instead of measured ones"),
+      published: how(
+        z.boolean().default(false),
+        "the published weights, 1e-3 and 1e-6, instead of measured ones",
+      ),
       tMin: timestep("least timestep of its noise", 10),
       tMax: timestep("largest timestep of its noise", 999),
       detachPrior: how(
@@ -89,7 +92,10 @@ export const trainOptions = z.object({
       ),
     },
   ),
-  ...beside({ part: ["prior"] }, { size: model(z.enum(["mini", "smoke"]).default("mini"), "size of the prior") }),
+  ...beside(
+    { part: ["prior"] },
+    { size: model(z.enum(["mini", "smoke"]).default("mini"), "size of the prior") },
+  ),
   pictures: data(z.int().min(8).max(1_000_000).default(3000), "number of our own pictures", "N"),
   steps: count(5000, "training steps"),
   batch: count(16, "crops per step"),
@@ -103,7 +109,11 @@ export const trainOptions = z.object({
 export const runOptions = z.object({
   image: pictures("picture, or a folder of them"),
   model: modelNamed(RESTORERS_SHIPPED),
-  tile: how(z.int().min(32).max(8192).default(512), "side of a tile; larger pictures go through in several", "PX"),
+  tile: how(
+    z.int().min(32).max(8192).default(512),
+    "side of a tile; larger pictures go through in several",
+    "PX",
+  ),
   overlap: how(z.int().min(0).max(4096).default(96), "pixels that neighbouring tiles share", "PX"),
   maxPixels: how(z.int().min(1).default(64_000_000), "largest picture", "N"),
   ...batch,
@@ -121,7 +131,11 @@ export const evaluateOptions = z.object({
         z.enum(DEGRADATION_NAMES).optional(),
         "what happens to clean pictures (default: what the model was trained for)",
       ),
-      sigma: data(z.number().min(0).max(255).optional(), "white noise of this strength instead of the task", "S"),
+      sigma: data(
+        z.number().min(0).max(255).optional(),
+        "white noise of this strength instead of the task",
+        "S",
+      ),
     },
   ),
   limit,
@@ -138,7 +152,11 @@ export const reproduceOptions = z.object({
   steps: count(2000, "steps of every arm, from the shipped network"),
   batch: count(16, "crops per step"),
   crop: how(z.int().min(16).max(64).default(48), "side of a crop", "PX"),
-  strength: how(z.number().positive().max(100).default(1), "pull of every further loss relative to the pixels", "R"),
+  strength: how(
+    z.number().positive().max(100).default(1),
+    "pull of every further loss relative to the pixels",
+    "R",
+  ),
   test: data(z.int().min(8).max(4096).default(128), "test pictures", "N"),
   measure: how(z.boolean().default(true), "make what is missing; off: a page of what is there"),
   shard: studyShard,

@@ -1,10 +1,17 @@
 /** The tables of the study, and the one line for the README. */
 import { RESTORATION_CONVENTIONS } from "../../metrics/index.ts";
-import { comparisonTable, mean, numberText, type Row as ComparedRow, tableOf, type Values } from "../../study/index.ts";
+import {
+  type Row as ComparedRow,
+  comparisonTable,
+  mean,
+  numberText,
+  tableOf,
+  type Values,
+} from "../../study/index.ts";
 import type { Table } from "../../work.ts";
 import { ARMS, type ArmName } from "./arms.ts";
-import { type Found, GATE, type Row, type SetName, type SetScores, type TaskFound } from "./rules.ts";
 import type { Plan } from "./lab.ts";
+import { type Found, GATE, type Row, type SetName, type SetScores, type TaskFound } from "./rules.ts";
 import { BANDS, bandName } from "./train.ts";
 
 const aboutOf = (row: Row): string =>
@@ -47,17 +54,25 @@ function lpipsTable(rows: Readonly<Partial<Record<Row, SetScores>>>): Table {
 }
 
 function recognitionTable({ recognition }: TaskFound): Table {
-  return tableOf("way", new Map(Object.entries(recognition).map(([row, one]) => [aboutOf(row as Row), one])), {
-    "answers as of the clean room": ({ agreement }) => meanText(agreement, 3),
-    "divergence of the answers": ({ divergence }) => meanText(divergence, 4),
-  });
+  return tableOf(
+    "way",
+    new Map(Object.entries(recognition).map(([row, one]) => [aboutOf(row as Row), one])),
+    {
+      "answers as of the clean room": ({ agreement }) => meanText(agreement, 3),
+      "divergence of the answers": ({ divergence }) => meanText(divergence, 4),
+    },
+  );
 }
 
 const gateTable = (found: Found): Table =>
-  tableOf("timesteps", new Map(BANDS.map((band, i) => [bandName(band), [found.gate?.[bandName(band)], GATE[i]] as const])), {
-    "error of the noise": ([own]) => own && numberText(own),
-    "a sufficient prior": ([, other]) => other,
-  });
+  tableOf(
+    "timesteps",
+    new Map(BANDS.map((band, i) => [bandName(band), [found.gate?.[bandName(band)], GATE[i]] as const])),
+    {
+      "error of the noise": ([own]) => own && numberText(own),
+      "a sufficient prior": ([, other]) => other,
+    },
+  );
 
 /** All tables by title. */
 export function tablesOf(found: Found, { seeds, settings }: Plan): Record<string, Table> {
@@ -74,7 +89,10 @@ export function tablesOf(found: Found, { seeds, settings }: Plan): Record<string
     columns: ["score", "convention"],
     rows: [
       ...Object.entries(RESTORATION_CONVENTIONS).slice(0, 2),
-      ["lpips", "LPIPS v0.1 with SqueezeNet of the restored picture in [-1, 1]; pictures under 100 pixels are enlarged twice"],
+      [
+        "lpips",
+        "LPIPS v0.1 with SqueezeNet of the restored picture in [-1, 1]; pictures under 100 pixels are enlarged twice",
+      ],
       ["detail", "mean slope of the restored picture over that of the clean one"],
     ],
   };
@@ -85,6 +103,7 @@ export function tablesOf(found: Found, { seeds, settings }: Plan): Record<string
 export function headlineOf({ tasks }: Found): string {
   const [task, own] = Object.entries(tasks)[0] ?? [];
   const rows = own?.scores.photographs ?? own?.scores["our own pictures"];
-  const text = (row: Row): string => meanText(rows?.[row]?.lpips, 4) ?? meanText(rows?.[row]?.psnr, 2) ?? "not measured";
+  const text = (row: Row): string =>
+    meanText(rows?.[row]?.lpips, 4) ?? meanText(rows?.[row]?.psnr, 2) ?? "not measured";
   return `LPIPS after ${task} ${text("full")}; with L1 alone ${text("pixels")}, with a loss of the gradients and no network ${text("gradient")}`;
 }

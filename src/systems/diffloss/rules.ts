@@ -40,7 +40,8 @@ export interface Found {
 export const GATE = [0.2, 0.065, 0.018, 0.003] as const;
 export const GATE_SLACK = 1.5;
 
-const scoresOf = (found: TaskFound, set: SetName, row: Row): SetScores | undefined => found.scores[set]?.[row];
+const scoresOf = (found: TaskFound, set: SetName, row: Row): SetScores | undefined =>
+  found.scores[set]?.[row];
 
 /** a's LPIPS is below b's, in pairs, by at least this share of b's. */
 function closer(found: TaskFound, set: SetName, a: Row, b: Row, share = 0): Judged | undefined {
@@ -97,7 +98,9 @@ export const OWN_RULES: readonly Rule<TaskFound>[] = [
     name: "it restores",
     says: "L1 alone is 3 dB or more better than the degraded picture",
     judge: (f) => {
-      const [own, input] = (["pixels", "input"] as const).map((row) => scoresOf(f, "our own pictures", row)?.psnr);
+      const [own, input] = (["pixels", "input"] as const).map(
+        (row) => scoresOf(f, "our own pictures", row)?.psnr,
+      );
       return own && input ? atLeast(mean(own) - mean(input), 3) : undefined;
     },
   },
@@ -107,6 +110,11 @@ export const GATE_RULES: readonly Rule<Found>[] = [
   {
     name: "gate of the prior",
     says: `the errors of its noise on rooms are at most ${GATE_SLACK} times ${GATE.join(", ")} in the four bands of t`,
-    judge: ({ gate }) => all(...BANDS.map((band, i) => atMost(gate?.[bandName(band)], Number((GATE_SLACK * GATE[i]!).toPrecision(6))))),
+    judge: ({ gate }) =>
+      all(
+        ...BANDS.map((band, i) =>
+          atMost(gate?.[bandName(band)], Number((GATE_SLACK * GATE[i]!).toPrecision(6))),
+        ),
+      ),
   },
 ];

@@ -18,7 +18,10 @@ function slope(x: Tensor): Tensor {
   const [height, width] = x.shape.slice(2) as [number, number];
   const down = x.sliceAxis(2, 1, height).sub(x.sliceAxis(2, 0, height - 1));
   const right = x.sliceAxis(3, 1, width).sub(x.sliceAxis(3, 0, width - 1));
-  return down.abs().mean([1, 2, 3]).add(right.abs().mean([1, 2, 3]));
+  return down
+    .abs()
+    .mean([1, 2, 3])
+    .add(right.abs().mean([1, 2, 3]));
 }
 
 /** Restores a picture. // [1, C, H, W] in [0, 1] */
@@ -42,7 +45,10 @@ export async function* scored<Name extends string>(
 ): Work<Record<Name, PictureScores[]>> {
   const settings = threads === undefined ? {} : { threads };
   const scorer = openRestorationScorer(settings);
-  const slopes = jit((restored: Tensor, clean: Tensor) => slope(restored.clip(0, 1)).div(slope(clean)), settings);
+  const slopes = jit(
+    (restored: Tensor, clean: Tensor) => slope(restored.clip(0, 1)).div(slope(clean)),
+    settings,
+  );
   const distance = jit((net: Lpips, a: Tensor, b: Tensor) => {
     const seen = (t: Tensor): Tensor => {
       const [h, w] = t.shape.slice(2) as [number, number];
@@ -52,7 +58,10 @@ export async function* scored<Name extends string>(
     return net.call(seen(a), seen(b));
   }, settings);
   const names = Object.keys(ways) as Name[];
-  const found = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, PictureScores[]>;
+  const found = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<
+    Name,
+    PictureScores[]
+  >;
   try {
     for (let i = 0; i < pairs.length; i++) {
       signal?.throwIfAborted();
@@ -62,7 +71,8 @@ export async function* scored<Name extends string>(
         const restored = await ways[name](y);
         const [scores] = await scorer.score(restored, x);
         const detail = await (await slopes(restored, x)).item();
-        const seen = lpips && x.shape[1] === 3 ? { lpips: await (await distance(lpips, restored, x)).item() } : {};
+        const seen =
+          lpips && x.shape[1] === 3 ? { lpips: await (await distance(lpips, restored, x)).item() } : {};
         found[name].push({ name: picture, ...scores!, detail, ...seen });
       }
       yield { type: "progress", stage, done: i + 1, total: pairs.length };
@@ -81,4 +91,3 @@ export const wayOf =
 
 /** Pictures as they are: the floor. */
 export const unchanged: Restore = async (y) => y;
-

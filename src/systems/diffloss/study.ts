@@ -4,7 +4,15 @@ import { DEGRADATION_NAMES, type DegradationName, listPictures } from "../../dat
 import { ArgumentError } from "../../errors.ts";
 import { openFeatureNetwork, openLpips, RESTORATION_CONVENTIONS } from "../../metrics/index.ts";
 import type { Restorer } from "../../networks/index.ts";
-import { fileFingerprint, fingerprint, judged, type Made, mean, type Study, type Verdict } from "../../study/index.ts";
+import {
+  fileFingerprint,
+  fingerprint,
+  judged,
+  type Made,
+  mean,
+  type Study,
+  type Verdict,
+} from "../../study/index.ts";
 import { told, type Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
 import { reproducing, type StudyPage } from "../reproduce.ts";
@@ -15,7 +23,17 @@ import { type ArmPlan, type Lab, openLab, type Plan } from "./lab.ts";
 import { priorFile, priorPath, randomPrior, restorerFile, restorerPath } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { tablesOf } from "./page.ts";
-import { type Found, GATE_RULES, OWN_RULES, type Recognition, type Row, type SetName, type SetScores, type TaskFound, taskRules } from "./rules.ts";
+import {
+  type Found,
+  GATE_RULES,
+  OWN_RULES,
+  type Recognition,
+  type Row,
+  type SetName,
+  type SetScores,
+  type TaskFound,
+  taskRules,
+} from "./rules.ts";
 
 /** The networks that arms begin with. */
 const STARTS: Readonly<Partial<Record<DegradationName, string>>> = { noise: "denoise", rain: "derain" };
@@ -41,7 +59,9 @@ export function planOf(options: ReproduceActionOptions): Plan {
   const tasks = namesAmong(options.tasks, DEGRADATION_NAMES, "task");
   const without = tasks.find((task) => STARTS[task] === undefined);
   if (without !== undefined)
-    throw new ArgumentError(`reproduce: no network to begin with for ${without}; there are ${Object.keys(STARTS).join(", ")}`);
+    throw new ArgumentError(
+      `reproduce: no network to begin with for ${without}; there are ${Object.keys(STARTS).join(", ")}`,
+    );
   const { arms, steps, batch, crop, strength } = options;
   return {
     tasks,
@@ -94,13 +114,21 @@ async function* measuredTask(
   const made: Partial<Record<ArmName, Made<Restorer>[]>> = {};
 
   const scoresOf = async function* (row: Row, nets: readonly (Made<Restorer> | undefined)[]): Work<void> {
-    const netOf = (one: Made<Restorer> | undefined) => one?.value ?? (row === "start" ? lab.start(task) : undefined);
+    const netOf = (one: Made<Restorer> | undefined) =>
+      one?.value ?? (row === "start" ? lab.start(task) : undefined);
     for (const set of sets) {
       const photographs = set === "photographs" && { photographs: subject.photographs };
       const found: SetScores[] = [];
       for (const one of nets) {
         const cell = study.measure<SetScores>(`${task}, ${row}, ${one ? `${one.name}, ` : ""}${set}`, {
-          given: { task, row, set, ...(photographs || { test }), lpips: subject.lpips, ...(row === "start" && { start }) },
+          given: {
+            task,
+            row,
+            set,
+            ...(photographs || { test }),
+            lpips: subject.lpips,
+            ...(row === "start" && { start }),
+          },
           from: one ? [one] : [],
           measure: () => {
             if (!makes) throw NOT_MADE;
@@ -178,7 +206,9 @@ export async function* measured(study: Study, lab: Lab, subject: Subject, plan: 
 
 /** Fingerprint of the photographs that are measured on. */
 async function contentOf(data: string): Promise<string> {
-  const files = (await Promise.all(["bsds500/image", "rain100h"].map((name) => listPictures(join(data, name))))).flat();
+  const files = (
+    await Promise.all(["bsds500/image", "rain100h"].map((name) => listPictures(join(data, name))))
+  ).flat();
   return fingerprint(await Promise.all(files.map(fileFingerprint)));
 }
 

@@ -1,6 +1,13 @@
 /** DiffLoss as the rest of Tweedie sees it. */
 import { deferredAction, type System } from "../system.ts";
-import { CHECKPOINTS, evaluateOptions, RESTORERS_SHIPPED, reproduceOptions, runOptions, trainOptions } from "./options.ts";
+import {
+  CHECKPOINTS,
+  evaluateOptions,
+  RESTORERS_SHIPPED,
+  reproduceOptions,
+  runOptions,
+  trainOptions,
+} from "./options.ts";
 
 /** The declaration. What actions do is loaded when they run. */
 export const diffloss: System = {

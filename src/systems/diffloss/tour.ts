@@ -10,8 +10,8 @@ import {
   readAll,
   tensorToPictures,
 } from "../../data/index.ts";
-import { openRestorationScorer } from "../../metrics/index.ts";
 import type { Picture } from "../../io/index.ts";
+import { openRestorationScorer } from "../../metrics/index.ts";
 import { mean } from "../../study/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
 import { drained, type Work } from "../../work.ts";
@@ -29,7 +29,7 @@ export interface DiffLossTourSize {
   readonly side: number;
 }
 
-const SIZE: DiffLossTourSize = { pictures: 12, side: 96 };
+const SIZE: DiffLossTourSize = { pictures: 6, side: 96 };
 
 interface Task {
   readonly model: string;

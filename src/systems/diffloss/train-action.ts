@@ -202,7 +202,8 @@ async function* trainThePrior(options: TrainActionOptions, { signal }: ActionCon
   });
   const { final } = yield* told(training, (event) => {
     if (event.type === "metrics")
-      for (const [name, value] of Object.entries(event.values)) if (name.startsWith("t ")) bands[name] = value;
+      for (const [name, value] of Object.entries(event.values))
+        if (name.startsWith("t ")) bands[name] = value;
     return event;
   });
   const path = join(out, "prior.safetensors");

@@ -8,9 +8,9 @@ import {
   type CropSource,
   diffusionBatch,
   type FurtherLoss,
-  PIXEL_LOSSES,
   type PhaseResult,
   type PhaseSettings,
+  PIXEL_LOSSES,
   type PixelLoss,
   type RestorationBatch,
   runPhase,
@@ -18,9 +18,9 @@ import {
 import type { Work } from "../../work.ts";
 import { type PriorBatch, priorBatches } from "./data.ts";
 import {
+  type Controls,
   checkRange,
   checkWeights,
-  type Controls,
   diffLoss,
   type SharedNoise,
   type TimestepRange,
@@ -46,7 +46,11 @@ export const bandName = ([least, most]: TimestepRange): string => `t ${least} to
 
 /** Loss of the noise, as all of it is trained. */
 const noiseLoss = (prior: PriorNetwork, batch: PriorBatch): Tensor =>
-  diffusionLoss((x, t) => prior.predict(x, t), { ...batch, condition: undefined }, { objective: epsilonObjective });
+  diffusionLoss(
+    (x, t) => prior.predict(x, t),
+    { ...batch, condition: undefined },
+    { objective: epsilonObjective },
+  );
 
 /**
  * Mean squared error of the guessed noise in every band of timesteps, on clean crops [N, 3, S, S] in [-1, 1]; one noise
@@ -61,7 +65,11 @@ export async function priorErrors(
   const source = createNoise("philox", seed);
   const run = jit(
     (batch: PriorBatch) =>
-      sampleLosses((x, t) => prior.predict(x, t), { ...batch, condition: undefined }, { objective: epsilonObjective }).mean(),
+      sampleLosses(
+        (x, t) => prior.predict(x, t),
+        { ...batch, condition: undefined },
+        { objective: epsilonObjective },
+      ).mean(),
     threads === undefined ? {} : { threads },
   );
   const found: Record<string, number> = {};
@@ -102,7 +110,9 @@ export async function* trainPrior(training: PriorTraining): Work<PhaseResult<Pri
   const { prior, source, settings, heldOut, look, lookEvery, threads, ...rest } = training;
   const { crop, ema } = settings;
   if (crop % prior.sizeFactor !== 0 || crop < prior.sizeFactor)
-    throw new ArgumentError(`${rest.stage}: the crop must be a multiple of the prior's ${prior.sizeFactor}, got ${crop}`);
+    throw new ArgumentError(
+      `${rest.stage}: the crop must be a multiple of the prior's ${prior.sizeFactor}, got ${crop}`,
+    );
   return yield* runPhase<PriorNetwork, PriorBatch>({
     ...rest,
     settings,

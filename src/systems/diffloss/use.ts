@@ -40,6 +40,9 @@ const inBytes = ({ data, ...size }: FloatPicture): Picture => ({
 /** Our own test picture `index`, degraded: with white noise of sigma 25, or rain. */
 export async function degradedSample(task: "noise" | "rain", index: number, size = 192): Promise<Picture> {
   const clean = await samplePicture(index, size);
-  const { image } = await DEGRADATIONS[task].step({ image: clean }, createDraw(0, index, 0, `sample ${task}`));
+  const { image } = await DEGRADATIONS[task].step(
+    { image: clean },
+    createDraw(0, index, 0, `sample ${task}`),
+  );
   return inBytes(image);
 }

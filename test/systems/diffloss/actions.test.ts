@@ -3,20 +3,25 @@ import { mkdir, mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { deadLeaves } from "../../../src/data/index.ts";
+import { DEGRADATIONS, deadLeaves, fromArray } from "../../../src/data/index.ts";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { decodePicture, encodePicture, type Picture } from "../../../src/io/index.ts";
 import { createRestorer, type Restorer } from "../../../src/networks/index.ts";
 import { createRng, parameters } from "../../../src/nn/index.ts";
-import { importOnnx, type Tensor, tensor } from "../../../src/tensor/index.ts";
-import { degradedCrops, restorationBatches, trainRestorer } from "../../../src/training/index.ts";
+import { procedural } from "../../../src/systems/diffloss/data.ts";
+import {
+  createPrior,
+  PriorNetwork,
+  priorFile,
+  randomPrior,
+  restorerFile,
+} from "../../../src/systems/diffloss/model.ts";
 import { diffloss } from "../../../src/systems/diffloss/system.ts";
-import { createPrior, PriorNetwork, priorFile, randomPrior, restorerFile } from "../../../src/systems/diffloss/model.ts";
 import { diffLossOf, trainPrior } from "../../../src/systems/diffloss/train.ts";
 import { buildInPage, degradedSample } from "../../../src/systems/diffloss/use.ts";
-import { procedural } from "../../../src/systems/diffloss/data.ts";
-import { DEGRADATIONS, fromArray } from "../../../src/data/index.ts";
 import type { ActionName } from "../../../src/systems/system.ts";
+import { importOnnx, type Tensor, tensor } from "../../../src/tensor/index.ts";
+import { degradedCrops, restorationBatches, trainRestorer } from "../../../src/training/index.ts";
 import { drained, type WorkEvent } from "../../../src/work.ts";
 
 let folder: string;
@@ -60,7 +65,9 @@ describe("training", () => {
     expect(summary).toMatch(/l1 and DiffLoss \(weights .*\), 4 steps of 2 crops of 16.*held-out PSNR/);
     expect(metrics!.psnr).toBeGreaterThan(0);
     const names = events.flatMap((event) => (event.type === "metrics" ? Object.keys(event.values) : []));
-    expect(names).toEqual(expect.arrayContaining(["loss", "l1", "naturalness", "semantics", "held-out PSNR"]));
+    expect(names).toEqual(
+      expect.arrayContaining(["loss", "l1", "naturalness", "semantics", "held-out PSNR"]),
+    );
     expect(events.some((event) => event.type === "picture")).toBe(true);
     expect(await readFile(at("prior/prior.safetensors"))).toEqual(before);
     const { notes } = await restorerFile.load(at("network/model.safetensors"));
@@ -94,7 +101,9 @@ describe("training", () => {
     const events: WorkEvent[] = [];
     await act("train", options, events);
     expect(events).toContainEqual({ type: "message", text: "network: goes on after step 4" });
-    await expect(act("train", { ...options, batch: 3 })).rejects.toThrow(/made with other settings \(batch 2, now 3\)/);
+    await expect(act("train", { ...options, batch: 3 })).rejects.toThrow(
+      /made with other settings \(batch 2, now 3\)/,
+    );
   }, 60_000);
 });
 
@@ -109,12 +118,22 @@ describe("use", () => {
     const events: WorkEvent[] = [];
     const result = await act("run", options, events);
     expect(result).toMatchObject({ incomplete: true, metrics: { pictures: 2, broken: 1 } });
-    const restored = await decodePicture(await readFile(at("out", "gray-restored.png")), { colour: "as-is", depth: "file" });
-    expect([restored.width, restored.height, restored.channels, restored.data instanceof Uint16Array]).toEqual([21, 13, 1, true]);
+    const restored = await decodePicture(await readFile(at("out", "gray-restored.png")), {
+      colour: "as-is",
+      depth: "file",
+    });
+    expect([
+      restored.width,
+      restored.height,
+      restored.channels,
+      restored.data instanceof Uint16Array,
+    ]).toEqual([21, 13, 1, true]);
     const sheet = await decodePicture(await readFile(at("out", "colour-sheet.png")));
     expect([sheet.width, sheet.height]).toEqual([3 * 42 + 2, 44]);
     expect((await readdir(at("out"))).sort()).toEqual(
-      ["colour", "gray"].flatMap((name) => ["difference", "restored", "sheet"].map((kind) => `${name}-${kind}.png`)),
+      ["colour", "gray"].flatMap((name) =>
+        ["difference", "restored", "sheet"].map((kind) => `${name}-${kind}.png`),
+      ),
     );
     const album = events.find((event) => event.type === "album");
     expect(album).toMatchObject({ view: "comparison", parts: [{ label: "before" }, { label: "after" }] });
@@ -123,7 +142,11 @@ describe("use", () => {
 
   it("evaluates beside the degraded picture and a blur", async () => {
     const events: WorkEvent[] = [];
-    await act("evaluate", { model: at("network/model.safetensors"), pairs: at("pairs"), out: at("scores.json") }, events);
+    await act(
+      "evaluate",
+      { model: at("network/model.safetensors"), pairs: at("pairs"), out: at("scores.json") },
+      events,
+    );
     const table = events.find((event) => event.type === "table");
     expect(table?.type === "table" && table.table.rows.map(([name]) => name)).toEqual([
       `model ${at("network/model.safetensors")}`,
@@ -140,9 +163,10 @@ describe("use", () => {
     const bytes = await buildInPage(at("network/model.safetensors"), 16);
     const x = tensor(deadLeaves(1, { size: 16 }).data, { shape: [1, 16, 16, 3] }).transpose([0, 3, 1, 2]);
     const graph = await importOnnx(bytes);
-    const [restored] = Object.values(await graph({ image: x })) as Tensor[];
+    const [restored] = Object.values(await graph.run({ image: x })) as Tensor[];
     const gap = await restored!.sub(model.restore(x).clip(0, 1)).abs().max().item();
     expect(gap).toBeLessThan(1e-5);
+    await graph.close();
     await expect(buildInPage(at("network/model.safetensors"), 18)).rejects.toThrow(/multiples of 4, got 18/);
   }, 60_000);
 
@@ -162,17 +186,42 @@ describe("bad input is refused by name", () => {
     data: new Float32Array(768).fill(value),
   });
   const small = { part: "network", ...TINY };
-  const cases: readonly (readonly [string, () => Promise<unknown>, new (...args: never[]) => Error, RegExp])[] = [
-    ["pictures smaller than the crop", () => crops(leaves(0, 8)), ShapeError, /8x8 is smaller than the crop of 16/],
-    ["pictures with NaN", () => crops(float(Number.NaN)), NonFiniteError, /x: the picture has NaN at element 0/],
-    ["an empty folder", () => act("train", { ...small, data: at("empty") }), ArgumentError, /empty|no pictures/],
+  const cases: readonly (readonly [
+    string,
+    () => Promise<unknown>,
+    new (...args: never[]) => Error,
+    RegExp,
+  ])[] = [
+    [
+      "pictures smaller than the crop",
+      () => crops(leaves(0, 8)),
+      ShapeError,
+      /8x8 is smaller than the crop of 16/,
+    ],
+    [
+      "pictures with NaN",
+      () => crops(float(Number.NaN)),
+      NonFiniteError,
+      /x: the picture has NaN at element 0/,
+    ],
+    [
+      "an empty folder",
+      () => act("train", { ...small, data: at("empty") }),
+      ArgumentError,
+      /empty|no pictures/,
+    ],
     [
       "files without a partner",
       () => act("train", { ...small, pairs: at("lonely") }),
       ArgumentError,
       /2 files have no partner/,
     ],
-    ["a prior that is not there", () => act("train", { ...small, diffloss: true, prior: "no" }), ArgumentError, /no model "no"/],
+    [
+      "a prior that is not there",
+      () => act("train", { ...small, diffloss: true, prior: "no" }),
+      ArgumentError,
+      /no model "no"/,
+    ],
     [
       "a network as a prior",
       () => act("train", { ...small, diffloss: true, prior: at("network/model.safetensors") }),
@@ -181,7 +230,14 @@ describe("bad input is refused by name", () => {
     ],
     [
       "timesteps beyond the prior's",
-      () => act("train", { ...small, diffloss: true, prior: at("prior/prior.safetensors"), tMax: 1000, published: true }),
+      () =>
+        act("train", {
+          ...small,
+          diffloss: true,
+          prior: at("prior/prior.safetensors"),
+          tMax: 1000,
+          published: true,
+        }),
       ArgumentError,
       /timesteps from 0 to 999.*got 10 to 1000/,
     ],
@@ -205,7 +261,16 @@ describe("bad input is refused by name", () => {
             stage: "prior",
             prior: createPrior("smoke", 0),
             source: degradedCrops(procedural("prior", 2), DEGRADATIONS.noise, 0),
-            settings: { ...TINY, crop: 17, seed: 0, ema: 0, learningRate: 1, warmup: 0, schedule: "constant", clip: 0 },
+            settings: {
+              ...TINY,
+              crop: 17,
+              seed: 0,
+              ema: 0,
+              learningRate: 1,
+              warmup: 0,
+              schedule: "constant",
+              clip: 0,
+            },
           }),
         ),
       ArgumentError,

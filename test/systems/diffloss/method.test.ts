@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { addNoise } from "../../../src/diffusion/index.ts";
 import { ArgumentError, ShapeError } from "../../../src/errors.ts";
-import { parameters } from "../../../src/nn/index.ts";
+import { blankRng, parameters } from "../../../src/nn/index.ts";
 import {
   checkRange,
   diffLoss,
@@ -14,14 +14,13 @@ import {
 } from "../../../src/systems/diffloss/method.ts";
 import {
   createPrior,
-  PriorNetwork,
   PRIOR_SIZES,
+  PriorNetwork,
   priorAlphaBars,
   randomPrior,
   withRecomputation,
 } from "../../../src/systems/diffloss/model.ts";
 import { calibrated, diffLossOf } from "../../../src/systems/diffloss/train.ts";
-import { blankRng } from "../../../src/nn/index.ts";
 import { createNoise, grad, jit, type Tensor, tensor } from "../../../src/tensor/index.ts";
 
 const prior = randomPrior("smoke", 3);
@@ -57,23 +56,26 @@ describe("the loss", () => {
     expect(await a.item()).toBeGreaterThan(0);
   });
 
-  it.each([5, 300, 900])("has the gradient of its finite differences at t = %i, through z alone", async (t) => {
-    const shared = sharedAt(t);
-    const run = jit((a: Tensor, b: Tensor) => {
-      const gradient = grad((v: Tensor) => total(prior, v, b, shared))(a);
-      const other = grad((v: Tensor) => total(prior, a, v, shared))(b);
-      return { gradient, other: other.abs().max(), value: total(prior, a, b, shared) };
-    });
-    const { gradient, other } = await run(z, x);
-    expect(await other.item()).toBe(0);
-    const direction = random(4);
-    const along = await gradient.mul(direction).sum().item();
-    const e = 1e-2;
-    const [up, down] = [await run(z.add(direction.mul(e)), x), await run(z.sub(direction.mul(e)), x)];
-    const difference = ((await up.value.item()) - (await down.value.item())) / (2 * e);
-    expect(Math.abs(along / difference - 1)).toBeLessThan(1e-2);
-    await run.close();
-  });
+  it.each([5, 300, 900])(
+    "has the gradient of its finite differences at t = %i, through z alone",
+    async (t) => {
+      const shared = sharedAt(t);
+      const run = jit((a: Tensor, b: Tensor) => {
+        const gradient = grad((v: Tensor) => total(prior, v, b, shared))(a);
+        const other = grad((v: Tensor) => total(prior, a, v, shared))(b);
+        return { gradient, other: other.abs().max(), value: total(prior, a, b, shared) };
+      });
+      const { gradient, other } = await run(z, x);
+      expect(await other.item()).toBe(0);
+      const direction = random(4);
+      const along = await gradient.mul(direction).sum().item();
+      const e = 1e-2;
+      const [up, down] = [await run(z.add(direction.mul(e)), x), await run(z.sub(direction.mul(e)), x)];
+      const difference = ((await up.value.item()) - (await down.value.item())) / (2 * e);
+      expect(Math.abs(along / difference - 1)).toBeLessThan(1e-2);
+      await run.close();
+    },
+  );
 
   it("notices neither variances nor what is not fed to it: only the first three channels count", async () => {
     const config = { ...prior.config, unet: { ...PRIOR_SIZES.smoke, learn_sigma: true } };
@@ -92,7 +94,10 @@ describe("the loss", () => {
     const shared = sharedAt(400);
     const xt = addNoise(x, shared.noise, level);
     const out = await like("noise").features(xt, t, level).noise.toArray();
-    const [a, s] = [await level.alpha.toArray(), await level.sigma.toArray()].map((v) => v[0]!) as [number, number];
+    const [a, s] = [await level.alpha.toArray(), await level.sigma.toArray()].map((v) => v[0]!) as [
+      number,
+      number,
+    ];
     const seen = await xt.toArray();
     const fromSample = await like("sample").features(xt, t, level).noise.toArray();
     const fromV = await like("v").features(xt, t, level).noise.toArray();
@@ -104,7 +109,10 @@ describe("the loss", () => {
 
   it("gives no gradient to the restored picture when it is detached, as the published code does", async () => {
     const pull = async (controls: object) =>
-      await grad((v: Tensor) => total(prior, v, x, sharedAt(300), ONE, controls))(z).abs().max().item();
+      await grad((v: Tensor) => total(prior, v, x, sharedAt(300), ONE, controls))(z)
+        .abs()
+        .max()
+        .item();
     expect(await pull({ detachPrior: true })).toBe(0);
     expect(await pull({})).toBeGreaterThan(0);
   });
@@ -188,19 +196,44 @@ describe("a Gaussian prior, for which the loss is known in closed form", () => {
 });
 
 describe("what cannot be is refused by name, before anything is computed", () => {
-  const of = (a: Tensor, b: Tensor, weights: Weights = ONE) => () => diffLoss(prior, [a, b], sharedAt(1), weights);
+  const of =
+    (a: Tensor, b: Tensor, weights: Weights = ONE) =>
+    () =>
+      diffLoss(prior, [a, b], sharedAt(1), weights);
   const zero = (...shape: number[]) => tensor(new Float32Array(shape.reduce((p, q) => p * q)), { shape });
   const unet = PRIOR_SIZES.smoke;
-  const build = (more: object, timesteps = 1000) => () =>
-    new PriorNetwork({ unet: { ...unet, ...more }, timesteps, prediction: "noise" }, blankRng);
+  const build =
+    (more: object, timesteps = 1000) =>
+    () =>
+      new PriorNetwork({ unet: { ...unet, ...more }, timesteps, prediction: "noise" }, blankRng);
   it.each([
     ["other shapes", of(zero(1, 3, 8, 8), zero(1, 3, 8, 16)), ShapeError, /differ in shape/],
-    ["gray pictures", of(zero(1, 1, 8, 8), zero(1, 1, 8, 8)), ShapeError, /prior takes pictures of 3 channels/],
+    [
+      "gray pictures",
+      of(zero(1, 1, 8, 8), zero(1, 1, 8, 8)),
+      ShapeError,
+      /prior takes pictures of 3 channels/,
+    ],
     ["sides of no multiple", of(zero(1, 3, 8, 7), zero(1, 3, 8, 7)), ShapeError, /multiples of 2, got 8 x 7/],
-    ["weights below 0", of(z, x, { natural: -1, semantic: 1 }), ArgumentError, /weight natural of 0 or more, got -1/],
+    [
+      "weights below 0",
+      of(z, x, { natural: -1, semantic: 1 }),
+      ArgumentError,
+      /weight natural of 0 or more, got -1/,
+    ],
     ["weights that are none", of(z, x, { natural: 1, semantic: Number.NaN }), ArgumentError, /semantic.*NaN/],
-    ["timesteps beyond the schedule", () => checkRange([0, 1000], 1000), ArgumentError, /0 to 999.*got 0 to 1000/],
-    ["timesteps in the wrong order", () => checkRange([400, 10], 1000), ArgumentError, /least first, got 400 to 10/],
+    [
+      "timesteps beyond the schedule",
+      () => checkRange([0, 1000], 1000),
+      ArgumentError,
+      /0 to 999.*got 0 to 1000/,
+    ],
+    [
+      "timesteps in the wrong order",
+      () => checkRange([400, 10], 1000),
+      ArgumentError,
+      /least first, got 400 to 10/,
+    ],
     [
       "a range beyond the prior's schedule",
       () => diffLossOf(createPrior("smoke", 0), { weights: ONE, range: [0, 2000], seed: 0 }),
@@ -211,7 +244,12 @@ describe("what cannot be is refused by name, before anything is computed", () =>
     ["a prior of latents", build({ out_channels: 4 }), ArgumentError, /3 output channels.*got 4/],
     ["a prior with classes", build({ num_classes: 10 }), ArgumentError, /without class labels/],
     ["a prior without timesteps", build({}, 0), ArgumentError, /timesteps from 1 up, got 0/],
-    ["nothing to calibrate", () => calibrated(1, 0, 1), ArgumentError, /nothing to calibrate.*further loss is 0/],
+    [
+      "nothing to calibrate",
+      () => calibrated(1, 0, 1),
+      ArgumentError,
+      /nothing to calibrate.*further loss is 0/,
+    ],
   ] as const)("%s", (_, make, error, message) => {
     expect(make).toThrow(error);
     expect(make).toThrow(message);

@@ -8,7 +8,13 @@ import type { Lab } from "../../../src/systems/diffloss/lab.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "../../../src/systems/diffloss/options.ts";
 import { headlineOf, tablesOf } from "../../../src/systems/diffloss/page.ts";
 import type { Found, SetScores, TaskFound } from "../../../src/systems/diffloss/rules.ts";
-import { findingOf, measured, planOf, type Subject, verdictsOf } from "../../../src/systems/diffloss/study.ts";
+import {
+  findingOf,
+  measured,
+  planOf,
+  type Subject,
+  verdictsOf,
+} from "../../../src/systems/diffloss/study.ts";
 import { drained } from "../../../src/work.ts";
 import { recordingStudy } from "../../study/recording-study.ts";
 import { expectOptionsToDecide, type StudyUnderTest } from "../deciding-options.ts";
@@ -65,7 +71,8 @@ describe("what decides a number", () => {
   test("arms differ in the arm alone, and seeds in the seed", async () => {
     const study = recordingStudy(valueFor as never);
     await drained(measured(study, LAB, subjectOf(optionsOf()), planOf(optionsOf({ arms: "all" }))));
-    const given = (name: string) => study.cells.find((cell) => cell.name === name)!.given as Record<string, unknown>;
+    const given = (name: string) =>
+      study.cells.find((cell) => cell.name === name)!.given as Record<string, unknown>;
     const { arm, ...rest } = given("rain full seed 0");
     const { arm: other, ...others } = given("rain pixels seed 0");
     expect([arm, other]).toEqual([ARMS.full, ARMS.pixels]);
@@ -121,7 +128,10 @@ const GATE = { "t 0 to 49": 0.2, "t 50 to 199": 0.06, "t 200 to 499": 0.02, "t 5
 const found = (own: TaskFound): Found => ({ gate: GATE, tasks: { rain: own } });
 const resultOf = (own: TaskFound, name: string, on = "rain, photographs"): boolean | undefined =>
   verdictsOf(found(own)).find((v) => v.name === name && v.on === on)?.judged?.holds;
-const changed = (arm: "full" | "gradient" | "random prior" | "perceptual" | "longer", to: SetScores): TaskFound => ({
+const changed = (
+  arm: "full" | "gradient" | "random prior" | "perceptual" | "longer",
+  to: SetScores,
+): TaskFound => ({
   ...HOLDS,
   scores: { ...HOLDS.scores, photographs: { ...HOLDS.scores.photographs, [arm]: to } },
 });
@@ -129,7 +139,12 @@ const changed = (arm: "full" | "gradient" | "random prior" | "perceptual" | "lon
 describe("rules", () => {
   test("hold where the claim holds, and say what was not measured", () => {
     const verdicts = verdictsOf(found(HOLDS));
-    expect(verdicts.filter((v) => v.on === "rain, photographs").map((v) => v.judged?.holds)).toEqual([true, true, true, true]);
+    expect(verdicts.filter((v) => v.on === "rain, photographs").map((v) => v.judged?.holds)).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
     expect(summaryOf(verdicts)).toBe("8 of 12 rules hold, 4 not measured.");
     expect(findingOf(verdicts)).toBe("");
   });
