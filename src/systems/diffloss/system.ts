@@ -33,6 +33,13 @@ export const diffloss: System = {
       make: async () => (await import("./use.ts")).degradedSample(task, index),
     })),
   ),
+  inPage: {
+    label: "Restoration by one call of a network",
+    sizes: [128, 256, 512],
+    gives: "picture",
+    checkpoints: RESTORERS_SHIPPED.map(({ name }) => name),
+    build: async ({ checkpoint, size }) => (await import("./use.ts")).buildInPage(checkpoint, size),
+  },
   tour: {
     about: "takes noise and rain from pictures that the networks have not seen",
     files: RESTORERS_SHIPPED.map(({ file }) => file),
