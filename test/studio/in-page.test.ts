@@ -3,11 +3,11 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { inTiles, pictureOf, planesOf } from "../../src/studio/page/lib/in-page.ts";
 
 class Pixels {
+  readonly width: number;
+  readonly height: number;
   readonly data: Uint8ClampedArray;
-  constructor(
-    readonly width: number,
-    readonly height: number,
-  ) {
+  constructor(width: number, height: number) {
+    [this.width, this.height] = [width, height];
     this.data = new Uint8ClampedArray(4 * width * height);
   }
 }

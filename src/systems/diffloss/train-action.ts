@@ -1,5 +1,5 @@
 /** `tweedie train diffloss`: a prior, or a network with or without its loss. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import {
   type Dataset,
   DEGRADATIONS,
@@ -23,6 +23,7 @@ import {
   trainRestorer,
 } from "../../training/index.ts";
 import { told, type Work } from "../../work.ts";
+import { commandLine } from "../command-line.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
 import { type CleanPicture, folderPictures, procedural, UNCHANGED, type Use } from "./data.ts";
 import { PUBLISHED_WEIGHTS, type Weights } from "./method.ts";
@@ -37,7 +38,7 @@ import {
   restorerPath,
   withRecomputation,
 } from "./model.ts";
-import type { TrainActionOptions } from "./options.ts";
+import { type TrainActionOptions, trainOptions } from "./options.ts";
 import { calibratedWeights, diffLossOf, trainPrior } from "./train.ts";
 
 /** Every eighth picture of a folder is kept for curves. */
@@ -144,6 +145,14 @@ async function* restored(net: Restorer, { degraded, clean }: RestorationBatch): 
   }
 }
 
+/** What a checkpoint says of itself. */
+const notesOf = (training: string, options: TrainActionOptions): Notes => ({
+  training,
+  seed: String(options.seed),
+  date: new Date().toISOString().slice(0, 10),
+  command: commandLine("train diffloss", trainOptions, options),
+});
+
 async function* trainNetwork(options: TrainActionOptions, context: ActionContext): Work<ActionResult> {
   const { network, from, pixel, crop, steps, batch, seed, out, threads, task, pairs } = options;
   const start = from === undefined ? undefined : await restorerFile.load(await restorerPath(from));
@@ -175,8 +184,11 @@ async function* trainNetwork(options: TrainActionOptions, context: ActionContext
     return event;
   });
   const path = join(out, "model.safetensors");
-  const about = `${pixel}${words}, ${steps} steps of ${batch} crops of ${crop} on ${title}, seed ${seed}`;
-  await restorerFile.save(path, final, { training: about, task: pairs === undefined ? task : "pairs" });
+  const about = `${pixel}${words}, ${steps} steps of ${batch} crops of ${crop} on ${title}, seed ${seed}${from === undefined ? "" : `, from ${basename(from)} (${(start!.notes as Notes).training})`}`;
+  await restorerFile.save(path, final, {
+    ...notesOf(about, options),
+    task: pairs === undefined ? task : "pairs",
+  });
   yield { type: "file", path, about: "the network, for run and evaluate" };
   const gained = Number.isFinite(psnr) ? `, held-out PSNR ${psnr.toFixed(2)} dB` : "";
   return { summary: `Trained: ${about}${gained}.`, metrics: Number.isFinite(psnr) ? { psnr } : {} };
@@ -208,7 +220,7 @@ async function* trainThePrior(options: TrainActionOptions, { signal }: ActionCon
   });
   const path = join(out, "prior.safetensors");
   const about = `${steps} steps of ${batch} crops of ${crop} on ${title}, seed ${seed}`;
-  await priorFile.save(path, final, { training: about });
+  await priorFile.save(path, final, notesOf(about, options));
   yield { type: "file", path, about: "the prior, for --prior" };
   const errors = Object.entries(bands).map(([name, value]) => `${name}: ${value.toPrecision(3)}`);
   return { summary: `Trained: ${about}. Error of the noise, ${errors.join(", ")}.`, metrics: bands };
