@@ -1,4 +1,5 @@
 /** The study of DiffLoss: what is asked for, and the page that says what came of it. */
+import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DEGRADATION_NAMES, type DegradationName, listPictures } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
@@ -165,7 +166,10 @@ async function* measuredTask(
       const cell = study.model<Restorer>(`${task} ${name} seed ${seed}`, {
         given: { ...given, arm, start, prior: subject.prior, classifier: subject.classifier },
         make: async function* (folder) {
-          if (!makes) throw NOT_MADE;
+          if (!makes) {
+            await rmdir(folder).catch(() => undefined); // a training that was stopped may have left something
+            throw NOT_MADE;
+          }
           return yield* told(lab.train(arm, given, folder), (event) =>
             event.type === "progress" ? { ...event, stage: `${task} ${name} seed ${seed}` } : event,
           );
