@@ -40,6 +40,7 @@ export interface RestorationScorer {
   close(): Promise<void>;
 }
 
+/** A scorer with its compiled computation; `threads` of each run. */
 export function openRestorationScorer(settings: { readonly threads?: number } = {}): RestorationScorer {
   const run: Jitted<[Tensor, Tensor], Record<RestorationScore, Tensor>> = jit(scoresOf, settings);
   return {

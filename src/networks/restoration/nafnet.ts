@@ -5,7 +5,7 @@ import { checkMap } from "../check-map.ts";
 import { countsOf } from "./counts.ts";
 
 /** Zero mean and unit variance over the channels of every pixel. */
-class ChannelNorm extends Module {
+export class ChannelNorm extends Module {
   readonly weight: Tensor; // [C]
   readonly bias: Tensor; // [C]
 
@@ -67,7 +67,7 @@ export class NAFBlock extends Module {
 }
 
 /** Without bias, then channels to space. */
-class PixelUp extends Module {
+export class PixelUp extends Module {
   static override readonly keyNames = { conv: "0" };
   readonly conv: Conv2d;
 

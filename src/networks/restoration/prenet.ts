@@ -5,7 +5,7 @@ import { checkMap } from "../check-map.ts";
 import { countsOf } from "./counts.ts";
 
 /** A convolution that a sequential module begins with, `0`. */
-class First extends Module {
+export class LeadingConv extends Module {
   static override readonly keyNames = { conv: "0" };
   readonly conv: Conv2d;
 
@@ -20,7 +20,7 @@ class First extends Module {
 }
 
 /** Two convolutions, each with a ReLU. */
-class Pair extends Module {
+export class ConvPair extends Module {
   static override readonly keyNames = { first: "0", second: "2" };
   readonly first: Conv2d;
   readonly second: Conv2d;
@@ -54,17 +54,17 @@ export class PReNet extends Module {
     resConv4: "res_conv4",
     resConv5: "res_conv5",
   };
-  readonly conv0: First;
-  readonly resConv1: Pair;
-  readonly resConv2: Pair;
-  readonly resConv3: Pair;
-  readonly resConv4: Pair;
-  readonly resConv5: Pair;
-  readonly convI: First;
-  readonly convF: First;
-  readonly convG: First;
-  readonly convO: First;
-  readonly conv: First;
+  readonly conv0: LeadingConv;
+  readonly resConv1: ConvPair;
+  readonly resConv2: ConvPair;
+  readonly resConv3: ConvPair;
+  readonly resConv4: ConvPair;
+  readonly resConv5: ConvPair;
+  readonly convI: LeadingConv;
+  readonly convF: LeadingConv;
+  readonly convG: LeadingConv;
+  readonly convO: LeadingConv;
+  readonly conv: LeadingConv;
   readonly config: Required<PReNetConfig>;
   readonly channels: number;
   readonly sizeFactor: number;
@@ -73,17 +73,17 @@ export class PReNet extends Module {
     super();
     const { channels = 3, width = 32, passes = 6 } = config;
     countsOf("PReNet", { channels, width, passes });
-    this.conv0 = new First(2 * channels, width, rng);
-    this.resConv1 = new Pair(width, rng);
-    this.resConv2 = new Pair(width, rng);
-    this.resConv3 = new Pair(width, rng);
-    this.resConv4 = new Pair(width, rng);
-    this.resConv5 = new Pair(width, rng);
-    this.convI = new First(2 * width, width, rng);
-    this.convF = new First(2 * width, width, rng);
-    this.convG = new First(2 * width, width, rng);
-    this.convO = new First(2 * width, width, rng);
-    this.conv = new First(width, channels, rng);
+    this.conv0 = new LeadingConv(2 * channels, width, rng);
+    this.resConv1 = new ConvPair(width, rng);
+    this.resConv2 = new ConvPair(width, rng);
+    this.resConv3 = new ConvPair(width, rng);
+    this.resConv4 = new ConvPair(width, rng);
+    this.resConv5 = new ConvPair(width, rng);
+    this.convI = new LeadingConv(2 * width, width, rng);
+    this.convF = new LeadingConv(2 * width, width, rng);
+    this.convG = new LeadingConv(2 * width, width, rng);
+    this.convO = new LeadingConv(2 * width, width, rng);
+    this.conv = new LeadingConv(width, channels, rng);
     this.config = { channels, width, passes };
     this.channels = channels;
     this.sizeFactor = 1;

@@ -158,6 +158,8 @@ export const RESTORER_SIZES = {
   dncnn: { network: "dncnn", width: 48, depth: 12 },
 } as const satisfies Readonly<Record<string, RestorerConfig>>;
 
+/** File of a network by the name of a checkpoint that ships, or by its path. @throws ArgumentError when there is none */
 export const restorerPath = (model: string): Promise<string> =>
   modelPath("DiffLoss", RESTORERS_SHIPPED, model);
+/** The same of a prior. */
 export const priorPath = (model: string): Promise<string> => modelPath("DiffLoss", PRIORS, model);

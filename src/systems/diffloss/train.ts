@@ -42,6 +42,7 @@ export const BANDS = [
   [200, 499],
   [500, 999],
 ] as const;
+/** Such as "t 0 to 49". */
 export const bandName = ([least, most]: TimestepRange): string => `t ${least} to ${most}`;
 
 /** Loss of the noise, as all of it is trained. */
