@@ -19,6 +19,7 @@ export * from "./padding.ts";
 export * from "./picture-set.ts";
 export * from "./picture-statistics.ts";
 export * from "./random-draws.ts";
+export * from "./restoration.ts";
 export * from "./segmented-folder.ts";
 export * from "./tensors.ts";
 export * from "./thresholds.ts";

@@ -17,6 +17,7 @@ export * from "./lpips.ts";
 export * from "./manifold.ts";
 export * from "./matching.ts";
 export * from "./recipe.ts";
+export * from "./restoration.ts";
 export * from "./ridge-probe.ts";
 export * from "./sample-quality.ts";
 export * from "./sample-table.ts";

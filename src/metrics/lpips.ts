@@ -2,10 +2,11 @@
  * Learned perceptual distance (Zhang et al., 2018, LPIPS v0.1) and its unlearned relative over any feature network.
  * Only with the public heads and their backbone is the number called LPIPS; anything else is a feature distance.
  */
-import { ShapeError } from "../errors.ts";
+import { FormatError, ShapeError } from "../errors.ts";
+import { isRawTensor, readSafetensors } from "../io/index.ts";
 import { type PerceptualBackbone, PerceptualNetwork } from "../networks/perceptual.ts";
-import { Module, type Rng } from "../nn/index.ts";
-import { constant, type Tensor } from "../tensor/index.ts";
+import { blankRng, loadParameters, Module, type Rng, withFields } from "../nn/index.ts";
+import { constant, fromHost, type Tensor } from "../tensor/index.ts";
 
 /** Keeps the root's gradient finite where all channels are 0; far below a bit of what features measure elsewhere. */
 const LEAST = 1e-20;
@@ -55,4 +56,30 @@ export function featureDistance(fa: readonly Tensor[], fb: readonly Tensor[]): T
     throw new ShapeError(`featureDistance: ${fa.length} and ${fb.length} layers of features`);
   const gaps = fa.map((f, i) => unitChannels(f).sub(unitChannels(fb[i]!)).square().sum(1).mean([1, 2]));
   return gaps.reduce((sum, x) => sum.add(x)).div(fa.length);
+}
+
+/** Tensors of a safetensors file by name. */
+async function weightsIn(path: string): Promise<Map<string, Tensor>> {
+  const { tensors } = await readSafetensors(path);
+  return new Map(
+    [...tensors].map(([key, stored]) => {
+      if (isRawTensor(stored)) throw new FormatError(`${path}: ${key} is of type ${stored.dtype}`);
+      return [key, fromHost(stored.dtype, stored.shape, stored.data)];
+    }),
+  );
+}
+
+/**
+ * LPIPS from a folder with `squeezenet1_1_torchvision_f16.safetensors` and `lpips_v0.1/squeeze.safetensors`, under the names of
+ * torchvision and of the public heads. @throws FormatError for other files
+ */
+export async function openLpips(folder: string): Promise<Lpips> {
+  const model = new Lpips("squeezenet", blankRng);
+  const backbone = await weightsIn(`${folder}/squeezenet1_1_torchvision_f16.safetensors`);
+  const network = loadParameters(model.network, backbone, {
+    widen: true,
+    ignore: (key) => key.startsWith("classifier."),
+  });
+  const heads = loadParameters(model.heads, await weightsIn(`${folder}/lpips_v0.1/squeeze.safetensors`));
+  return withFields(model, { network, heads });
 }

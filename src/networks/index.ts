@@ -24,6 +24,7 @@ export * from "./lora/index.ts";
 export * from "./mae.ts";
 export * from "./patches.ts";
 export * from "./perceptual.ts";
+export * from "./restoration/index.ts";
 export type { ClassEmbedding, EncoderConfig, UNetConfig } from "./unet/config.ts";
 export * from "./unet/controlnet.ts";
 export type { AddedConditions, UNetConditions } from "./unet/encoder.ts";

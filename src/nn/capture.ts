@@ -4,7 +4,7 @@
  * function that used them.
  */
 import { TreeError } from "../errors.ts";
-import { type Tensor, treeMap } from "../tensor/index.ts";
+import { checkpoint, type Tensor, treeMap } from "../tensor/index.ts";
 import { type Module, mapModules, modules } from "./module.ts";
 
 /** A callback on a module's output and arguments; the caller sees what it returns. */
@@ -76,6 +76,26 @@ export function captureFeatures<T extends object, R, F = Tensor>(
   const missing = keys.filter((key) => !(key in features));
   if (missing.length > 0) throw new TreeError(`captureFeatures: not called: ${missing.join(", ")}`);
   return [result, features];
+}
+
+/**
+ * The same module whose parts of the given keys keep none of their intermediate values for the backward pass and compute them
+ * again there: less memory, about a third more time. Choose parts that do not lie within each other. Throws `TreeError` for
+ * keys that are not there.
+ */
+export function recomputing<T extends object>(module: T, keys: readonly string[]): T {
+  checkKeys(module, keys);
+  const wanted = new Set(keys);
+  return mapModules(module, (child, key) => {
+    if (!wanted.has(key)) return child;
+    const part = child as Callable;
+    const methods = Object.create(Object.getPrototypeOf(part), {
+      call: {
+        value: (...args: unknown[]) => checkpoint((...given: unknown[]) => part.call(...given))(...args),
+      },
+    });
+    return Object.assign(Object.create(methods), part);
+  });
 }
 
 /**

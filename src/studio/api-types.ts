@@ -160,7 +160,13 @@ export interface ToolInfo {
     readonly label: string;
     readonly checkpoint?: string;
   }[];
-  readonly inPage?: { readonly label: string; readonly sizes: readonly number[] };
+  readonly inPage?: {
+    readonly label: string;
+    readonly sizes: readonly number[];
+    readonly gives: "probability" | "picture";
+    /** Names of the checkpoints that run in the page. */
+    readonly checkpoints: readonly string[];
+  };
 }
 
 export interface JobRequest {

@@ -76,7 +76,14 @@ export interface InPage {
   readonly label: string;
   /** Sides of the square pictures that it can be made for. */
   readonly sizes: readonly number[];
-  /** ONNX of a function from `image` [1, 3, size, size] in [0, 1] to `probability` [1, 1, size, size]. */
+  /** What it gives: how likely each pixel is, or the picture anew. Default `probability`. */
+  readonly gives?: "probability" | "picture";
+  /** Names of the checkpoints that it runs. Default: all of the system's. */
+  readonly checkpoints?: readonly string[];
+  /**
+   * ONNX of a function from `image` [1, 3, size, size] in [0, 1] to one output: `probability` [1, 1, size, size], or the
+   * picture anew, [1, 3, size, size] in [0, 1].
+   */
   build(options: { readonly checkpoint: string; readonly size: number }): Promise<Uint8Array>;
 }
 

@@ -13,9 +13,9 @@ export interface TensorMethods {
   /** Computes the value now (with everything it depends on) and returns the tensor. */
   eval(): Promise<Tensor>;
   /**
- * The elements, row-major, in the dtype's typed array, which is the tensor's own memory: do not write into it. It stays as
- * it is when the tensor is donated or disposed.
- */
+   * The elements, row-major, in the dtype's typed array, which is the tensor's own memory: do not write into it. It stays as
+   * it is when the tensor is donated or disposed.
+   */
   data(): Promise<HostArray>;
   /** The elements as a flat array of numbers. */
   toArray(): Promise<number[]>;
@@ -160,9 +160,9 @@ export interface TensorMethods {
   /** exp(x) - 1, accurate near 0 too. */
   expm1(): Tensor;
   /**
- * Angle of the point (x, y) in (-pi, pi], with broadcasting: atan(y / x) in the right quadrant. 0 at the origin, where its
- * gradients are 0 too; both signs of zero count alike. Of finite numbers.
- */
+   * Angle of the point (x, y) in (-pi, pi], with broadcasting: atan(y / x) in the right quadrant. 0 at the origin, where its
+   * gradients are 0 too; both signs of zero count alike. Of finite numbers.
+   */
   atan2(x: Tensor): Tensor;
   /** x above 0, slope times x below. */
   leakyRelu(slope?: number): Tensor;
@@ -171,9 +171,9 @@ export interface TensorMethods {
   /** Where x is neither NaN nor infinite, as bool. */
   isFinite(): Tensor;
   /**
- * Standard deviation over axes; `correction` 0 divides the squares by n, 1 by n - 1. Its gradient where all elements are
- * equal is 0.
- */
+   * Standard deviation over axes; `correction` 0 divides the squares by n, 1 by n - 1. Its gradient where all elements are
+   * equal is 0.
+   */
   std(axes?: Axes, keepDims?: boolean, correction?: number): Tensor;
   /** Indices that put the elements of an axis in ascending (or descending) order, as i64; of equal ones the first leads. */
   argsort(axis?: number, descending?: boolean): Tensor;
@@ -182,23 +182,23 @@ export interface TensorMethods {
   /** Product of all elements along an axis, by halving; its gradient is exact where elements are zero. */
   prod(axis: number, keepDims?: boolean): Tensor;
   /**
- * Running products along an axis. With `exclusive`, of 1 - alpha, they are the transmittance along a ray. The backward
- * pass keeps the elements and their products, nothing in between.
- */
+   * Running products along an axis. With `exclusive`, of 1 - alpha, they are the transmittance along a ray. The backward
+   * pass keeps the elements and their products, nothing in between.
+   */
   cumprod(axis: number, options?: CumulativeOptions): Tensor;
   /**
- * Matrix product over the last two axes, batched over the others (which broadcast). `transA` and `transB` take an
- * operand transposed, `alpha` scales the product, both without an extra pass.
- */
+   * Matrix product over the last two axes, batched over the others (which broadcast). `transA` and `transB` take an
+   * operand transposed, `alpha` scales the product, both without an extra pass.
+   */
   matmul(b: Tensor, options?: Partial<MatmulAttrs>): Tensor;
   /** Elements (or rows) of an axis at the given indices: `x[…, indices, …]`. Negative indices count from the end. */
   gather(indices: Tensor | readonly number[], axis?: number): Tensor;
   /** One element per index along an axis (NumPy `take_along_axis`). */
   gatherElements(indices: Tensor, axis: number): Tensor;
   /**
- * `x` with `updates` written at one index per element along an axis. With "add", "max" and "min" repeated indices meet in
- * turn; of equal largest or smallest elements each has its share of the gradient.
- */
+   * `x` with `updates` written at one index per element along an axis. With "add", "max" and "min" repeated indices meet in
+   * turn; of equal largest or smallest elements each has its share of the gradient.
+   */
   scatterElements(indices: Tensor, updates: Tensor, axis: number, reduction?: Reduction): Tensor;
   /** Elements or sub-tensors at multi-dimensional indices (last axis of `indices`). */
   gatherND(indices: Tensor): Tensor;
@@ -225,9 +225,9 @@ export interface TensorMethods {
   /** Pieces along an axis: of equal size when `parts` is a number, else of the given sizes. */
   split(parts: number | readonly number[], axis?: number): Tensor[];
   /**
- * `x[starts:ends:steps]` on the leading axes. Negative bounds count from the end; missing ends mean the whole axis.
- * Steps are positive (see `flip`).
- */
+   * `x[starts:ends:steps]` on the leading axes. Negative bounds count from the end; missing ends mean the whole axis.
+   * Steps are positive (see `flip`).
+   */
   slice(starts: readonly number[], ends?: readonly (number | undefined)[], steps?: readonly number[]): Tensor;
   /** `x[…, start:end:step, …]` on one axis. */
   sliceAxis(axis: number, start: number, end?: number, step?: number): Tensor;
@@ -236,9 +236,9 @@ export interface TensorMethods {
   /** Reverses the order along axes. */
   flip(axes: number | readonly number[]): Tensor;
   /**
- * Extends every axis by `[before, after]` elements: a constant, the mirror image without the border ("reflect"), or the
- * border repeated ("replicate"), or the other end ("circular"). Negative pads crop (constant mode).
- */
+   * Extends every axis by `[before, after]` elements: a constant, the mirror image without the border ("reflect"), or the
+   * border repeated ("replicate"), or the other end ("circular"). Negative pads crop (constant mode).
+   */
   pad(pads: Pads, mode?: "constant" | BorderMode, value?: number): Tensor;
   /** Repeats the whole tensor `repeats[i]` times along axis i. */
   tile(repeats: readonly number[]): Tensor;
@@ -247,28 +247,28 @@ export interface TensorMethods {
   /** Moves elements `shift` places along an axis; what leaves at one end enters at the other. */
   roll(shift: number, axis: number): Tensor;
   /**
- * `x` with `value` in place of the block that begins at `starts` (0 for axes without one). Throws `ShapeError` unless the
- * block lies inside of `x`.
- */
+   * `x` with `value` in place of the block that begins at `starts` (0 for axes without one). Throws `ShapeError` unless the
+   * block lies inside of `x`.
+   */
   setSlice(starts: readonly number[], value: Tensor): Tensor;
   /**
- * x [N, C, ...] resampled to the spatial size, with the conventions of torch's `interpolate`. Nearest takes
- * floor(i in / out); area averages (adaptive average pooling); bicubic has a = -0.75, or -0.5 with `antialias`.
- */
+   * x [N, C, ...] resampled to the spatial size, with the conventions of torch's `interpolate`. Nearest takes
+   * floor(i in / out); area averages (adaptive average pooling); bicubic has a = -0.75, or -0.5 with `antialias`.
+   */
   resize(size: number | readonly number[], options?: ResizeOptions): Tensor;
   /** Channels to space (Shi et al. 2016): [N, C rᵏ, ...] to [N, C, ... r] with k spatial axes. */
   pixelShuffle(factor: number): Tensor;
   /** Space to channels, the inverse of `pixelShuffle`. */
   pixelUnshuffle(factor: number): Tensor;
   /**
- * x [N, C, ...] at the points of grid [N, ..., k] in [-1, 1], k = number of spatial axes, last axis first (x, y, z), as
- * torch's `grid_sample`: gives [N, C, ...]. Differentiable in both.
- */
+   * x [N, C, ...] at the points of grid [N, ..., k] in [-1, 1], k = number of spatial axes, last axis first (x, y, z), as
+   * torch's `grid_sample`: gives [N, C, ...]. Differentiable in both.
+   */
   gridSample(grid: Tensor, options?: GridSampleOptions): Tensor;
   /**
- * Another element type. Floats to integers truncate towards zero; gradients flow between float types. A bf16 leaf is
- * widened on the host.
- */
+   * Another element type. Floats to integers truncate towards zero; gradients flow between float types. A bf16 leaf is
+   * widened on the host.
+   */
   cast(to: DType): Tensor;
   /** The value in another element type, converted on the host: how f16 and bf16 weights are made for storage. */
   castHost(to: DType): Promise<Tensor>;

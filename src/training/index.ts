@@ -2,4 +2,5 @@
 export * from "./batches.ts";
 export * from "./model-file.ts";
 export * from "./phase.ts";
+export * from "./restoration.ts";
 export * from "./weights.ts";

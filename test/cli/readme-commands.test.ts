@@ -39,6 +39,12 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   [/^train decomp/, ["--preset", "smoke", "--size", "8", "--steps", "2", "--batch", "4"]],
   [/^run decomp/, ["--steps", "2"]],
   [/^evaluate decomp/, ["--limit", "4", "--steps", "2"]],
+  [
+    /^train diffloss/,
+    ["--steps", "2", "--batch", "2", "--crop", "16", "--pictures", "9"].concat("--threads", "1"),
+  ],
+  [/^train diffloss.*--part prior/, ["--size", "smoke"]],
+  [/^evaluate diffloss/, ["--limit", "2"]],
   [/^quantize .*q-dit/, ["--samples", "32", "--steps", "4"]],
   [/^quantize .*--search/, ["--population", "2", "--generations", "1"]],
   [/^generate --model/, ["--out", "out/picture.png"]],
@@ -113,6 +119,12 @@ const bright = (x: number): Uint8Array =>
 const inSquare = (i: number, x: number): boolean =>
   i % 64 >= x && i % 64 < x + 20 && i >= 64 * 20 && i < 64 * 40;
 const png = (data: Uint8Array) => encodePicture({ width: 64, height: 64, channels: 1, data });
+
+/** Pictures with their numbers as names. */
+async function writePictures(name: string, count: number): Promise<void> {
+  mkdirSync(at(name), { recursive: true });
+  for (let k = 0; k < count; k++) writeFileSync(at(name, `${k}.png`), await png(bright(3 * k)));
+}
 
 async function writeCells(name: string, labelOf: (i: number, x: number) => number): Promise<void> {
   for (const part of ["images", "masks"]) mkdirSync(at(name, part), { recursive: true });
@@ -203,6 +215,10 @@ beforeAll(async () => {
   writeFileSync(at("slices", "a.png"), await png(bright(20)));
   await writeCells("my-cells", (i, x) => (inSquare(i, x) ? 255 : 0));
   await writeCells("cells", (i, x) => (inSquare(i, x) ? 1 + (Math.floor(x / 3) % 3) : 0));
+  writeFileSync(at("noisy.png"), await png(bright(5)));
+  await writePictures("rainy-pictures", 1);
+  await writePictures("photographs", 9);
+  for (const side of ["rainy", "clean"]) await writePictures(join("rain-pairs", side), 9);
   writeVolume();
   writeFashion();
   symlinkSync(join(root, "checkpoints"), at("checkpoints"));

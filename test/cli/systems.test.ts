@@ -194,6 +194,16 @@ describe("an option without effect", () => {
       [...needs("weights", "--mode decompose", "add"), ...needs("eta", "--method ddim", "ddpm")],
     ],
     ["evaluate decomp --method ddpm", needs("eta", "--method ddim", "ddpm")],
+    ["train diffloss", needs("size", "--part prior", "network")],
+    [
+      "train diffloss",
+      needs("prior strength published t-min t-max detach-prior recompute", "--diffloss", "not given"),
+    ],
+    [
+      "train diffloss --part prior",
+      needs("task pairs network from pixel diffloss", "--part network", "prior"),
+    ],
+    ["evaluate diffloss --pairs a", beside("data task sigma", "--pairs")],
   ])("of %s is refused by name, and why", (words, expected) => {
     const [name, system, ...given] = words.split(" ");
     const found = SYSTEMS.find((one) => one.name === system)!.actions[name as ActionName]!;

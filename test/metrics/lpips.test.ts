@@ -1,26 +1,15 @@
 /** LPIPS against the numbers of an independent forward pass; needs the public weights of ../shared/data. */
 import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
-import { decodeSafetensors } from "../../src/io/index.ts";
-import { featureDistance, Lpips } from "../../src/metrics/index.ts";
+import { featureDistance, type Lpips, openLpips } from "../../src/metrics/index.ts";
 import { PerceptualNetwork } from "../../src/networks/index.ts";
-import { blankRng, createRng, loadParameters, parameters, withFields } from "../../src/nn/index.ts";
+import { blankRng, createRng, parameters } from "../../src/nn/index.ts";
 import { createNoise, fromHost, grad, type Tensor, tensor, zerosLike } from "../../src/tensor/index.ts";
 
 const weights = new URL("../../../shared/data/weights/", import.meta.url);
 const present = existsSync(weights);
-
-/** The tensors of a file by name. */
-function read(name: string): Map<string, Tensor> {
-  const { tensors } = decodeSafetensors(readFileSync(new URL(name, weights)));
-  return new Map(
-    [...tensors].map(([key, stored]) => {
-      if (!("data" in stored)) throw new Error(`${key} is of ${stored.dtype}`);
-      return [key, fromHost(stored.dtype, stored.shape, stored.data)];
-    }),
-  );
-}
 
 /** An 8-bit RGB picture as [1, 3, H, W] in [0, 1]. */
 async function picture(name: string): Promise<Tensor> {
@@ -32,22 +21,14 @@ async function picture(name: string): Promise<Tensor> {
   return fromHost("f32", [1, info.height, info.width, 3], pixels).transpose([0, 3, 1, 2]);
 }
 
-function squeezeLpips(): Lpips {
-  const model = new Lpips("squeezenet", blankRng);
-  const network = loadParameters(model.network, read("squeezenet1_1_torchvision_f16.safetensors"), {
-    widen: true,
-    ignore: (key) => key.startsWith("classifier."),
-  });
-  const heads = loadParameters(model.heads, read("lpips_v0.1/squeeze.safetensors"));
-  return withFields(model, { network, heads });
-}
+const squeezeLpips = (): Promise<Lpips> => openLpips(fileURLToPath(weights));
 
 describe.skipIf(!present)("with the public weights (skipped: ../shared/data is not there)", () => {
   test("SqueezeNet's features have the reference's shapes and means", async () => {
     const reference = JSON.parse(
       readFileSync(new URL("reference-values.json", weights), "utf8"),
     ).squeezenet1_1;
-    const { network } = squeezeLpips();
+    const { network } = await squeezeLpips();
     const mean = fromHost("f32", [1, 3, 1, 1], Float32Array.of(0.485, 0.456, 0.406));
     const std = fromHost("f32", [1, 3, 1, 1], Float32Array.of(0.229, 0.224, 0.225));
     const features = network.call((await picture("ex_ref.png")).sub(mean).div(std));
@@ -57,7 +38,7 @@ describe.skipIf(!present)("with the public weights (skipped: ../shared/data is n
   });
 
   test("LPIPS (squeeze) of the reference pictures is the published package's", async () => {
-    const lpips = squeezeLpips();
+    const lpips = await squeezeLpips();
     const [ref, p0, p1] = await Promise.all(
       ["ex_ref.png", "ex_p0.png", "ex_p1.png"].map(async (name) => (await picture(name)).mul(2).sub(1)),
     );

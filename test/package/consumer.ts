@@ -2,6 +2,7 @@
 import { grad, type Tensor, tensor } from "tweedie";
 import { decodeSafetensors } from "tweedie/io/safetensors";
 import * as decomp from "tweedie/systems/decomp";
+import * as diffloss from "tweedie/systems/diffloss";
 import * as qDit from "tweedie/systems/q-dit";
 import * as sdseg from "tweedie/systems/sdseg";
 import * as umd from "tweedie/systems/umd";
@@ -19,7 +20,14 @@ const dtype: DType = (await slope.eval()).cast("f16").dtype;
 const workers: Workers<[Tensor], Tensor> = await openWorkers({ module: new URL("file:///model.mjs") });
 const answer: Tensor = await workers.run(x);
 console.log(total, first, dtype, answer, decodeSafetensors(new Uint8Array()).tensors.size);
-console.log(sdseg.createSDSeg, sdseg.openSegmenter, umd.initUMD, qDit.groupOf, decomp.openDecomposer);
+console.log(
+  sdseg.createSDSeg,
+  sdseg.openSegmenter,
+  umd.initUMD,
+  qDit.groupOf,
+  decomp.openDecomposer,
+  diffloss.diffLoss,
+);
 
 // @ts-expect-error methods that do not exist are found
 x.nothing();

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { AbortError } from "../../src/errors.ts";
 import { tourDecomp } from "../../src/systems/decomp/tour.ts";
+import { tourDiffLoss } from "../../src/systems/diffloss/tour.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
 import { tourQDiT } from "../../src/systems/q-dit/actions.ts";
 import { tourSDSeg } from "../../src/systems/sdseg/tour.ts";
@@ -111,6 +112,14 @@ describe("tours of the systems", () => {
     expect(figures[0]!.pictures).toHaveLength(8 * 5);
   });
 
+  it("DiffLoss: noise and rain are taken away", async () => {
+    const { figures, quality } = await toured(tourDiffLoss(CONTEXT, { pictures: 2, side: 48 }));
+    for (const name of ["PSNR, noise of sigma 25", "PSNR, rain"])
+      expect(quality[name]!.value).toBeGreaterThan(quality[name]!.baseline!.value + 2);
+    expect(figures[0]!.columns).toEqual(["degraded", "restored", "truth"]);
+    expect(figures[0]!.pictures).toHaveLength(12);
+  });
+
   it("training: removes noise that it could not remove before", async () => {
     const { events, figures, quality } = await toured(trainingTour(12).run(CONTEXT));
     const { value, baseline } = quality["denoised pictures"]!;
@@ -129,6 +138,7 @@ describe("tours of the systems", () => {
     await expect(toured(tourUMD(context, { perClass: 1, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(tourQDiT(context, { pictures: 2, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(tourDecomp(context, { pictures: 2, steps: 2 }))).rejects.toThrow(AbortError);
+    await expect(toured(tourDiffLoss(context, { pictures: 2, side: 48 }))).rejects.toThrow(AbortError);
     await expect(toured(trainingTour(3).run(context))).rejects.toThrow(AbortError);
   });
 });

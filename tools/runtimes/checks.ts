@@ -50,6 +50,22 @@ export const checksFor = (inputs: string): readonly Check[] => [
     pictures: "umd",
     emulated: true,
   },
+  {
+    name: "run diffloss",
+    script: CLI,
+    args: [
+      "run",
+      "diffloss",
+      "--model",
+      "denoise",
+      "--image",
+      join(inputs, "lesion.png"),
+      "--out",
+      "diffloss",
+    ],
+    pictures: "diffloss",
+    emulated: true,
+  },
   { name: "f16 values", script: "../../half.js", args: [], emulated: true },
   {
     name: "f16 pipeline",

@@ -8,12 +8,16 @@ import { type Augmentation, type FloatPicture, withPicture } from "./sample.ts";
 /** Values from low to high, drawn evenly. */
 export type Range = readonly [low: number, high: number];
 
-/** An augmentation from a change of the picture alone; values end in [0, 1]. */
-const onPicture =
-  (change: (image: FloatPicture, draw: Draw) => FloatPicture | Promise<FloatPicture>): Augmentation =>
+/** An augmentation from a change of the picture alone; values end in [0, 1] unless `clip` is false. */
+export const onPicture =
+  (
+    change: (image: FloatPicture, draw: Draw) => FloatPicture | Promise<FloatPicture>,
+    clip = true,
+  ): Augmentation =>
   async (sample, draw) => {
     const image = await change(sample.image, draw);
-    for (let i = 0; i < image.data.length; i++) image.data[i] = Math.min(1, Math.max(0, image.data[i]!));
+    if (clip)
+      for (let i = 0; i < image.data.length; i++) image.data[i] = Math.min(1, Math.max(0, image.data[i]!));
     return withPicture(sample, image);
   };
 
@@ -87,12 +91,15 @@ export const gammaJitter = ([low, high]: Range): Augmentation =>
     return changed(image, (x) => x ** gamma);
   });
 
-/** White Gaussian noise of a random standard deviation, values in [0, 1] taken as the scale. */
-export const gaussianNoise = ([low, high]: Range): Augmentation =>
+/**
+ * White Gaussian noise of a random standard deviation, values in [0, 1] taken as the scale. Values that leave [0, 1] are cut
+ * off as files have them, or kept with `clip` false, as denoisers are usually trained.
+ */
+export const gaussianNoise = ([low, high]: Range, { clip = true } = {}): Augmentation =>
   onPicture((image, draw) => {
     const sigma = draw.uniform(low, high);
     return changed(image, (x) => x + sigma * draw.normal());
-  });
+  }, clip);
 
 /** Noise whose variance grows with the signal, as photons make it: `peak` photons at white. */
 export const shotNoise = ([low, high]: Range): Augmentation =>

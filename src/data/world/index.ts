@@ -2,6 +2,7 @@
 export * from "./canvas.ts";
 export * from "./captions.ts";
 export * from "./dataset.ts";
+export * from "./dead-leaves.ts";
 export * from "./figure.ts";
 export * from "./lesions.ts";
 export * from "./materials.ts";

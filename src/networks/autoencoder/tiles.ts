@@ -14,6 +14,11 @@ export interface TileOptions {
   readonly tile?: number;
   /** Latent points that neighbours share at least, over which one fades into the other. Default a quarter of a tile. */
   readonly overlap?: number;
+  /**
+   * Points at the inner edges of a tile that are left out, because what lies beyond them would count: as many as the network
+   * sees to each side make tiles equal to the whole. Less than half of the overlap. Default 0.
+   */
+  readonly margin?: number;
   /** Ends the work with an `AbortError` before the next tile. */
   readonly signal?: AbortSignal;
   /** The compiled coder for maps [1, C, H, W]; default: it is compiled here, once, and closed at the end. */
@@ -35,17 +40,18 @@ interface Span {
 }
 
 /** Tiles of equal size, evenly spread from end to end. */
-function spans(length: number, tile: number, overlap: number, scale: number): Span[] {
+function spans(length: number, tile: number, overlap: number, margin: number, scale: number): Span[] {
   const size = Math.min(length, tile);
   const count = length <= tile ? 1 : Math.ceil((length - overlap) / (tile - overlap));
   const starts = Array.from({ length: count }, (_, k) =>
     count === 1 ? 0 : Math.round((k * (length - size)) / (count - 1)),
   );
-  const fade = Math.max(1, overlap) * scale;
+  const fade = Math.max(1, overlap - 2 * margin) * scale;
+  const at = (i: number): number => Math.max(0, (i + 0.5 - margin * scale) / fade);
   const ramps = starts.map((_, k) =>
     Float32Array.from({ length: size * scale }, (_, i) => {
-      const left = k === 0 ? 1 : (i + 0.5) / fade;
-      const right = k === count - 1 ? 1 : (size * scale - i - 0.5) / fade;
+      const left = k === 0 ? 1 : at(i);
+      const right = k === count - 1 ? 1 : at(size * scale - i - 1);
       return Math.min(1, left, right);
     }),
   );
@@ -113,10 +119,9 @@ export function tileCount(
   { input, output }: TileScales,
   options: Omit<TileOptions, "run"> = {},
 ): number {
-  const { tile = 64, overlap = defaultOverlap(tile) } = options;
-  return (
-    n! * spans(h! / input, tile, overlap, output).length * spans(w! / input, tile, overlap, output).length
-  );
+  const { tile = 64, overlap = defaultOverlap(tile), margin = 0 } = options;
+  const count = (size: number): number => spans(size / input, tile, overlap, margin, output).length;
+  return n! * count(h!) * count(w!);
 }
 
 const defaultOverlap = (tile: number): number => (Number.isFinite(tile) ? Math.floor(tile / 4) : 0);
@@ -132,11 +137,11 @@ export async function* mapTiles(
   options: Omit<TileOptions, "run"> = {},
 ): AsyncGenerator<TileProgress, Tensor> {
   checkTiles(options);
-  const { tile = 64, signal } = options;
+  const { tile = 64, margin = 0, signal } = options;
   const { overlap = defaultOverlap(tile) } = options;
   const [n, , h, w] = x.shape as [number, number, number, number];
-  const rows = spans(h / input, tile, overlap, output);
-  const columns = spans(w / input, tile, overlap, output);
+  const rows = spans(h / input, tile, overlap, margin, output);
+  const columns = spans(w / input, tile, overlap, margin, output);
   const source: HostMap = { values: (await x.data()) as Float32Array, shape: x.shape as HostMap["shape"] };
   const total = n * rows.length * columns.length;
   let result: HostMap | undefined;
@@ -156,13 +161,17 @@ export async function* mapTiles(
   return fromHost("f32", result!.shape, result!.values);
 }
 
-function checkTiles({ tile = 64, overlap = 0 }: TileOptions): void {
+function checkTiles({ tile = 64, overlap = 0, margin = 0 }: TileOptions): void {
   const whole = (v: number): boolean => Number.isInteger(v) || v === Number.POSITIVE_INFINITY;
   if (!whole(tile) || tile < 1)
     throw new ArgumentError(`tile: expected a positive integer or Infinity, got ${tile}`);
   if (!Number.isInteger(overlap) || overlap < 0 || overlap >= tile)
     throw new ArgumentError(
       `overlap: expected an integer from 0 to below the tile of ${tile}, got ${overlap}`,
+    );
+  if (!Number.isInteger(margin) || margin < 0 || (margin > 0 && 2 * margin >= overlap))
+    throw new ArgumentError(
+      `margin: expected an integer from 0 to below half of the overlap of ${overlap}, got ${margin}`,
     );
 }
 

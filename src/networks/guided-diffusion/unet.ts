@@ -15,6 +15,7 @@ export {
   type GuidedClassifierConfig,
   type GuidedConfig,
   type GuidedUNetConfig,
+  guidedUNetConfig,
 } from "./options.ts";
 
 /** What the U-Net gets beside the map and the time. */

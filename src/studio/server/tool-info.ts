@@ -25,16 +25,24 @@ function taskInfo([name, task]: [string, Task]): TaskInfo {
 
 export function toolInfo(tool: Tool): ToolInfo {
   const { name, title, summary, paper, claim, inPage } = tool;
+  const checkpoints = tool.checkpoints.map((c) => ({ name: c.name, label: c.label }));
   return {
     name,
     title,
     summary,
     paper,
     claim,
-    checkpoints: tool.checkpoints.map((c) => ({ name: c.name, label: c.label })),
+    checkpoints,
     tasks: Object.entries(tool.tasks).map(taskInfo),
     samples: tool.samples.map(({ name: sample, label, checkpoint }) => ({ name: sample, label, checkpoint })),
-    ...(inPage && { inPage: { label: inPage.label, sizes: inPage.sizes } }),
+    ...(inPage && {
+      inPage: {
+        label: inPage.label,
+        sizes: inPage.sizes,
+        gives: inPage.gives ?? "probability",
+        checkpoints: inPage.checkpoints ?? checkpoints.map((c) => c.name),
+      },
+    }),
   };
 }
 

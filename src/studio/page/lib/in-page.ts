@@ -9,7 +9,7 @@ export interface InPageModel {
   readonly device: InPageDevice;
   readonly size: number;
   readonly bytes: number;
-  /** Probability of every pixel, row by row. // [size, size] */
+  /** The model's output, plane by plane: one of probabilities, or three of colours in [0, 1]. // [C, size, size] */
   run(pixels: ImageData): Promise<Float32Array>;
 }
 
@@ -35,8 +35,8 @@ async function openOn(device: InPageDevice, model: Uint8Array, size: number): Pr
   const session = await ort.InferenceSession.create(model, { executionProviders: [device] });
   const run = async (planes: Float32Array): Promise<Float32Array> => {
     const image = new ort.Tensor("float32", planes, [1, 3, size, size]);
-    const { probability } = await session.run({ image });
-    return (await probability!.getData()) as Float32Array;
+    const [output] = Object.values(await session.run({ image }));
+    return (await output!.getData()) as Float32Array;
   };
   await run(new Float32Array(3 * size * size)); // compiles kernels and loads what is loaded late
   return { device, size, bytes: model.length, run: (pixels) => run(planesOf(pixels)) };
@@ -113,18 +113,20 @@ function square({ data, width, height }: ImageData, left: number, top: number, s
 }
 
 /**
- * Probability of every pixel of a picture of any size, at its own scale: tile by tile, those that overlap in mean, weighed
- * less towards their edges. // [height, width]
+ * What a model gives for a picture of any size, at its own scale: tile by tile, those that overlap in mean, weighed less
+ * towards their edges. // [planes, height, width]
  */
-export async function probabilities(
-  model: InPageModel,
+export async function inTiles(
+  model: Pick<InPageModel, "size" | "run">,
   pixels: ImageData,
+  planes: 1 | 3,
   onTile: (done: number, total: number) => void = () => {},
 ): Promise<Float32Array> {
   const { width, height } = pixels;
   const { size } = model;
   const [rows, columns] = [tileStarts(height, size), tileStarts(width, size)];
-  const [sum, weights] = [new Float32Array(width * height), new Float32Array(width * height)];
+  const plane = width * height;
+  const [sum, weights] = [new Float32Array(planes * plane), new Float32Array(plane)];
   const towardsEdge = (at: number): number => Math.min(at + 1, size - at) / size;
   let done = 0;
   for (const top of rows)
@@ -133,12 +135,25 @@ export async function probabilities(
       for (let y = 0; y < Math.min(size, height - top); y++)
         for (let x = 0; x < Math.min(size, width - left); x++) {
           const weight = towardsEdge(x) * towardsEdge(y);
-          sum[(top + y) * width + left + x]! += weight * found[y * size + x]!;
-          weights[(top + y) * width + left + x]! += weight;
+          const at = (top + y) * width + left + x;
+          for (let c = 0; c < planes; c++)
+            sum[c * plane + at]! += weight * found[c * size * size + y * size + x]!;
+          weights[at]! += weight;
         }
       onTile(++done, rows.length * columns.length);
     }
-  return sum.map((v, i) => v / weights[i]!);
+  return sum.map((v, i) => v / weights[i % plane]!);
+}
+
+/** Colours in [0, 1] as a picture, with the alpha of the one that was given. // [3, height, width] */
+export function pictureOf(planes: Float32Array, { data, width, height }: ImageData): ImageData {
+  const out = new ImageData(width, height);
+  const plane = width * height;
+  for (let i = 0; i < plane; i++) {
+    for (let c = 0; c < 3; c++) out.data[4 * i + c] = Math.round(255 * planes[c * plane + i]!);
+    out.data[4 * i + 3] = data[4 * i + 3]!;
+  }
+  return out;
 }
 
 /** The picture with what was found in colour on it. */
