@@ -14,6 +14,7 @@ import { type Broadcaster, openBroadcaster } from "./server/events.ts";
 import { HttpError } from "./server/http-error.ts";
 import { openQueue } from "./server/queue.ts";
 import type { Retention } from "./server/retention.ts";
+import { KEPT_FREE, needRoomIn } from "./server/room.ts";
 import { mount, openApi } from "./server/route.ts";
 import {
   type Access,
@@ -56,6 +57,8 @@ export interface StudioOptions {
   readonly limits?: Partial<UploadLimits>;
   /** How long uploads are kept that no job needs, and how many bytes of them. Default 24 hours, 1 GiB. */
   readonly retention?: Partial<Retention>;
+  /** Bytes that must be free on the disk when a job is begun. Default 1 GiB. */
+  readonly keepFree?: number;
   /** Module that exports `catalog`; default: all systems. */
   readonly catalog?: URL;
 }
@@ -185,7 +188,10 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       onChange: events.changed,
     });
     const browserModels = openBrowserModels(data, tools, catalog, settings, findCheckpoint);
-    const parts: ApiParts = { tools, store, queue, uploads, limits, events, browserModels, findCheckpoint };
+    const parts: ApiParts = {
+      ...{ tools, store, queue, uploads, limits, events, browserModels, findCheckpoint },
+      needRoom: () => needRoomIn(data, options.keepFree ?? KEPT_FREE),
+    };
     app = createApp(parts, site, { host, port: bound, token, names });
     const shown = host.includes(":")
       ? `[${host}]`

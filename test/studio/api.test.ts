@@ -229,6 +229,17 @@ describe("bad requests have honest answers", () => {
   });
 });
 
+test("no job begins where its results have no room on the disk", async () => {
+  const full = await openStudio({ keepFree: 2 ** 60 });
+  const answer = await full.post("/api/jobs", { tool: "demo", task: "run" });
+  expect([answer.status, await answer.json()]).toEqual([
+    507,
+    { error: expect.stringMatching(/are free where results are kept, .* must stay free: remove jobs/) },
+  ]);
+  expect((await full.json<{ jobs: unknown[] }>(full.ask("/api/jobs"))).jobs).toEqual([]);
+  await closeStudio(full);
+});
+
 describe("events", () => {
   test("tell of every job until it is done, to several browsers", async () => {
     const statesOf = async (answer: Response, id: string): Promise<string[]> => {

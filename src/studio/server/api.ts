@@ -25,6 +25,8 @@ export interface ApiParts {
   readonly events: Broadcaster;
   readonly browserModels: BrowserModels;
   readonly findCheckpoint: FindCheckpoint;
+  /** Throws `HttpError` 507 when the disk has no room for results. */
+  readonly needRoom: () => Promise<void>;
 }
 
 const jobId = z.object({ id: z.string().regex(/^[0-9a-z]{9}-[0-9a-f]{8}$/) });
@@ -43,7 +45,7 @@ const MOST_ROWS = 5000;
 
 const FOREVER = "private, max-age=31536000, immutable";
 
-function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): Route[] {
+function jobRoutes({ tools, store, queue, uploads, findCheckpoint, needRoom }: ApiParts): Route[] {
   const need = (id: string) => {
     const record = store.get(id);
     if (!record) throw new HttpError(404, `there is no job ${id}`);
@@ -86,8 +88,15 @@ function jobRoutes({ tools, store, queue, uploads, findCheckpoint }: ApiParts): 
       summary: "Puts a new job into the queue",
       body: loose,
       described: jobRequestSchema(tools),
-      problems: { 422: "Something does not fit the system's declaration", 429: "Too many jobs are waiting" },
-      handle: async ({ body }) => queue.add(await newJobOf(tools, body, uploads, findCheckpoint)),
+      problems: {
+        422: "Something does not fit the system's declaration",
+        429: "Too many jobs are waiting",
+        507: "The disk has no room for results",
+      },
+      handle: async ({ body }) => {
+        await needRoom();
+        return queue.add(await newJobOf(tools, body, uploads, findCheckpoint));
+      },
     }),
     route({
       method: "get",
