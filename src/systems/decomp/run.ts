@@ -2,6 +2,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { listPictures, planesOf, readPictureFile, tensorToPictures } from "../../data/index.ts";
+import { solve } from "../../diffusion/samplers/unipc.ts";
 import { ArgumentError } from "../../errors.ts";
 import { hashFile, type Picture, writeSafetensors } from "../../io/index.ts";
 import { components as componentAlbum, grid } from "../../report/index.ts";
@@ -57,23 +58,15 @@ export const dimmed = (picture: Picture): Picture => ({
 
 /** Weights by which components add up to a picture, by least squares. */
 export function sumWeights(components: readonly Picture[], sum: Picture): number[] {
-  const k = components.length;
   const values = (one: Picture): number[] => Array.from(one.data, (v) => v / 255);
   const product = (a: Picture, b: Picture): number => {
     const other = values(b);
     return values(a).reduce((total, v, i) => total + v * other[i]!, 0);
   };
-  const rows = components.map((a, i) => [
-    ...components.map((b, j) => product(a, b) + (i === j ? 1e-3 : 0)),
-    product(a, sum),
-  ]);
-  for (let i = 0; i < k; i++)
-    for (let j = 0; j < k; j++) {
-      if (i === j) continue;
-      const factor = rows[j]![i]! / rows[i]![i]!;
-      rows[j] = rows[j]!.map((v, c) => v - factor * rows[i]![c]!);
-    }
-  return rows.map((row, i) => row[k]! / row[i]!);
+  return solve(
+    components.map((a, i) => components.map((b, j) => product(a, b) + (i === j ? 1e-3 : 0))),
+    components.map((a) => product(a, sum)),
+  );
 }
 
 type Mode = RunActionOptions["mode"];
@@ -115,10 +108,8 @@ const CELL = 96;
 const enlarged = (pictures: readonly Picture[], columns: number): Picture =>
   grid(pictures, { columns, scale: Math.max(1, Math.ceil(CELL / pictures[0]!.width)), gap: 4 });
 
-async function* componentsOf(job: Job, latents: Latents): Work<Picture[]> {
-  const parts = yield* drawn(job, "components", [apart(latents)]);
-  return parts;
-}
+const componentsOf = (job: Job, latents: Latents): Work<Picture[]> =>
+  drawn(job, "components", [apart(latents)]);
 
 async function* decomposeOne(picture: Picture, latents: Latents, job: Job): Work<Record<string, Picture>> {
   const parts = yield* componentsOf(job, latents);
