@@ -56,6 +56,17 @@ type FromTrain<M, B, Raw> = Pick<
   | "signal"
 >;
 
+/** What the training of a system is told of the run, beside its model, data and settings. */
+export interface TrainingRun<M> extends Pick<Phase<M, never>, "stage" | "folder" | "saveEvery"> {
+  /** Steps between looks and measurements on what was held out. */
+  readonly lookEvery?: number | undefined;
+  /** Shows the model to keep. */
+  readonly look?: ((model: M) => Work<void>) | undefined;
+  /** Threads of the compiled step. Default: as `sessionThreads` says. */
+  readonly threads?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** A phase of a training: a model, its loss, its batches and settings. */
 export interface Phase<M, B, Raw = B> extends FromTrain<M, B, Raw> {
   /** What it is called in bars, curves and the report. */

@@ -20,6 +20,7 @@ import {
   type PhaseResult,
   type PhaseSettings,
   runPhase,
+  type TrainingRun,
 } from "../../training/index.ts";
 import type { Work } from "../../work.ts";
 import type { DecompSet } from "./data.ts";
@@ -302,14 +303,10 @@ export const baselineTraining = (
   ...given,
 });
 
-export interface BaselineInputs<M> {
-  readonly stage: string;
+export interface BaselineInputs<M> extends Omit<TrainingRun<M>, "look" | "lookEvery" | "saveEvery"> {
   readonly model: M;
   readonly set: DecompSet;
   readonly settings: BaselineSettings;
-  readonly folder?: string | undefined;
-  readonly threads?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 function rowsOf({ pictures: { values, size } }: DecompSet, chosen: Int32Array): Tensor {

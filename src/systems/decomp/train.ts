@@ -2,7 +2,7 @@
 import { ArgumentError, NonFiniteError } from "../../errors.ts";
 import { adam, constantDecay, type LearningRate, type TrainState } from "../../nn/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
-import { type PhaseResult, type PhaseSettings, runPhase } from "../../training/index.ts";
+import { type PhaseResult, type PhaseSettings, runPhase, type TrainingRun } from "../../training/index.ts";
 import type { Work } from "../../work.ts";
 import { type BatchSettings, type DecompSet, decompBatches, meanImage } from "./data.ts";
 import { decompLoss, type LossOptions } from "./method.ts";
@@ -63,18 +63,10 @@ export function checkSet({ pictures, title }: DecompSet, { size }: Pick<DecompCo
 }
 
 /** What a training needs. */
-export interface TrainInputs {
-  readonly stage: string;
+export interface TrainInputs extends TrainingRun<DecompUNet> {
   readonly model: DecompUNet;
   readonly set: DecompSet;
   readonly settings: TrainSettings;
-  readonly folder?: string | undefined;
-  readonly saveEvery?: number | undefined;
-  readonly lookEvery?: number | undefined;
-  /** Shows the model to keep. */
-  readonly look?: ((model: DecompUNet) => Work<void>) | undefined;
-  readonly threads?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 const kept = ({ model, ema }: TrainState<DecompUNet>): DecompUNet => ema ?? model;

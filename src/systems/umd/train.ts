@@ -3,7 +3,13 @@ import { checkPictures, type LabelledPictures } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import { adamW, constantDecay, mapParameters, parameters, type TrainState } from "../../nn/index.ts";
 import { jit, type Seed, type Tensor } from "../../tensor/index.ts";
-import { type PhaseResult, type PhaseSettings, rateOf, runPhase } from "../../training/index.ts";
+import {
+  type PhaseResult,
+  type PhaseSettings,
+  rateOf,
+  runPhase,
+  type TrainingRun,
+} from "../../training/index.ts";
 import type { Work } from "../../work.ts";
 import { type BatchSettings, umdBatches } from "./data.ts";
 import { type Batch, type Mixture, mixedLoss, tunedMixture } from "./method.ts";
@@ -52,22 +58,12 @@ export const finetuning = (mixture: Mixture, given: Length): TrainSettings => ({
 export const shortEma = (steps: number): number => Math.max(0, Math.min(0.995, 1 - 10 / steps));
 
 /** What a training needs. */
-export interface TrainInputs {
-  readonly stage: string;
+export interface TrainInputs extends TrainingRun<UMD> {
   readonly model: UMD;
   readonly pictures: LabelledPictures;
   readonly settings: TrainSettings;
   /** Pictures that training does not see; the terms of the loss on them become curves. */
   readonly heldOut?: LabelledPictures | undefined;
-  readonly folder?: string | undefined;
-  readonly saveEvery?: number | undefined;
-  /** Steps between looks and measurements on what was held out. */
-  readonly lookEvery?: number | undefined;
-  /** Shows the model to keep. */
-  readonly look?: ((model: UMD) => Work<void>) | undefined;
-  /** Threads of the compiled step. Default: as `sessionThreads` says. */
-  readonly threads?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Class tokens, the mask token and biases are not decayed; scales of norms and positions are. */
