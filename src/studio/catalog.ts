@@ -15,8 +15,13 @@ export const catalog: Catalog = async (settings) => {
   const files = { root: ROOT, exists: existsSync };
   const systems = SYSTEMS.map((system) => systemTool(system, settings, files));
   // What adapts a model needs the model's path, which a page never sends.
-  const trainings = TRAININGS.filter(({ name }) => name === "text-to-picture").map(({ name, title, action }) =>
-    systemTool({ name, title, about: action.about, actions: { train: action }, checkpoints: [] }, settings, files),
+  const trainings = TRAININGS.filter(({ name }) => name === "text-to-picture").map(
+    ({ name, title, action }) =>
+      systemTool(
+        { name, title, about: action.about, actions: { train: action }, checkpoints: [] },
+        settings,
+        files,
+      ),
   );
   const hasModels = Object.keys(settings.models).length > 0;
   return [...systems, ...trainings, ...(hasModels ? [generateTool(settings)] : [])];

@@ -221,7 +221,8 @@ beforeAll(async () => {
   writeFileSync(at("noisy.png"), await png(bright(5)));
   for (const name of ["pets", "pets-edges"]) {
     mkdirSync(at(name));
-    for (const pet of ["red-fox-1", "gray-cat-2"]) writeFileSync(at(name, `${pet}.png`), await png(bright(6)));
+    for (const pet of ["red-fox-1", "gray-cat-2"])
+      writeFileSync(at(name, `${pet}.png`), await png(bright(6)));
   }
   await writePictures("rainy-pictures", 1);
   await writePictures("photographs", 9);

@@ -38,7 +38,13 @@ describe("captions of pictures", () => {
   });
 
   it("are text files beside the pictures, one caption a line; what is missing is named", async () => {
-    await put({ "1.png": 1, "1.txt": "a fox\na red  fox\n", "2.png": 2, "2.txt": " \n", "3.txt": "a stranger" });
+    await put({
+      "1.png": 1,
+      "1.txt": "a fox\na red  fox\n",
+      "2.png": 2,
+      "2.txt": " \n",
+      "3.txt": "a stranger",
+    });
     const { source, captions, warnings } = await captionsOf();
     expect({ source, captions }).toEqual({ source: "text files", captions: ["a fox | a red fox", ""] });
     expect(warnings).toEqual(["1 picture without caption: 2.png", "1 caption without picture: 3.txt"]);
@@ -46,9 +52,15 @@ describe("captions of pictures", () => {
 
   it.each([
     ["captions.csv", "file,caption\nx/1.png,a fox\n2,a bird\nmissing.png,nothing\n"],
-    ["metadata.jsonl", '{"file_name":"1.png","text":"a fox"}\n{"file_name":"2.png","text":"a bird"}\n{"file_name":"missing.png","text":"?"}\n'],
+    [
+      "metadata.jsonl",
+      '{"file_name":"1.png","text":"a fox"}\n{"file_name":"2.png","text":"a bird"}\n{"file_name":"missing.png","text":"?"}\n',
+    ],
     ["captions.json", '{"1.png":"a fox","2.png":["a bird"],"missing.png":"?"}'],
-    ["captions.json", '[{"file":"1.png","name":"a fox"},{"file":"2.png","name":"a bird"},{"file":"missing.png","name":"?"}]'],
+    [
+      "captions.json",
+      '[{"file":"1.png","name":"a fox"},{"file":"2.png","name":"a bird"},{"file":"missing.png","name":"?"}]',
+    ],
   ])("are a table: %s", async (name, text) => {
     await put({ "x/1.png": 1, "x/2.png": 2, [name]: text });
     expect(await captionsOf()).toEqual({
@@ -74,9 +86,17 @@ describe("captions of pictures", () => {
 describe("a set that cannot be", () => {
   it.each([
     ["an empty table", { "1.png": 1, "captions.csv": "file,caption\n" }, /empty or has other columns/],
-    ["a table without captions", { "1.png": 1, "c.csv": "file,size\n1.png,3\n" }, /expected a table with a file/],
+    [
+      "a table without captions",
+      { "1.png": 1, "c.csv": "file,size\n1.png,3\n" },
+      /expected a table with a file/,
+    ],
     ["captions that are all empty", { "1.png": 1, "c.csv": "file,caption\n1.png,\n" }, /captions are empty/],
-    ["captions of other pictures", { "1.png": 1, "c.csv": "file,caption\n8.png,a\n" }, /it names 8\.png, the pictures are called 1\.png/],
+    [
+      "captions of other pictures",
+      { "1.png": 1, "c.csv": "file,caption\n8.png,a\n" },
+      /it names 8\.png, the pictures are called 1\.png/,
+    ],
     ["empty text files", { "1.png": 1, "1.txt": "" }, /are empty/],
     ["no pictures", { "notes.md": "" }, /no pictures/],
   ])("%s is said", async (_, files, message) => {

@@ -16,7 +16,9 @@ describe("a tokenizer that is learnt", () => {
   });
 
   it("has the ids that follow from its merges alone", () => {
-    expect(new CLIPTokenizer({ merges: learnt.merges }).tokenize(CAPTIONS[1]!)).toEqual(tokenizer.tokenize(CAPTIONS[1]!));
+    expect(new CLIPTokenizer({ merges: learnt.merges }).tokenize(CAPTIONS[1]!)).toEqual(
+      tokenizer.tokenize(CAPTIONS[1]!),
+    );
   });
 
   it("merges the most frequent pairs first and stops when told", () => {

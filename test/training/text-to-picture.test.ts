@@ -2,10 +2,22 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { captionSplit, dataset, drawShapeScene, mirrorScene, openShapes, renderShapes } from "../../src/data/index.ts";
+import {
+  captionSplit,
+  dataset,
+  drawShapeScene,
+  mirrorScene,
+  openShapes,
+  renderShapes,
+} from "../../src/data/index.ts";
 import { captionAgreement } from "../../src/metrics/index.ts";
 import { parameters } from "../../src/nn/index.ts";
-import { encodePrompts, loadPipelineComponents, planPictures, savePipeline } from "../../src/pipelines/index.ts";
+import {
+  encodePrompts,
+  loadPipelineComponents,
+  planPictures,
+  savePipeline,
+} from "../../src/pipelines/index.ts";
 import {
   type CaptionedPicture,
   drawPrompts,
@@ -39,12 +51,20 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const train = (options: Partial<TextToPictureSettings> = {}, more = {}) =>
   drained(
     trainTextToPicture({
-      ...{ stage: "test", pipeline: newPipeline(TINY, CAPTIONS), source, settings: { ...settings, ...options }, threads: 1 },
+      ...{
+        stage: "test",
+        pipeline: newPipeline(TINY, CAPTIONS),
+        source,
+        settings: { ...settings, ...options },
+        threads: 1,
+      },
       ...more,
     }),
   );
 const weightsOf = async (pipeline: Awaited<ReturnType<typeof train>>) =>
-  Promise.all([...parameters(pipeline.unet!.model).values()].map(async (t) => [...(await t.data())].map(Number)));
+  Promise.all(
+    [...parameters(pipeline.unet!.model).values()].map(async (t) => [...(await t.data())].map(Number)),
+  );
 
 describe("a text-to-picture model from nothing", () => {
   it("goes on bit for bit where it was stopped, and is a pipeline like any other when it is saved", async () => {
@@ -66,7 +86,11 @@ describe("a text-to-picture model from nothing", () => {
     const path = join(folder, "model");
     await savePipeline(path, whole, { dtype: "f16" });
     const loaded = await loadPipelineComponents(path);
-    expect([loaded.kind, loaded.className, loaded.vae?.className]).toEqual(["sd", "StableDiffusionPipeline", "SpaceToDepth"]);
+    expect([loaded.kind, loaded.className, loaded.vae?.className]).toEqual([
+      "sd",
+      "StableDiffusionPipeline",
+      "SpaceToDepth",
+    ]);
     const { settings: planned } = planPictures(loaded, { prompt: "a red one", seeds: [1] });
     expect(planned).toMatchObject({ width: 16, height: 16, steps: TINY.steps, guidance: TINY.guidance });
     const { warnings } = await encodePrompts(loaded, "a red dragon, (BLUE:1.2)", "castle");
@@ -123,7 +147,9 @@ describe("the shape world for text to picture", () => {
   });
 
   it("holds captions out in whole, in either order of their things", async () => {
-    const [train, held] = (["train", "held-out"] as const).map((split) => openShapes({ seed: 0, count: 60, split, mirror: 0.5 }));
+    const [train, held] = (["train", "held-out"] as const).map((split) =>
+      openShapes({ seed: 0, count: 60, split, mirror: 0.5 }),
+    );
     for (let i = 0; i < 60; i++) {
       const [a, b] = [(await train!.get(i)).scene, (await held!.get(i)).scene];
       expect([captionSplit(a), captionSplit(b)]).toEqual(["train", "held-out"]);
@@ -132,14 +158,32 @@ describe("the shape world for text to picture", () => {
   });
 
   it("is judged thing by thing, in any order", () => {
-    const scene = { ground: "teal", horizon: 16, shapes: [{ name: "circle", colour: "red" }, { name: "square", colour: "blue" }] } as never;
+    const scene = {
+      ground: "teal",
+      horizon: 16,
+      shapes: [
+        { name: "circle", colour: "red" },
+        { name: "square", colour: "blue" },
+      ],
+    } as never;
     // Ground teal; near a red circle, far a blue square: the caption names them the other way round.
     const answers = (near: number, nearColour: number, far: number, farColour: number) => {
       const one = (n: number, k: number) => Array.from({ length: n }, (_, i) => (i === k ? 1 : 0));
-      const probabilities = Float32Array.from([...one(4, 0), ...one(4, near), ...one(6, nearColour), ...one(5, far), ...one(7, farColour)]);
+      const probabilities = Float32Array.from([
+        ...one(4, 0),
+        ...one(4, near),
+        ...one(6, nearColour),
+        ...one(5, far),
+        ...one(7, farColour),
+      ]);
       return { probabilities, classes: 26, heads: [4, 4, 6, 5, 7], features: undefined as never };
     };
-    expect(captionAgreement(answers(0, 0, 1, 2), [scene])).toMatchObject({ all: 1, shapes: 1, colours: 1, right: [1] });
+    expect(captionAgreement(answers(0, 0, 1, 2), [scene])).toMatchObject({
+      all: 1,
+      shapes: 1,
+      colours: 1,
+      right: [1],
+    });
     expect(captionAgreement(answers(1, 0, 0, 2), [scene])).toMatchObject({ all: 0, shapes: 1, colours: 1 }); // colours swapped
     expect(captionAgreement(answers(0, 0, 4, 6), [scene])).toMatchObject({ all: 0, ground: 1, count: 0 }); // one thing missing
   });

@@ -22,7 +22,10 @@ beforeAll(async () => {
     for (const part of ["pictures", "maps"]) {
       await mkdir(join(folder, part), { recursive: true });
       const data = Uint8Array.from({ length: 32 * 32 * 3 }, (_, k) => (k * (i + 1)) % 256);
-      await writeFile(join(folder, part, `${name}.png`), await encodePicture({ width: 32, height: 32, channels: 3, data }));
+      await writeFile(
+        join(folder, part, `${name}.png`),
+        await encodePicture({ width: 32, height: 32, channels: 3, data }),
+      );
     }
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -30,7 +33,14 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 function run(name: string, options: Readonly<Record<string, unknown>>) {
   const { action } = TRAININGS.find((one) => one.name === name)!;
   const given = action.options.parse({
-    ...{ data: join(folder, "pictures"), out: join(folder, "out", name), steps: 3, batch: 2, threads: 1, seed: 1 },
+    ...{
+      data: join(folder, "pictures"),
+      out: join(folder, "out", name),
+      steps: 3,
+      batch: 2,
+      threads: 1,
+      seed: 1,
+    },
     ...options,
   });
   return finish(action.run(given, {}));
@@ -43,18 +53,21 @@ const largestChange = async (a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<stri
 };
 
 describe("tweedie train lora", () => {
-  it.each(["sd", "own"])("writes adapters of diffusers' names that change the model they load into: %s", async (model) => {
-    const out = join(folder, "lora", model);
-    const { metrics } = await run("lora", { model: join(folder, model), out, rank: 2 });
-    expect(metrics!.loss).toBeGreaterThan(0);
-    const plain = await loadPipelineComponents(join(folder, model), { precision: "f32" });
-    const adapted = await withLoras(plain, [{ path: join(out, "lora.safetensors"), weight: 1 }]);
-    const [a, b] = [parameters(adapted.unet!.model), parameters(plain.unet!.model)];
-    const changed: string[] = [];
-    for (const [key, t] of a) if ((await t.sub(b.get(key)!).abs().max().item()) > 0) changed.push(key);
-    expect(changed.length).toBeGreaterThan(0);
-    for (const key of changed) expect(key).toMatch(/attn\d\.to_(q|k|v|out\.0)\.weight$/);
-  });
+  it.each(["sd", "own"])(
+    "writes adapters of diffusers' names that change the model they load into: %s",
+    async (model) => {
+      const out = join(folder, "lora", model);
+      const { metrics } = await run("lora", { model: join(folder, model), out, rank: 2 });
+      expect(metrics!.loss).toBeGreaterThan(0);
+      const plain = await loadPipelineComponents(join(folder, model), { precision: "f32" });
+      const adapted = await withLoras(plain, [{ path: join(out, "lora.safetensors"), weight: 1 }]);
+      const [a, b] = [parameters(adapted.unet!.model), parameters(plain.unet!.model)];
+      const changed: string[] = [];
+      for (const [key, t] of a) if ((await t.sub(b.get(key)!).abs().max().item()) > 0) changed.push(key);
+      expect(changed.length).toBeGreaterThan(0);
+      for (const key of changed) expect(key).toMatch(/attn\d\.to_(q|k|v|out\.0)\.weight$/);
+    },
+  );
 });
 
 describe("tweedie train controlnet", () => {
@@ -82,14 +95,25 @@ describe("tweedie train controlnet", () => {
   it("names pictures without a map, and captions with words that the model does not know", async () => {
     await mkdir(join(folder, "few"), { recursive: true });
     const data = new Uint8Array(12);
-    await writeFile(join(folder, "few", "a-dog.png"), await encodePicture({ width: 2, height: 2, channels: 3, data }));
-    await expect(run("controlnet", { model: join(folder, "own"), controls: join(folder, "few") })).rejects.toThrow(
-      /2 of 3 pictures have no map of their name: a-blue-house\.png, a-red-cat\.png/,
+    await writeFile(
+      join(folder, "few", "a-dog.png"),
+      await encodePicture({ width: 2, height: 2, channels: 3, data }),
     );
+    await expect(
+      run("controlnet", { model: join(folder, "own"), controls: join(folder, "few") }),
+    ).rejects.toThrow(/2 of 3 pictures have no map of their name: a-blue-house\.png, a-red-cat\.png/);
     const { action } = TRAININGS.find(({ name }) => name === "lora")!;
     const warnings: string[] = [];
-    const options = action.options.parse({ model: join(folder, "own"), data: join(folder, "pictures"), out: join(folder, "w"), steps: 1, batch: 1, threads: 1 });
-    for await (const event of action.run(options, {})) if (event.type === "warning") warnings.push(event.text);
+    const options = action.options.parse({
+      model: join(folder, "own"),
+      data: join(folder, "pictures"),
+      out: join(folder, "w"),
+      steps: 1,
+      batch: 1,
+      threads: 1,
+    });
+    for await (const event of action.run(options, {}))
+      if (event.type === "warning") warnings.push(event.text);
     expect(warnings).toEqual(["words that the model has never seen in training: dog"]);
   });
 

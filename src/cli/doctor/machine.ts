@@ -7,8 +7,8 @@ import { basename, join } from "node:path";
 import manifest from "../../../package.json" with { type: "json" };
 import { checkModel } from "../../pipelines/index.ts";
 import { SYSTEMS } from "../../systems/index.ts";
-import { SHIPPED_PIPELINES } from "../../trainings/index.ts";
 import { HOW_TO_GET_SHIPPED, shippedFile, shippedFolder } from "../../systems/shipped.ts";
+import { SHIPPED_PIPELINES } from "../../trainings/index.ts";
 
 const require = createRequire(import.meta.url);
 

@@ -11,9 +11,9 @@ import {
   type WeightSummary,
 } from "../../pipelines/index.ts";
 import { SYSTEMS } from "../../systems/index.ts";
-import { SHIPPED_PIPELINES } from "../../trainings/index.ts";
 import { shippedFolder } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
+import { SHIPPED_PIPELINES } from "../../trainings/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
 import { parseArguments, printJson } from "../positionals.ts";
 import { openOptions } from "./open-options.ts";
@@ -51,7 +51,12 @@ async function shippedModels(): Promise<Shipped[]> {
   const declared = SYSTEMS.flatMap(({ name: system, checkpoints }) =>
     checkpoints.map(({ name, file, about }) => ({ name, system, about, file: basename(file) })),
   );
-  const pipelines = SHIPPED_PIPELINES.map(({ name, about }) => ({ name, about, system: "generate", file: name }));
+  const pipelines = SHIPPED_PIPELINES.map(({ name, about }) => ({
+    name,
+    about,
+    system: "generate",
+    file: name,
+  }));
   return files
     .filter((file) => file.endsWith(".safetensors") || pipelines.some(({ name }) => name === file))
     .sort()
