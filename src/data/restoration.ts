@@ -70,6 +70,9 @@ export const noiseOf = (sigma: number): Degradation => ({
   step: gaussianNoise([level(sigma), level(sigma)], { clip: false }),
 });
 
+/** Nothing happens to a picture. */
+export const UNCHANGED: Degradation = { about: "nothing", step: (sample) => sample };
+
 /** Clean pictures with a degraded twin, by (seed, index, epoch): every epoch degrades anew. */
 export const degradedPairs = (
   source: Dataset<{ readonly image: Picture; readonly name?: string }>,

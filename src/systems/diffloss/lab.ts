@@ -6,13 +6,25 @@ import {
   type DegradationName,
   dataset,
   degradedPairs,
+  folderPictures,
+  isRoom,
   mapDataset,
   openRestorationPairs,
+  ownPictures,
   picturesToTensor,
   type RestorationPair,
   toFloatPicture,
 } from "../../data/index.ts";
-import { extractFeatures, type FeatureNetwork, headsOf, type Lpips } from "../../metrics/index.ts";
+import {
+  extractFeatures,
+  type FeatureNetwork,
+  headsOf,
+  type Lpips,
+  type Restore,
+  scored,
+  unchanged,
+  wayOf,
+} from "../../metrics/index.ts";
 import type { Restorer } from "../../networks/index.ts";
 import { parameters } from "../../nn/index.ts";
 import { avgPool, concat, jit, type Tensor } from "../../tensor/index.ts";
@@ -20,9 +32,7 @@ import { degradedCrops, restorationBatches, trainRestorer } from "../../training
 import { told, type Work, type WorkEvent } from "../../work.ts";
 import { openRestoring } from "../restoring.ts";
 import { type Arm, type ArmName, furtherOf, type Judges } from "./arms.ts";
-import { folderPictures, isRoom, procedural } from "./data.ts";
 import type { Recognition, SetName, SetScores } from "./rules.ts";
-import { type Restore, scored, unchanged, wayOf } from "./scores.ts";
 import { priorErrors } from "./train.ts";
 
 /** Everything that decides an arm beside the arm itself. */
@@ -114,7 +124,7 @@ export function openLab(options: LabOptions): Lab {
     count: number,
   ): Promise<Dataset<RestorationPair>> {
     if (set === "our own pictures")
-      return degradedPairs(procedural("test", count), DEGRADATIONS[task], TEST_SEED);
+      return degradedPairs(ownPictures("test", count), DEGRADATIONS[task], TEST_SEED);
     if (task === "rain") return mapDataset(await openRestorationPairs(join(data!, "rain100h")), middle);
     const photographs = await folderPictures(join(data!, "bsds500", "image"));
     const every = Math.floor(photographs.length / PHOTOGRAPHS);
@@ -141,7 +151,7 @@ export function openLab(options: LabOptions): Lab {
     async *train(arm, plan, folder) {
       const { task, pictures, seed, strength, steps, batch, crop, learningRate } = plan;
       const net = start[task]!;
-      const source = degradedCrops(procedural("restorer", pictures), DEGRADATIONS[task], seed);
+      const source = degradedCrops(ownPictures("restorer", pictures), DEGRADATIONS[task], seed);
       const next = restorationBatches(source, { batch, crop, seed: seed + 1000 });
       const batches = await Promise.all(Array.from({ length: CALIBRATION }, (_, i) => next(i)));
       const given = { pixel: "l1", strength, seed, threads } as const;
@@ -212,7 +222,7 @@ export function openLab(options: LabOptions): Lab {
 
 /** Test pictures that are rooms. */
 function roomsAsPictures(count: number) {
-  const all = procedural("test", 3 * count);
+  const all = ownPictures("test", 3 * count);
   const rooms = Array.from({ length: 3 * count }, (_, i) => i).filter((i) => isRoom("test", i));
   return dataset(count, (i) => all.get(rooms[i]!));
 }

@@ -14,6 +14,7 @@ import {
   type Study,
   type Verdict,
 } from "../../study/index.ts";
+import { restorerFile } from "../../training/index.ts";
 import { told, type Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
 import { reproducing, type StudyPage } from "../reproduce.ts";
@@ -21,7 +22,7 @@ import { shippedFile } from "../shipped.ts";
 import type { ActionContext } from "../system.ts";
 import { ARM_NAMES, ARMS, type Arm, type ArmName, CORE } from "./arms.ts";
 import { type ArmPlan, type Lab, openLab, type Plan } from "./lab.ts";
-import { priorFile, priorPath, randomPrior, restorerFile, restorerPath } from "./model.ts";
+import { priorFile, priorPath, randomPrior, restorerPath } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { tablesOf } from "./page.ts";
 import {

@@ -1,8 +1,9 @@
 /** What restored pictures are worth: the usual scores, LPIPS where its weights are there, and how much fine detail they have. */
-import { type Dataset, picturesToTensor, type RestorationPair } from "../../data/index.ts";
-import { type Lpips, openRestorationScorer, type RestorationScores } from "../../metrics/index.ts";
-import { jit, resize, type Tensor } from "../../tensor/index.ts";
-import { drained, type Work } from "../../work.ts";
+import { type Dataset, picturesToTensor, type RestorationPair } from "../data/index.ts";
+import { jit, resize, type Tensor } from "../tensor/index.ts";
+import { drained, type Work } from "../work.ts";
+import type { Lpips } from "./lpips.ts";
+import { openRestorationScorer, type RestorationScores } from "./restoration.ts";
 
 /** Numbers of one picture. */
 export interface PictureScores extends RestorationScores {
