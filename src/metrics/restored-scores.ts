@@ -14,8 +14,8 @@ export interface PictureScores extends RestorationScores {
   readonly lpips?: number;
 }
 
-/** Mean of the absolute differences of neighbours. // [N, C, H, W] to [N] */
-function slope(x: Tensor): Tensor {
+/** Total variation: mean of the absolute differences of neighbours, down and right. // [N, C, H, W] to [N] */
+export function totalVariation(x: Tensor): Tensor {
   const [height, width] = x.shape.slice(2) as [number, number];
   const down = x.sliceAxis(2, 1, height).sub(x.sliceAxis(2, 0, height - 1));
   const right = x.sliceAxis(3, 1, width).sub(x.sliceAxis(3, 0, width - 1));
@@ -47,7 +47,7 @@ export async function* scored<Name extends string>(
   const settings = threads === undefined ? {} : { threads };
   const scorer = openRestorationScorer(settings);
   const slopes = jit(
-    (restored: Tensor, clean: Tensor) => slope(restored.clip(0, 1)).div(slope(clean)),
+    (restored: Tensor, clean: Tensor) => totalVariation(restored.clip(0, 1)).div(totalVariation(clean)),
     settings,
   );
   const distance = jit((net: Lpips, a: Tensor, b: Tensor) => {

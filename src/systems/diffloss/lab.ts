@@ -9,6 +9,7 @@ import {
   folderPictures,
   isRoom,
   mapDataset,
+  middleOf,
   openRestorationPairs,
   ownPictures,
   picturesToTensor,
@@ -77,22 +78,6 @@ const TEST_SEED = 1;
 /** The middle of photographs, so that a score takes a second. */
 const WINDOW = 192;
 
-/** The middle of both pictures of a pair. */
-function middle({ name, clean, degraded }: RestorationPair): RestorationPair {
-  const { width, height } = clean;
-  const [w, h] = [Math.min(WINDOW, width), Math.min(WINDOW, height)];
-  const [left, top] = [(width - w) >> 1, (height - h) >> 1];
-  const cut = ({ data, channels }: RestorationPair["clean"]) => {
-    const out = new Float32Array(w * h * channels);
-    for (let y = 0; y < h; y++) {
-      const from = ((top + y) * width + left) * channels;
-      out.set(data.subarray(from, from + w * channels), y * w * channels);
-    }
-    return { width: w, height: h, channels, data: out };
-  };
-  return { name, clean: cut(clean), degraded: cut(degraded) };
-}
-
 /** Twelve photographs of BSDS500 that are in CBSD68, by their numbers. */
 const PHOTOGRAPHS = 12;
 
@@ -125,11 +110,14 @@ export function openLab(options: LabOptions): Lab {
   ): Promise<Dataset<RestorationPair>> {
     if (set === "our own pictures")
       return degradedPairs(ownPictures("test", count), DEGRADATIONS[task], TEST_SEED);
-    if (task === "rain") return mapDataset(await openRestorationPairs(join(data!, "rain100h")), middle);
+    if (task === "rain")
+      return mapDataset(await openRestorationPairs(join(data!, "rain100h")), (pair) =>
+        middleOf(pair, WINDOW),
+      );
     const photographs = await folderPictures(join(data!, "bsds500", "image"));
     const every = Math.floor(photographs.length / PHOTOGRAPHS);
     const some = dataset(PHOTOGRAPHS, (i) => photographs.get(i * every));
-    return mapDataset(degradedPairs(some, DEGRADATIONS[task], TEST_SEED), middle);
+    return mapDataset(degradedPairs(some, DEGRADATIONS[task], TEST_SEED), (pair) => middleOf(pair, WINDOW));
   }
 
   /** Answers of the classifier to rooms [N, 3, 64, 64] in [0, 1]. */

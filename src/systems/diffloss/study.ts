@@ -11,8 +11,10 @@ import {
   judged,
   type Made,
   mean,
+  NOT_MADE,
   type Study,
   type Verdict,
+  whereMade,
 } from "../../study/index.ts";
 import { restorerFile } from "../../training/index.ts";
 import { told, type Work } from "../../work.ts";
@@ -74,18 +76,6 @@ export function planOf(options: ReproduceActionOptions): Plan {
     sets: options.data === undefined ? SETS.slice(0, 1) : SETS,
     makes: options.measure,
   };
-}
-
-const NOT_MADE = new ArgumentError("this was not measured");
-
-/** A cell, or undefined where it is not there and nothing is made. */
-async function* whereMade<T>(cell: Work<Made<T>>): Work<Made<T> | undefined> {
-  try {
-    return yield* cell;
-  } catch (error) {
-    if (error === NOT_MADE) return undefined;
-    throw error;
-  }
 }
 
 /** Lists of one length averaged element by element. */
