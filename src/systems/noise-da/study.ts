@@ -134,7 +134,7 @@ async function* measuredDomain(
   ): Work<SetScores | undefined> {
     const found: SetScores[] = [];
     for (const one of nets) {
-      const cell = study.measure<SetScores>(`${title} ${one?.name ?? row} ${name}`, {
+      const cell = study.measure<SetScores>(`${one?.name ?? `${title} ${row}`} ${name}`, {
         given: { ...domainGiven, ...given, lpips: subject.lpips },
         from: one ? [one] : [],
         measure: () => {
