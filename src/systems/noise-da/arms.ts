@@ -108,7 +108,13 @@ export function armSettings(arm: Arm, base: JointSettings): JointSettings {
   const { kind, weight = 0, options, timesteps = base.timesteps, longer = 1 } = arm;
   const steps = Math.round(base.steps * longer);
   const alpha = kind === "dann" ? { cap: weight, ramp: steps, slope: 10 } : { cap: weight, ramp: steps / 2 };
-  return { ...base, steps, timesteps, ...(kind === "noise-da" ? options : { mode: 0 }), alpha };
+  return {
+    ...base,
+    steps,
+    timesteps,
+    ...(kind === "noise-da" ? { mode: 1, ...options } : { mode: 0 }),
+    alpha,
+  };
 }
 
 /** How an arm trains. @throws ArgumentError for DANN on networks that are no U-Net of the paper */

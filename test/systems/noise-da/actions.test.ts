@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { deadLeaves } from "../../../src/data/index.ts";
 import { ArgumentError, FormatError, ShapeError } from "../../../src/errors.ts";
-import { encodePicture, type Picture } from "../../../src/io/index.ts";
+import { encodePicture, type Picture, writeSafetensors } from "../../../src/io/index.ts";
 import { RestorationUNet, type Restorer } from "../../../src/networks/index.ts";
 import { createRng, parameters } from "../../../src/nn/index.ts";
 import { createNoiseGuesser } from "../../../src/systems/noise-da/model.ts";
@@ -168,8 +168,14 @@ describe("the official layout", () => {
     ]);
 
   it("loads whatever its prefixes and buffers, in the range of its metadata", async () => {
-    const file = Object.fromEntries(inFile());
-    await writeWeights(at("official.safetensors"), file, { range: "signed" }, "f32");
+    const file = new Map(
+      await Promise.all(
+        [...inFile()].map(
+          async ([key, t]) => [key, { dtype: t.dtype, shape: t.shape, data: await t.data() }] as const,
+        ),
+      ),
+    );
+    await writeSafetensors(at("official.safetensors"), file, { range: "signed" });
     const { model } = await loadAnyRestorer(at("official.safetensors"));
     expect((model as RestorationUNet).config).toMatchObject({
       ...{ base: 4, depth: 2, alignCorners: true, range: "signed" },
