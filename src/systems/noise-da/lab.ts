@@ -5,7 +5,7 @@ import { createRng } from "../../nn/index.ts";
 import { RESTORER_SIZES } from "../../training/index.ts";
 import { told, type Work, type WorkEvent } from "../../work.ts";
 import { openRestoring } from "../restoring.ts";
-import { type Arm, armSettings, wayOfArm } from "./arms.ts";
+import { type Arm, type ArmName, armSettings, wayOfArm } from "./arms.ts";
 import { aheadLoss, strongWay } from "./baselines.ts";
 import { DOMAINS, type DomainName } from "./domains.ts";
 import type { DiffusionSize, NoiseGuesser } from "./model.ts";
@@ -24,6 +24,19 @@ export interface ArmPlan {
   /** Pictures of A and of B. */
   readonly pictures: number;
   readonly diffusion: DiffusionSize;
+}
+
+/** What is asked for, from the options. */
+export interface Plan {
+  readonly worlds: readonly World[];
+  readonly domains: readonly DomainName[];
+  readonly arms: readonly ArmName[];
+  readonly seeds: readonly number[];
+  readonly startSteps: number;
+  readonly settings: Omit<ArmPlan, "world" | "domain" | "seed">;
+  readonly test: number;
+  /** Off: what is not there stays unmeasured. */
+  readonly makes: boolean;
 }
 
 /** Scores of every picture of a set. */

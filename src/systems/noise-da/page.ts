@@ -10,9 +10,8 @@ import {
 } from "../../study/index.ts";
 import type { Table } from "../../work.ts";
 import { ARM_NAMES, ARMS } from "./arms.ts";
-import type { SetScores } from "./lab.ts";
+import type { Plan, SetScores } from "./lab.ts";
 import { type DomainFound, type Found, psnrOf, type Row, recovered, tuned } from "./rules.ts";
-import type { Plan } from "./study.ts";
 
 const aboutOf = (row: Row): string =>
   row === "input"

@@ -12,8 +12,7 @@ import {
   type Verdict,
 } from "../../study/index.ts";
 import { type ArmName, TUNED } from "./arms.ts";
-import type { SetScores } from "./lab.ts";
-import type { Plan } from "./study.ts";
+import type { Plan, SetScores } from "./lab.ts";
 import type { SetName } from "./worlds.ts";
 
 /** An arm, the degraded pictures as they are, or the network that all begin with. */

@@ -21,7 +21,7 @@ import { reproducing, type StudyPage } from "../reproduce.ts";
 import type { ActionContext } from "../system.ts";
 import { ARM_NAMES, ARMS, type Arm, type ArmName, CORE } from "./arms.ts";
 import { DOMAIN_NAMES, DOMAINS, type DomainName } from "./domains.ts";
-import { type ArmPlan, type Lab, openLab, type SetScores } from "./lab.ts";
+import { type ArmPlan, type Lab, openLab, type Plan, type SetScores } from "./lab.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { tablesOf } from "./page.ts";
 import { type Asked, type DomainFound, type Found, findingOf, type Row, verdictsOf } from "./rules.ts";
@@ -30,19 +30,6 @@ import { type SetName, TRANSFER, WORLDS, type World } from "./worlds.ts";
 const RATE = 1e-3;
 /** Labelled pictures that weights are chosen on, and as many synthetic ones. */
 const VALIDATION = 64;
-
-/** What is asked for, from the options. */
-export interface Plan {
-  readonly worlds: readonly World[];
-  readonly domains: readonly DomainName[];
-  readonly arms: readonly ArmName[];
-  readonly seeds: readonly number[];
-  readonly startSteps: number;
-  readonly settings: Omit<ArmPlan, "world" | "domain" | "seed">;
-  readonly test: number;
-  /** Off: what is not there stays unmeasured. */
-  readonly makes: boolean;
-}
 
 /** Fingerprints of what is not made here. */
 export interface Subject {
