@@ -98,6 +98,8 @@ export function tablesOf(found: Found, { seeds, settings, startSteps }: Plan): R
 export function headlineOf({ found }: { readonly found: Found }): string {
   const [on, own] = Object.entries(found)[0] ?? [];
   if (!own) return "not measured";
-  const psnr = (row: Row | undefined): string => text(psnrOf(own, row)) ?? "not measured";
+  const psnr = (row: Row | undefined): string => text(psnrOf(own, row), 2) ?? "not measured";
+  if (!psnrOf(own, "noise-da"))
+    return `adaptation not measured; PSNR of real pictures (${on}) without it ${psnr("vanilla")} dB, with their truth ${psnr("oracle")}`;
   return `PSNR of real pictures (${on}) ${psnr("noise-da")} dB; without adaptation ${psnr("vanilla")}, with a tuned TV penalty ${psnr(tuned(own, "tv"))}, with their truth ${psnr("oracle")}`;
 }
