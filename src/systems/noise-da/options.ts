@@ -22,9 +22,14 @@ import { restoringEvaluateOptions, restoringRunOptions } from "../restoring-opti
 
 export const CHECKPOINTS = [
   {
+    name: "adapted",
+    file: "checkpoints/noise-da-adapted.safetensors",
+    about: "learned weak noise with a truth and strong camera noise without one, by Noise-DA",
+  },
+  {
     name: "vanilla",
     file: "checkpoints/noise-da-vanilla.safetensors",
-    about: "learned weak white noise alone and is not adapted: a network to begin with",
+    about: "its twin, which learned weak noise alone: equal steps, equal pictures",
   },
 ] as const;
 

@@ -23,8 +23,8 @@ export const noiseDa: System = {
   checkpoints: CHECKPOINTS,
   samples: [1, 2, 3].flatMap((index) =>
     CHECKPOINTS.map(({ name }) => ({
-      name: `camera-noise-${index}`,
-      label: `Camera noise ${index}`,
+      name: `camera-noise-${index}-${name}`,
+      label: `Camera noise ${index}, ${name}`,
       checkpoint: name,
       make: async () => (await import("./use.ts")).realSample("noise", index),
     })),
@@ -35,6 +35,18 @@ export const noiseDa: System = {
     gives: "picture",
     checkpoints: CHECKPOINTS.map(({ name }) => name),
     build: async ({ checkpoint, size }) => (await import("./use.ts")).buildInPage(checkpoint, size),
+  },
+  tour: {
+    about:
+      "takes camera noise, whose truth training never saw, from new pictures, beside the twin that was not adapted",
+    files: CHECKPOINTS.map(({ file }) => file),
+    next: [
+      "tweedie run noise-da --image my-pictures --out out/restored",
+      "tweedie train noise-da --synthetic my-clean-pictures --real my-noisy-pictures --out out/adapted",
+    ],
+    async *run(context) {
+      return yield* (await import("./tour.ts")).tourNoiseDa(context);
+    },
   },
   actions: {
     train: deferredAction({
@@ -55,9 +67,7 @@ export const noiseDa: System = {
       about:
         "PSNR, SSIM, LPIPS and slopes on pairs, or on clean pictures that are degraded, beside another network",
       options: evaluateOptions,
-      examples: [
-        "tweedie evaluate noise-da --model out/adapted/model.safetensors --against vanilla --pairs my-pairs",
-      ],
+      examples: ["tweedie evaluate noise-da --model adapted --against vanilla --pairs my-pairs"],
       load: async () => (await import("../restoring-evaluate.ts")).restoringEvaluate(await restoring()),
     }),
     reproduce: deferredAction({
