@@ -2,6 +2,7 @@
 export * from "./augment/index.ts";
 export * from "./camera-paths.ts";
 export * from "./captioned/index.ts";
+export * from "./clean-pictures.ts";
 export * from "./dataset.ts";
 export * from "./files.ts";
 export * from "./folders.ts";

@@ -70,6 +70,9 @@ export const noiseOf = (sigma: number): Degradation => ({
   step: gaussianNoise([level(sigma), level(sigma)], { clip: false }),
 });
 
+/** Nothing happens to a picture. */
+export const UNCHANGED: Degradation = { about: "nothing", step: (sample) => sample };
+
 /** Clean pictures with a degraded twin, by (seed, index, epoch): every epoch degrades anew. */
 export const degradedPairs = (
   source: Dataset<{ readonly image: Picture; readonly name?: string }>,
@@ -85,6 +88,22 @@ export const degradedPairs = (
     );
     return { name, clean, degraded };
   });
+
+/** The middle of both pictures of a pair, at most `side` pixels wide and high. */
+export function middleOf({ name, clean, degraded }: RestorationPair, side: number): RestorationPair {
+  const { width, height } = clean;
+  const [w, h] = [Math.min(side, width), Math.min(side, height)];
+  const [left, top] = [(width - w) >> 1, (height - h) >> 1];
+  const cut = ({ data, channels }: FloatPicture): FloatPicture => {
+    const out = new Float32Array(w * h * channels);
+    for (let y = 0; y < h; y++) {
+      const from = ((top + y) * width + left) * channels;
+      out.set(data.subarray(from, from + w * channels), y * w * channels);
+    }
+    return { width: w, height: h, channels, data: out };
+  };
+  return { name, clean: cut(clean), degraded: cut(degraded) };
+}
 
 const DEGRADED_WORDS = /^(rainy|rain|noisy|noise|blur|blurred|input|low|lq|degraded|lr|real)$/i;
 const CLEAN_WORDS = /^(clean|norain|gt|sharp|target|high|hq|groundtruth|hr|mean)$/i;

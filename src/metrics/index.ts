@@ -18,6 +18,7 @@ export * from "./manifold.ts";
 export * from "./matching.ts";
 export * from "./recipe.ts";
 export * from "./restoration.ts";
+export * from "./restored-scores.ts";
 export * from "./ridge-probe.ts";
 export * from "./sample-quality.ts";
 export * from "./sample-table.ts";

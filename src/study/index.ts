@@ -9,3 +9,4 @@ export * from "./statistics.ts";
 export * from "./study.ts";
 export * from "./tables.ts";
 export * from "./timing.ts";
+export * from "./where-made.ts";

@@ -45,6 +45,11 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   ],
   [/^train diffloss.*--part prior/, ["--size", "smoke"]],
   [/^evaluate diffloss/, ["--limit", "2"]],
+  [
+    /^train noise-da/,
+    ["--steps", "1", "--batch", "1", "--crop", "16", "--threads", "1", "--diffusion", "smoke"],
+  ],
+  [/^evaluate noise-da/, ["--limit", "2"]],
   [/^quantize .*q-dit/, ["--samples", "32", "--steps", "4"]],
   [/^quantize .*--search/, ["--population", "2", "--generations", "1"]],
   [/^train text-to-picture/, ["--steps", "2", "--batch", "2", "--channels", "8,16"]],

@@ -204,6 +204,14 @@ describe("an option without effect", () => {
       needs("task pairs network from pixel diffloss", "--part network", "prior"),
     ],
     ["evaluate diffloss --pairs a", beside("data task sigma", "--pairs")],
+    [
+      "train noise-da --mode 0",
+      needs(
+        "diffusion alpha ramp t-min t-max shuffle swap conditions margin diffusion-rate",
+        "--mode 1 or 2",
+        "0",
+      ),
+    ],
   ])("of %s is refused by name, and why", (words, expected) => {
     const [name, system, ...given] = words.split(" ");
     const found = SYSTEMS.find((one) => one.name === system)!.actions[name as ActionName]!;

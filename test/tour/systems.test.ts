@@ -5,6 +5,7 @@ import { AbortError } from "../../src/errors.ts";
 import { tourDecomp } from "../../src/systems/decomp/tour.ts";
 import { tourDiffLoss } from "../../src/systems/diffloss/tour.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
+import { tourNoiseDa } from "../../src/systems/noise-da/tour.ts";
 import { tourQDiT } from "../../src/systems/q-dit/actions.ts";
 import { tourSDSeg } from "../../src/systems/sdseg/tour.ts";
 import type { TourResult } from "../../src/systems/tour.ts";
@@ -120,6 +121,14 @@ describe("tours of the systems", () => {
     expect(figures[0]!.pictures).toHaveLength(12);
   });
 
+  it("Noise-DA: the adapted network takes more of the camera noise away than its twin", async () => {
+    const { figures, quality } = await toured(tourNoiseDa(CONTEXT, { pictures: 2, side: 48 }));
+    const { value, baseline } = quality["PSNR, adapted"]!;
+    expect(value).toBeGreaterThan(baseline!.value);
+    expect(figures[0]!.columns).toEqual(["degraded", "not adapted", "adapted", "truth"]);
+    expect(figures[0]!.pictures).toHaveLength(8);
+  });
+
   it("training: removes noise that it could not remove before", async () => {
     const { events, figures, quality } = await toured(trainingTour(12).run(CONTEXT));
     const { value, baseline } = quality["denoised pictures"]!;
@@ -139,6 +148,7 @@ describe("tours of the systems", () => {
     await expect(toured(tourQDiT(context, { pictures: 2, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(tourDecomp(context, { pictures: 2, steps: 2 }))).rejects.toThrow(AbortError);
     await expect(toured(tourDiffLoss(context, { pictures: 2, side: 48 }))).rejects.toThrow(AbortError);
+    await expect(toured(tourNoiseDa(context, { pictures: 2, side: 48 }))).rejects.toThrow(AbortError);
     await expect(toured(trainingTour(3).run(context))).rejects.toThrow(AbortError);
   });
 });

@@ -62,6 +62,8 @@ export interface RestorationUNetConfig {
    * the size of the picture, so tiles differ from the whole. With false, the default, they do not.
    */
   readonly alignCorners?: boolean;
+  /** Values that the weights have learned from: "unit" [0, 1], the default, or "signed" [-1, 1], as published for rain and blur. */
+  readonly range?: "unit" | "signed";
 }
 
 /** Keys `down_path`, `up_path`, `last`, as published: 36 tensors and 8,559,171 values at the defaults. */
@@ -76,7 +78,7 @@ export class RestorationUNet extends Module {
 
   constructor(config: RestorationUNetConfig, rng: Rng) {
     super();
-    const { channels = 3, base = 64, depth = 4, alignCorners = false } = config;
+    const { channels = 3, base = 64, depth = 4, alignCorners = false, range = "unit" } = config;
     countsOf("RestorationUNet", { channels, base, depth });
     const widths = Array.from({ length: depth }, (_, level) => base * 2 ** level);
     this.downPath = widths.map((width, level) => new UNetBlock(widths[level - 1] ?? channels, width, rng));
@@ -85,12 +87,12 @@ export class RestorationUNet extends Module {
       .map((width) => new UNetUp(2 * width, width, alignCorners, rng))
       .reverse();
     this.last = new Conv2d(base, channels, 3, rng, { padding: 1, init });
-    this.config = { channels, base, depth, alignCorners };
+    this.config = { channels, base, depth, alignCorners, range };
     this.channels = channels;
     this.sizeFactor = 2 ** (depth - 1);
   }
 
-  /** y [N, C, H, W] gives the residual that is added to it, [N, C, H, W]. @throws ShapeError for other maps */
+  /** y [N, C, H, W] in the range of the weights gives the residual that is added to it, [N, C, H, W]. @throws ShapeError for other maps */
   call(y: Tensor): Tensor {
     checkMap("RestorationUNet", y, this.channels, this.sizeFactor);
     const skips: Tensor[] = [];
@@ -112,8 +114,8 @@ export class RestorationUNet extends Module {
     return 2 * (2 ** depth - 1) + 6 * (2 ** (depth - 1) - 1) + 1;
   }
 
-  /** The restored picture. */
+  /** The restored picture, of one in [0, 1] in any case. */
   restore(y: Tensor): Tensor {
-    return y.add(this.call(y));
+    return this.config.range === "signed" ? y.add(this.call(y.mul(2).sub(1)).mul(0.5)) : y.add(this.call(y));
   }
 }

@@ -6,13 +6,26 @@ import {
   type DegradationName,
   dataset,
   degradedPairs,
+  folderPictures,
+  isRoom,
   mapDataset,
+  middleOf,
   openRestorationPairs,
+  ownPictures,
   picturesToTensor,
   type RestorationPair,
   toFloatPicture,
 } from "../../data/index.ts";
-import { extractFeatures, type FeatureNetwork, headsOf, type Lpips } from "../../metrics/index.ts";
+import {
+  extractFeatures,
+  type FeatureNetwork,
+  headsOf,
+  type Lpips,
+  type Restore,
+  scored,
+  unchanged,
+  wayOf,
+} from "../../metrics/index.ts";
 import type { Restorer } from "../../networks/index.ts";
 import { parameters } from "../../nn/index.ts";
 import { avgPool, concat, jit, type Tensor } from "../../tensor/index.ts";
@@ -20,9 +33,7 @@ import { degradedCrops, restorationBatches, trainRestorer } from "../../training
 import { told, type Work, type WorkEvent } from "../../work.ts";
 import { openRestoring } from "../restoring.ts";
 import { type Arm, type ArmName, furtherOf, type Judges } from "./arms.ts";
-import { folderPictures, isRoom, procedural } from "./data.ts";
 import type { Recognition, SetName, SetScores } from "./rules.ts";
-import { type Restore, scored, unchanged, wayOf } from "./scores.ts";
 import { priorErrors } from "./train.ts";
 
 /** Everything that decides an arm beside the arm itself. */
@@ -67,22 +78,6 @@ const TEST_SEED = 1;
 /** The middle of photographs, so that a score takes a second. */
 const WINDOW = 192;
 
-/** The middle of both pictures of a pair. */
-function middle({ name, clean, degraded }: RestorationPair): RestorationPair {
-  const { width, height } = clean;
-  const [w, h] = [Math.min(WINDOW, width), Math.min(WINDOW, height)];
-  const [left, top] = [(width - w) >> 1, (height - h) >> 1];
-  const cut = ({ data, channels }: RestorationPair["clean"]) => {
-    const out = new Float32Array(w * h * channels);
-    for (let y = 0; y < h; y++) {
-      const from = ((top + y) * width + left) * channels;
-      out.set(data.subarray(from, from + w * channels), y * w * channels);
-    }
-    return { width: w, height: h, channels, data: out };
-  };
-  return { name, clean: cut(clean), degraded: cut(degraded) };
-}
-
 /** Twelve photographs of BSDS500 that are in CBSD68, by their numbers. */
 const PHOTOGRAPHS = 12;
 
@@ -114,12 +109,15 @@ export function openLab(options: LabOptions): Lab {
     count: number,
   ): Promise<Dataset<RestorationPair>> {
     if (set === "our own pictures")
-      return degradedPairs(procedural("test", count), DEGRADATIONS[task], TEST_SEED);
-    if (task === "rain") return mapDataset(await openRestorationPairs(join(data!, "rain100h")), middle);
+      return degradedPairs(ownPictures("test", count), DEGRADATIONS[task], TEST_SEED);
+    if (task === "rain")
+      return mapDataset(await openRestorationPairs(join(data!, "rain100h")), (pair) =>
+        middleOf(pair, WINDOW),
+      );
     const photographs = await folderPictures(join(data!, "bsds500", "image"));
     const every = Math.floor(photographs.length / PHOTOGRAPHS);
     const some = dataset(PHOTOGRAPHS, (i) => photographs.get(i * every));
-    return mapDataset(degradedPairs(some, DEGRADATIONS[task], TEST_SEED), middle);
+    return mapDataset(degradedPairs(some, DEGRADATIONS[task], TEST_SEED), (pair) => middleOf(pair, WINDOW));
   }
 
   /** Answers of the classifier to rooms [N, 3, 64, 64] in [0, 1]. */
@@ -141,7 +139,7 @@ export function openLab(options: LabOptions): Lab {
     async *train(arm, plan, folder) {
       const { task, pictures, seed, strength, steps, batch, crop, learningRate } = plan;
       const net = start[task]!;
-      const source = degradedCrops(procedural("restorer", pictures), DEGRADATIONS[task], seed);
+      const source = degradedCrops(ownPictures("restorer", pictures), DEGRADATIONS[task], seed);
       const next = restorationBatches(source, { batch, crop, seed: seed + 1000 });
       const batches = await Promise.all(Array.from({ length: CALIBRATION }, (_, i) => next(i)));
       const given = { pixel: "l1", strength, seed, threads } as const;
@@ -212,7 +210,7 @@ export function openLab(options: LabOptions): Lab {
 
 /** Test pictures that are rooms. */
 function roomsAsPictures(count: number) {
-  const all = procedural("test", 3 * count);
+  const all = ownPictures("test", 3 * count);
   const rooms = Array.from({ length: 3 * count }, (_, i) => i).filter((i) => isRoom("test", i));
   return dataset(count, (i) => all.get(rooms[i]!));
 }

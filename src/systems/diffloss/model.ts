@@ -1,14 +1,7 @@
 /** The diffusion model that compares, the networks that restore, and their files. */
 import { alphasCumprod, betas, type NoiseLevel, perSample } from "../../diffusion/index.ts";
 import { ArgumentError } from "../../errors.ts";
-import {
-  createRestorer,
-  GuidedDiffusionUNet,
-  guidedUNetConfig,
-  type Restorer,
-  type RestorerConfig,
-  restorerConfig,
-} from "../../networks/index.ts";
+import { GuidedDiffusionUNet, guidedUNetConfig } from "../../networks/index.ts";
 import {
   blankRng,
   captureFeatures,
@@ -21,7 +14,7 @@ import {
   uniformFanIn,
 } from "../../nn/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
-import { modelFile } from "../../training/index.ts";
+import { modelFile, type RestorerNotes } from "../../training/index.ts";
 import { modelPath } from "../shipped.ts";
 import type { Features, Prior } from "./method.ts";
 import { PRIORS, RESTORERS_SHIPPED } from "./options.ts";
@@ -134,29 +127,12 @@ export function randomPrior(size: keyof typeof PRIOR_SIZES, seed: Seed): PriorNe
   return mapParameters(createPrior(size, seed), (t) => (t.rank >= 2 ? uniformFanIn(rng, t.shape) : t));
 }
 
-/** What files keep beside weights: on what, how long and by which command it was trained. */
-export type Notes = Readonly<Record<string, string>>;
-
-export const priorFile = modelFile<PriorNetwork, Notes>({
+export const priorFile = modelFile<PriorNetwork, RestorerNotes>({
   format: "tweedie.prior",
   name: "diffusion prior",
   describe: (prior) => ({ config: JSON.stringify(prior.config) }),
   blank: (field) => new PriorNetwork(JSON.parse(field("config") ?? "") as PriorConfig, blankRng),
 });
-
-export const restorerFile = modelFile<Restorer, Notes>({
-  format: "tweedie.restorer",
-  name: "restoration network",
-  describe: (net) => ({ config: JSON.stringify(restorerConfig(net)) }),
-  blank: (field) => createRestorer(JSON.parse(field("config") ?? "") as RestorerConfig, blankRng),
-});
-
-/** Sizes of networks that `train` makes. */
-export const RESTORER_SIZES = {
-  unet: { network: "unet", base: 24, depth: 3 },
-  nafnet: { network: "nafnet", width: 16, encoder: [1, 1, 2], middle: 2, decoder: [1, 1, 1] },
-  dncnn: { network: "dncnn", width: 48, depth: 12 },
-} as const satisfies Readonly<Record<string, RestorerConfig>>;
 
 /** File of a network by the name of a checkpoint that ships, or by its path. @throws ArgumentError when there is none */
 export const restorerPath = (model: string): Promise<string> =>

@@ -2,7 +2,6 @@
 import { z } from "zod";
 import { DEGRADATION_NAMES } from "../../data/index.ts";
 import {
-  batch,
   beside,
   count,
   data,
@@ -11,9 +10,7 @@ import {
   limit,
   model,
   modelNamed,
-  optionalOutFile,
   outFolder,
-  pictures,
   runFolder,
   seed,
   startingCheckpoint,
@@ -21,6 +18,7 @@ import {
   threads,
   workFolder,
 } from "../options.ts";
+import { restoringEvaluateOptions, restoringRunOptions } from "../restoring-options.ts";
 
 export const RESTORERS_SHIPPED = [
   {
@@ -106,43 +104,9 @@ export const trainOptions = z.object({
   out: runFolder("out/diffloss"),
 });
 
-export const runOptions = z.object({
-  image: pictures("picture, or a folder of them"),
-  model: modelNamed(RESTORERS_SHIPPED),
-  tile: how(
-    z.int().min(32).max(8192).default(512),
-    "side of a tile; larger pictures go through in several",
-    "PX",
-  ),
-  overlap: how(z.int().min(0).max(4096).default(96), "pixels that neighbouring tiles share", "PX"),
-  maxPixels: how(z.int().min(1).default(64_000_000), "largest picture", "N"),
-  ...batch,
-  threads,
-  out: outFolder("out/diffloss-run", "folder for restored pictures, differences and sheets"),
-});
+export const runOptions = restoringRunOptions("diffloss", RESTORERS_SHIPPED);
 
-export const evaluateOptions = z.object({
-  ...{ model: modelNamed(RESTORERS_SHIPPED), pairs: pairs("folder of degraded pictures and their truth") },
-  ...beside(
-    { pairs: [false] },
-    {
-      data: clean,
-      task: data(
-        z.enum(DEGRADATION_NAMES).optional(),
-        "what happens to clean pictures (default: what the model was trained for)",
-      ),
-      sigma: data(
-        z.number().min(0).max(255).optional(),
-        "white noise of this strength instead of the task",
-        "S",
-      ),
-    },
-  ),
-  limit,
-  seed,
-  threads,
-  out: optionalOutFile("numbers as JSON"),
-});
+export const evaluateOptions = restoringEvaluateOptions(RESTORERS_SHIPPED);
 
 export const reproduceOptions = z.object({
   data: dataFolder("folder with bsds500 and rain100h; without it, our own pictures alone"),
@@ -166,6 +130,4 @@ export const reproduceOptions = z.object({
 });
 
 export type TrainActionOptions = z.output<typeof trainOptions>;
-export type RunActionOptions = z.output<typeof runOptions>;
-export type EvaluateActionOptions = z.output<typeof evaluateOptions>;
 export type ReproduceActionOptions = z.output<typeof reproduceOptions>;

@@ -11,9 +11,12 @@ import {
   judged,
   type Made,
   mean,
+  NOT_MADE,
   type Study,
   type Verdict,
+  whereMade,
 } from "../../study/index.ts";
+import { restorerFile } from "../../training/index.ts";
 import { told, type Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
 import { reproducing, type StudyPage } from "../reproduce.ts";
@@ -21,7 +24,7 @@ import { shippedFile } from "../shipped.ts";
 import type { ActionContext } from "../system.ts";
 import { ARM_NAMES, ARMS, type Arm, type ArmName, CORE } from "./arms.ts";
 import { type ArmPlan, type Lab, openLab, type Plan } from "./lab.ts";
-import { priorFile, priorPath, randomPrior, restorerFile, restorerPath } from "./model.ts";
+import { priorFile, priorPath, randomPrior, restorerPath } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { tablesOf } from "./page.ts";
 import {
@@ -73,18 +76,6 @@ export function planOf(options: ReproduceActionOptions): Plan {
     sets: options.data === undefined ? SETS.slice(0, 1) : SETS,
     makes: options.measure,
   };
-}
-
-const NOT_MADE = new ArgumentError("this was not measured");
-
-/** A cell, or undefined where it is not there and nothing is made. */
-async function* whereMade<T>(cell: Work<Made<T>>): Work<Made<T> | undefined> {
-  try {
-    return yield* cell;
-  } catch (error) {
-    if (error === NOT_MADE) return undefined;
-    throw error;
-  }
 }
 
 /** Lists of one length averaged element by element. */

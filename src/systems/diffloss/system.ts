@@ -1,4 +1,5 @@
 /** DiffLoss as the rest of Tweedie sees it. */
+import { restoringSystem } from "../restoring-options.ts";
 import { deferredAction, type System } from "../system.ts";
 import {
   CHECKPOINTS,
@@ -8,6 +9,8 @@ import {
   runOptions,
   trainOptions,
 } from "./options.ts";
+
+const RESTORING = restoringSystem("diffloss", "DiffLoss", RESTORERS_SHIPPED);
 
 /** The declaration. What actions do is loaded when they run. */
 export const diffloss: System = {
@@ -30,7 +33,7 @@ export const diffloss: System = {
       name: `${task}-${index}`,
       label: `${task === "noise" ? "Noise" : "Rain"} ${index}`,
       checkpoint: task === "noise" ? "denoise" : "derain",
-      make: async () => (await import("./use.ts")).degradedSample(task, index),
+      make: async () => (await import("../restoring-page.ts")).degradedSample(task, index),
     })),
   ),
   inPage: {
@@ -65,7 +68,7 @@ export const diffloss: System = {
         "tweedie run diffloss --image noisy.png --out out/restored",
         "tweedie run diffloss --image rainy-pictures --model derain",
       ],
-      load: async () => (await import("./run.ts")).runAction,
+      load: async () => (await import("../restoring-run.ts")).restoringRun(RESTORING),
     }),
     evaluate: deferredAction({
       about: "PSNR and SSIM on pairs, or on clean pictures that are degraded",
@@ -74,7 +77,7 @@ export const diffloss: System = {
         "tweedie evaluate diffloss --model denoise --sigma 25 --data my-photographs",
         "tweedie evaluate diffloss --model derain --pairs my-pairs",
       ],
-      load: async () => (await import("./evaluate.ts")).evaluateAction,
+      load: async () => (await import("../restoring-evaluate.ts")).restoringEvaluate(RESTORING),
     }),
     reproduce: deferredAction({
       about: "trains networks with DiffLoss and with what it is compared with, writes the tables; resumable",

@@ -5,6 +5,7 @@ import {
   dataset,
   degradedPairs,
   noiseOf,
+  ownTestPicture,
   picturesToTensor,
   type RestorationPair,
   readAll,
@@ -14,11 +15,11 @@ import type { Picture } from "../../io/index.ts";
 import { openRestorationScorer } from "../../metrics/index.ts";
 import { mean } from "../../study/index.ts";
 import { concat, type Tensor } from "../../tensor/index.ts";
+import { restorerFile } from "../../training/index.ts";
 import { drained, type Work } from "../../work.ts";
 import { openRestoring } from "../restoring.ts";
 import type { Quality, TourContext, TourResult } from "../tour.ts";
-import { samplePicture } from "./data.ts";
-import { restorerFile, restorerPath } from "./model.ts";
+import { restorerPath } from "./model.ts";
 
 const SHOWN = 4;
 
@@ -61,7 +62,7 @@ export async function* tourDiffLoss(
   try {
     for (const [k, { model, name, degradation }] of TASKS.entries()) {
       const { model: net } = await restorerFile.load(await restorerPath(model));
-      const clean = dataset(pictures, async (i) => ({ image: await samplePicture(i, side) }));
+      const clean = dataset(pictures, async (i) => ({ image: await ownTestPicture(i, side) }));
       const pairs = await readAll(degradedPairs(clean, degradation, seed));
       const [y, x] = [batchOf(pairs, "degraded"), batchOf(pairs, "clean")];
       const restoring = openRestoring(net, settings);

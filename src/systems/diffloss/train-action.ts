@@ -1,71 +1,55 @@
 /** `tweedie train diffloss`: a prior, or a network with or without its loss. */
 import { basename, join } from "node:path";
 import {
+  type CleanPicture,
   type Dataset,
   DEGRADATIONS,
+  folderPictures,
+  type OwnUse,
   openRestorationPairs,
+  ownPictures,
   type RestorationPair,
-  subset,
-  tensorToPictures,
+  UNCHANGED,
 } from "../../data/index.ts";
 import { createRestorer, type Restorer } from "../../networks/index.ts";
 import { createRng } from "../../nn/index.ts";
-import { grid } from "../../report/index.ts";
-import { concat, jit, type Tensor } from "../../tensor/index.ts";
+import type { Tensor } from "../../tensor/index.ts";
 import {
   type CropSource,
   degradedCrops,
   type FurtherLoss,
   type LoadedModel,
+  type RestorerNotes as Notes,
   pairedCrops,
-  type RestorationBatch,
+  RESTORER_SIZES,
   restorationBatches,
+  restorerFile,
   trainRestorer,
 } from "../../training/index.ts";
 import { told, type Work } from "../../work.ts";
 import { commandLine } from "../command-line.ts";
+import { fixedCrops, parted, restoredCrops, type Split, shortEma } from "../restoring-training.ts";
 import type { ActionContext, ActionResult } from "../system.ts";
-import { type CleanPicture, folderPictures, procedural, UNCHANGED, type Use } from "./data.ts";
 import { PUBLISHED_WEIGHTS, type Weights } from "./method.ts";
 import {
   createPrior,
-  type Notes,
   type PriorNetwork,
   priorFile,
   priorPath,
-  RESTORER_SIZES,
-  restorerFile,
   restorerPath,
   withRecomputation,
 } from "./model.ts";
 import { type TrainActionOptions, trainOptions } from "./options.ts";
 import { calibratedWeights, diffLossOf, trainPrior } from "./train.ts";
 
-/** Every eighth picture of a folder is kept for curves. */
-const EVERY = 8;
-
-interface Split<T> {
-  readonly title: string;
-  readonly train: T;
-  readonly heldOut: T;
-}
-
-/** Two parts of a set; a set that is too small for two is used as a whole, and has no second part. */
-function parted<T>(title: string, all: Dataset<T>): Split<Dataset<T>> {
-  const indices = Array.from({ length: all.length }, (_, i) => i);
-  const held = all.length < EVERY ? [] : indices.filter((i) => i % EVERY === EVERY - 1);
-  const train = indices.filter((i) => !held.includes(i));
-  return { title, train: subset(all, train), heldOut: subset(all, held) };
-}
-
 /** Clean pictures to learn from. */
 async function cleanPictures(
   { data, limit, pictures }: TrainActionOptions,
-  use: Use,
+  use: OwnUse,
 ): Promise<Split<Dataset<CleanPicture>>> {
   if (data !== undefined) return parted(data, await folderPictures(data, limit));
-  const train = procedural(use, limit ?? pictures);
-  return { title: `${train.length} of our own pictures`, train, heldOut: procedural("validation", 64) };
+  const train = ownPictures(use, limit ?? pictures);
+  return { title: `${train.length} of our own pictures`, train, heldOut: ownPictures("validation", 64) };
 }
 
 /** Crops to learn from. */
@@ -79,15 +63,6 @@ async function cropsOf(options: TrainActionOptions): Promise<Split<CropSource>> 
   const crops = (source: Dataset<CleanPicture>) => degradedCrops(source, DEGRADATIONS[task], seed);
   return { title: `${title}, ${task}`, train: crops(train), heldOut: crops(heldOut) };
 }
-
-/** Crops that are the same every time; none of an empty source. */
-const fixedCrops = (source: CropSource, crop: number): Promise<RestorationBatch> | undefined =>
-  source.length === 0
-    ? undefined
-    : restorationBatches(source, { batch: Math.min(48, source.length), crop, seed: 0 })(0);
-
-/** EMA decay of short trainings: the weights at the start fade within a twentieth of the steps. */
-const shortEma = (steps: number): number => Math.max(0, Math.min(0.999, 1 - 20 / steps));
 
 const settingsOf = ({ steps, batch, crop, learningRate, seed }: TrainActionOptions) => ({
   ...{ steps, batch, crop, learningRate, seed },
@@ -128,23 +103,6 @@ async function lossOf(
   return { loss: loss as FurtherLoss<unknown>, weights };
 }
 
-/** Shows what a network makes of held-out crops. */
-async function* restored(net: Restorer, { degraded, clean }: RestorationBatch): Work<void> {
-  const few = (t: Tensor): Tensor => t.sliceAxis(0, 0, Math.min(8, t.shape[0]!));
-  const run = jit((y: Tensor) => net.restore(y));
-  try {
-    const rows = concat(few(degraded), [await run(few(degraded)), few(clean)]);
-    const pictures = await tensorToPictures(rows, "unit");
-    yield {
-      type: "picture",
-      name: "degraded, restored, clean",
-      picture: grid(pictures, { columns: few(clean).shape[0]! }),
-    };
-  } finally {
-    await run.close();
-  }
-}
-
 /** What a checkpoint says of itself. */
 const notesOf = (training: string, options: TrainActionOptions): Notes => ({
   training,
@@ -175,7 +133,8 @@ async function* trainNetwork(options: TrainActionOptions, context: ActionContext
     heldOut: held,
     folder: join(out, "network"),
     lookEvery: Math.max(50, Math.ceil(steps / 20)),
-    ...(context.previews && held && { look: (net: Restorer) => restored(net, held) }),
+    ...(context.previews &&
+      held && { look: (net: Restorer) => restoredCrops(net, held.degraded, held.clean) }),
     threads,
     signal: context.signal,
   });

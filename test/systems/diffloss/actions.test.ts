@@ -3,25 +3,24 @@ import { mkdir, mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { DEGRADATIONS, deadLeaves, fromArray } from "../../../src/data/index.ts";
+import { DEGRADATIONS, deadLeaves, fromArray, ownPictures } from "../../../src/data/index.ts";
 import { ArgumentError, FormatError, NonFiniteError, ShapeError } from "../../../src/errors.ts";
 import { decodePicture, encodePicture, type Picture } from "../../../src/io/index.ts";
 import { createRestorer, type Restorer } from "../../../src/networks/index.ts";
 import { createRng, parameters } from "../../../src/nn/index.ts";
-import { procedural } from "../../../src/systems/diffloss/data.ts";
-import {
-  createPrior,
-  PriorNetwork,
-  priorFile,
-  randomPrior,
-  restorerFile,
-} from "../../../src/systems/diffloss/model.ts";
+import { createPrior, PriorNetwork, priorFile, randomPrior } from "../../../src/systems/diffloss/model.ts";
 import { diffloss } from "../../../src/systems/diffloss/system.ts";
 import { diffLossOf, trainPrior } from "../../../src/systems/diffloss/train.ts";
-import { buildInPage, degradedSample } from "../../../src/systems/diffloss/use.ts";
+import { buildInPage } from "../../../src/systems/diffloss/use.ts";
+import { degradedSample } from "../../../src/systems/restoring-page.ts";
 import type { ActionName } from "../../../src/systems/system.ts";
 import { importOnnx, type Tensor, tensor } from "../../../src/tensor/index.ts";
-import { degradedCrops, restorationBatches, trainRestorer } from "../../../src/training/index.ts";
+import {
+  degradedCrops,
+  restorationBatches,
+  restorerFile,
+  trainRestorer,
+} from "../../../src/training/index.ts";
 import { drained, type WorkEvent } from "../../../src/work.ts";
 
 let folder: string;
@@ -77,7 +76,7 @@ describe("training", () => {
   it("with the loss detached is training without it, bit for bit; with it, another one after a step", async () => {
     const net = createRestorer({ network: "unet", base: 2, depth: 2 }, createRng(0)) as Restorer;
     const prior = randomPrior("smoke", 1);
-    const crops = degradedCrops(procedural("restorer", 4), DEGRADATIONS.noise, 0);
+    const crops = degradedCrops(ownPictures("restorer", 4), DEGRADATIONS.noise, 0);
     const settings = {
       ...{ steps: 3, batch: 2, crop: 16, seed: 0, learningRate: 1e-3, warmup: 0, clip: 0 },
       ...({ schedule: "constant", pixel: "l1" } as const),
@@ -260,7 +259,7 @@ describe("bad input is refused by name", () => {
           trainPrior({
             stage: "prior",
             prior: createPrior("smoke", 0),
-            source: degradedCrops(procedural("prior", 2), DEGRADATIONS.noise, 0),
+            source: degradedCrops(ownPictures("prior", 2), DEGRADATIONS.noise, 0),
             settings: {
               ...TINY,
               crop: 17,

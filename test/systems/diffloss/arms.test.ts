@@ -3,12 +3,11 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { DEGRADATIONS, fromArray, noiseOf } from "../../../src/data/index.ts";
+import { DEGRADATIONS, fromArray, noiseOf, ownPictures } from "../../../src/data/index.ts";
 import { FeatureNetwork } from "../../../src/metrics/index.ts";
 import { createRestorer } from "../../../src/networks/index.ts";
 import { createRng } from "../../../src/nn/index.ts";
 import { ARMS, type Arm, furtherOf, type Judges } from "../../../src/systems/diffloss/arms.ts";
-import { procedural } from "../../../src/systems/diffloss/data.ts";
 import { openLab } from "../../../src/systems/diffloss/lab.ts";
 import { type PriorNetwork, randomPrior } from "../../../src/systems/diffloss/model.ts";
 import { pixelTerm, pullOf } from "../../../src/systems/diffloss/train.ts";
@@ -21,7 +20,7 @@ const judges: Judges = {
   untrained: randomPrior("smoke", 2),
   classifier: new FeatureNetwork({ size: 32, channels: 3, classes: 2 }, createRng(3)),
 };
-const crops = degradedCrops(procedural("restorer", 4), DEGRADATIONS.noise, 0);
+const crops = degradedCrops(ownPictures("restorer", 4), DEGRADATIONS.noise, 0);
 const next = restorationBatches(crops, { batch: 2, crop: 16, seed: 0 });
 const batches = [await next(0)];
 const same = (y: Tensor): Tensor => y;

@@ -1,8 +1,9 @@
 /** What restored pictures are worth: the usual scores, LPIPS where its weights are there, and how much fine detail they have. */
-import { type Dataset, picturesToTensor, type RestorationPair } from "../../data/index.ts";
-import { type Lpips, openRestorationScorer, type RestorationScores } from "../../metrics/index.ts";
-import { jit, resize, type Tensor } from "../../tensor/index.ts";
-import { drained, type Work } from "../../work.ts";
+import { type Dataset, picturesToTensor, type RestorationPair } from "../data/index.ts";
+import { jit, resize, type Tensor } from "../tensor/index.ts";
+import { drained, type Work } from "../work.ts";
+import type { Lpips } from "./lpips.ts";
+import { openRestorationScorer, type RestorationScores } from "./restoration.ts";
 
 /** Numbers of one picture. */
 export interface PictureScores extends RestorationScores {
@@ -13,8 +14,8 @@ export interface PictureScores extends RestorationScores {
   readonly lpips?: number;
 }
 
-/** Mean of the absolute differences of neighbours. // [N, C, H, W] to [N] */
-function slope(x: Tensor): Tensor {
+/** Total variation: mean of the absolute differences of neighbours, down and right. // [N, C, H, W] to [N] */
+export function totalVariation(x: Tensor): Tensor {
   const [height, width] = x.shape.slice(2) as [number, number];
   const down = x.sliceAxis(2, 1, height).sub(x.sliceAxis(2, 0, height - 1));
   const right = x.sliceAxis(3, 1, width).sub(x.sliceAxis(3, 0, width - 1));
@@ -46,7 +47,7 @@ export async function* scored<Name extends string>(
   const settings = threads === undefined ? {} : { threads };
   const scorer = openRestorationScorer(settings);
   const slopes = jit(
-    (restored: Tensor, clean: Tensor) => slope(restored.clip(0, 1)).div(slope(clean)),
+    (restored: Tensor, clean: Tensor) => totalVariation(restored.clip(0, 1)).div(totalVariation(clean)),
     settings,
   );
   const distance = jit((net: Lpips, a: Tensor, b: Tensor) => {
