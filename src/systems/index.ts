@@ -1,6 +1,7 @@
 /** All systems, and what they are declared with. A system's own code is imported from its folder. */
 import { decomp } from "./decomp/system.ts";
 import { diffloss } from "./diffloss/system.ts";
+import { ncpDpo } from "./ncp-dpo/system.ts";
 import { qDiT } from "./q-dit/system.ts";
 import { sdseg } from "./sdseg/system.ts";
 import type { System } from "./system.ts";
@@ -10,7 +11,7 @@ export * from "./system.ts";
 export * from "./tour.ts";
 
 /** In the order of their issues. */
-export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT, decomp, diffloss];
+export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT, decomp, diffloss, ncpDpo];
 
 /** A system by name. */
 export const systemNamed = (name: string): System | undefined =>

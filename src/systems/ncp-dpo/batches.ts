@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { createDraw, picturesToTensor } from "../../data/index.ts";
 import type { TrainingSchedule } from "../../diffusion/index.ts";
-import { ArgumentError, FormatError, NonFiniteError } from "../../errors.ts";
+import { ArgumentError, NonFiniteError } from "../../errors.ts";
 import { decodePicture, type Picture, probePicture } from "../../io/index.ts";
 import {
   CompiledFunctions,

@@ -4,6 +4,7 @@ import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, extname, isAbsolute, join, relative } from "node:path";
 import { listPictures, type Row, readTable } from "../../data/index.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
+import { decodePicture, encodePicture, writeFileAtomic } from "../../io/index.ts";
 
 /** A picture by its path, or as an encoded file. */
 export type PictureSource = string | Uint8Array;
@@ -37,9 +38,14 @@ export interface PairSet {
 const field = (row: Row, ...names: readonly string[]): unknown =>
   names.map((name) => row[name]).find((value) => value !== undefined && value !== null && value !== "");
 
+/** Begins a picture that is kept in the table itself. */
+const INLINE = "data:image/png;base64,";
+
 function sourceOf(value: unknown, folder: string, where: string): PictureSource {
   const plain = value instanceof Uint8Array ? value : ((value as { bytes?: unknown } | null)?.bytes ?? value);
   if (plain instanceof Uint8Array) return plain;
+  if (typeof plain === "string" && plain.startsWith(INLINE))
+    return Buffer.from(plain.slice(INLINE.length), "base64");
   if (typeof plain === "string") return isAbsolute(plain) ? plain : join(folder, plain);
   throw new FormatError(`${where}: expected the path or the bytes of a picture`);
 }
@@ -121,6 +127,19 @@ export async function comparisonsOfFolders(winners: string, losers: string): Pro
       };
     }),
   );
+}
+
+/** Pairs with their pictures as one file of JSON lines, which `readComparisons` reads anywhere. */
+export async function writePairs(path: string, pairs: readonly PreferencePair[]): Promise<void> {
+  const inline = async (source: PictureSource): Promise<string> => {
+    const bytes = typeof source === "string" ? await readFile(source) : source;
+    const picture = await decodePicture(bytes, typeof source === "string" ? { name: source } : {});
+    return INLINE + Buffer.from(await encodePicture(picture)).toString("base64");
+  };
+  const lines: string[] = [];
+  for (const { prompt, winner, loser } of pairs)
+    lines.push(JSON.stringify({ prompt, winner: await inline(winner), loser: await inline(loser) }));
+  await writeFileAtomic(path, Buffer.from(`${lines.join("\n")}\n`));
 }
 
 const ordered = ({ prompt, pictures: [a, b], label }: Comparison): PreferencePair =>

@@ -63,7 +63,9 @@ interface Fixed {
 type Batch = PairBatch<PairCondition> & Fixed;
 
 /** What a training needs. */
-export interface TrainInputs extends TrainingRun<Adapters> {
+export interface TrainInputs extends Omit<TrainingRun<Adapters>, "look"> {
+  /** Shows the adapters after a step; it keeps nothing of them but copies. */
+  readonly look?: (adapters: Adapters, step: number) => Work<void>;
   readonly components: PipelineComponents;
   readonly pairs: readonly PreferencePair[];
   readonly settings: TrainSettings;
@@ -119,7 +121,7 @@ export async function* trainPreferences(inputs: TrainInputs): Work<PhaseResult<A
         eps: space === "latent" ? 1e-8 : 1e-12, // errors of features, and their gradients, are that small
       }),
       accumulate: settings.accumulate,
-      ...(look && { look: ({ model }) => look(model) }),
+      ...(look && { look: ({ model }, step) => look(model, step) }),
       ...{ validateEvery: lookEvery, folder, saveEvery, threads, signal },
     });
   } finally {
