@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import {
+  adamW,
   type LossParts,
   loraParameters,
   mergeLora,
   parameters,
+  train,
   withLoraParameters,
 } from "../../../src/nn/index.ts";
 import { stepNumbers } from "../../../src/systems/ncp-dpo/batches.ts";
@@ -272,6 +274,20 @@ describe("wrappers", () => {
     const found = await gradients((a: typeof fresh) => lossOf({ space: "latent" })(a, same).loss, moved);
     for (const g of Object.values(found)) expect(await norm(g)).toBeLessThan(1e-4);
   });
+});
+
+it.each(["latent", "ncp"] as const)("learns which of two pictures is better (%s)", async (space) => {
+  const batch = pairsAt([200, 400, 600, 800]);
+  const beta = space === "latent" ? 20 : 3e4;
+  const run = train({
+    ...{ model: fresh, steps: 40, batch: () => batch, loss: lossOf({ space, beta }) },
+    optimizer: adamW({ learningRate: 1e-2, eps: 1e-12 }),
+  });
+  const last: Record<string, number> = {};
+  for await (const event of run)
+    if (event.type === "step") Object.assign(last, event.metrics, { loss: event.loss });
+  expect(last.loss).toBeLessThan(0.5);
+  expect(last["implicit accuracy"]).toBe(1);
 });
 
 describe("the LoRA", () => {
