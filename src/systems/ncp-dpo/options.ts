@@ -197,12 +197,10 @@ export const runOptions = z.object({
     "reference beside aligned; the LoRA at rising strength; or pairs to choose from",
   ),
   model: base,
+  lora: modelNamed(CHECKPOINTS, "ncp, dpo, or a LoRA file of any tool; pairs are drawn without it"),
   ...beside(
     { mode: ["compare", "scales"] },
-    {
-      lora: modelNamed(CHECKPOINTS, "ncp, dpo, or a LoRA file of any tool"),
-      scale: how(z.number().min(-2).max(2).default(1), "strength of the LoRA: 0 is the reference", "S"),
-    },
+    { scale: how(z.number().min(-2).max(2).default(1), "strength of the LoRA: 0 is the reference", "S") },
   ),
   count: count(4, "pictures of a prompt (pairs: pairs of a prompt)", 64),
   ...drawing,

@@ -5,6 +5,7 @@ import { basename, dirname, extname, isAbsolute, join, relative } from "node:pat
 import { listPictures, type Row, readTable } from "../../data/index.ts";
 import { ArgumentError, FormatError } from "../../errors.ts";
 import { decodePicture, encodePicture, writeFileAtomic } from "../../io/index.ts";
+import { promptOfName } from "../inputs.ts";
 
 /** A picture by its path, or as an encoded file. */
 export type PictureSource = string | Uint8Array;
@@ -94,10 +95,7 @@ async function promptOf(path: string): Promise<string> {
   const stem = path.slice(0, -extname(path).length || undefined);
   const text = await readFile(`${stem}.txt`, "utf8").catch(() => undefined);
   if (text !== undefined) return text.trim();
-  return basename(stem)
-    .replace(/[-_ ]*\d*$/, "")
-    .replaceAll(/[-_]+/g, " ")
-    .trim();
+  return promptOfName(basename(path));
 }
 
 /** Answers of two folders, whose pictures belong together by name. @throws ArgumentError naming those that have no partner */

@@ -96,29 +96,33 @@ function faster(found: Found): Judged | undefined {
   };
 }
 
-/** At the mean gain of NCP-DPO's end, its plain win rate against that of latent DPO, between the steps around it. */
+/** The win rate at which a curve first has a mean gain, between the steps around it, from the reference on. */
+function winRateAt(found: Found, curve: Curve, wanted: number): number {
+  const points = [{ gain: 0, won: 0.5 }];
+  for (const step of stepsOf(curve)) {
+    const all = curve[String(step)]!.map(({ colours }) => compared(colours, found.reference!.colours));
+    points.push({ gain: mean(all.map((c) => c.meanGain)), won: mean(all.map((c) => c.winRate)) });
+  }
+  const above = points.findIndex(({ gain }, i) => i > 0 && gain >= wanted);
+  const [a, b] = [points[above - 1]!, points[above]!];
+  return a.won + ((b.won - a.won) * (wanted - a.gain)) / (b.gain - a.gain);
+}
+
+/** The greatest mean gain of a curve. */
+const mostOf = (found: Found, curve: Curve): number =>
+  Math.max(...stepsOf(curve).map((step) => gainOf(found, curve[String(step)])!));
+
+/** Plain win rates at the greatest mean gain that both curves come to. */
 function careful(found: Found): Judged | undefined {
   const { reference, arms } = found;
-  const [latent, ncp] = [arms["latent-dpo"], lastOf(arms["ncp-dpo"])];
+  const [latent, ncp] = [arms["latent-dpo"], arms["ncp-dpo"]];
   if (!reference || !latent || !ncp) return undefined;
-  const rate = (scores: readonly Scores[]): number =>
-    mean(scores.map(({ colours }) => compared(colours, reference.colours).winRate));
-  const wanted = gainOf(found, ncp)!;
-  const points = [
-    { gain: 0, won: 0.5 },
-    ...stepsOf(latent).map((step) => ({
-      gain: gainOf(found, latent[String(step)])!,
-      won: rate(latent[String(step)]!),
-    })),
-  ];
-  const above = points.findIndex(({ gain }) => gain >= wanted);
-  if (above < 1)
-    return { measured: `latent DPO does not come to a mean gain of ${numberText(wanted)}`, holds: false };
-  const [a, b] = [points[above - 1]!, points[above]!];
-  const won = a.won + ((b.won - a.won) * (wanted - a.gain)) / (b.gain - a.gain);
+  const wanted = Math.min(mostOf(found, latent), mostOf(found, ncp));
+  if (wanted <= 0) return { measured: "one of both never gains", holds: false };
+  const [own, other] = [winRateAt(found, ncp, wanted), winRateAt(found, latent, wanted)];
   return {
-    measured: `${numberText(rate(ncp))} against ${numberText(won)} at a mean gain of ${numberText(wanted)}`,
-    holds: rate(ncp) > won,
+    measured: `${numberText(own)} against ${numberText(other)} at a mean gain of ${numberText(wanted)}`,
+    holds: own > other,
   };
 }
 
@@ -126,9 +130,8 @@ function careful(found: Found): Judged | undefined {
 function lossOf(found: Found, name: ArmName): number | undefined {
   const curve = found.arms[name];
   if (!curve || !found.reference) return undefined;
-  const gains = stepsOf(curve).map((step) => gainOf(found, curve[String(step)])!);
-  const most = Math.max(...gains);
-  return most > 0 ? (most - gains.at(-1)!) / most : undefined;
+  const most = mostOf(found, curve);
+  return most > 0 ? (most - gainOf(found, lastOf(curve))!) / most : undefined;
 }
 
 function steadier(found: Found): Judged | undefined {
@@ -140,9 +143,12 @@ function steadier(found: Found): Judged | undefined {
   };
 }
 
-/** Best pairs give more than noisy ones, in pairs of prompts. */
+/** Best pairs give more than noisy ones, which are trained on with the first seed alone. */
 const filtered = (found: Found, name: ArmName): Judged | undefined =>
-  exceeds(netWins(found, lastOf(found.arms[name])), netWins(found, lastOf(found.noisy[name])));
+  exceeds(
+    netWins(found, lastOf(found.arms[name])?.slice(0, 1)),
+    netWins(found, lastOf(found.noisy[name])?.slice(0, 1)),
+  );
 
 export const RULES: readonly Rule<Found>[] = [
   {

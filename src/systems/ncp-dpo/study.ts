@@ -13,7 +13,7 @@ import {
 } from "../../study/index.ts";
 import type { Chart, Table, Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
-import { reproducing, type StudyPage } from "../reproduce.ts";
+import { type Reproduction, reproducing, type StudyPage } from "../reproduce.ts";
 import { shippedFile } from "../shipped.ts";
 import type { ActionContext } from "../system.ts";
 import { ARM_NAMES, ARMS, type Arm, type ArmName, passesOf, sweepOf } from "./arms.ts";
@@ -256,8 +256,11 @@ export function headlineOf({ reference, arms }: Found): string {
     : "–";
 }
 
-/** `tweedie reproduce ncp-dpo`: draws, trains and measures what is missing, and writes the page. */
-export const reproduceAction = reproducing<ReproduceActionOptions, Asked>({
+/** What `reproduce` is made of. */
+export const STUDY: Reproduction<ReproduceActionOptions, Asked> = {
   ...{ system: "ncp-dpo", version: 1, options: reproduceOptions },
   ...{ ask, page },
-});
+};
+
+/** `tweedie reproduce ncp-dpo`: draws, trains and measures what is missing, and writes the page. */
+export const reproduceAction = reproducing(STUDY);
