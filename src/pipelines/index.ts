@@ -26,6 +26,7 @@ export {
   resolveModelPath,
 } from "./hub.ts";
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
+export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export type { ReadOptions } from "./load-weights.ts";
