@@ -28,7 +28,6 @@ export {
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
 export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
-export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export type { ReadOptions } from "./load-weights.ts";
 export { GUIDED_PRESETS } from "./original/guided.ts";
 export type { Family } from "./original-configs.ts";
