@@ -96,7 +96,7 @@ async function loadCandidates(path: string): Promise<CandidateFile> {
 export const candidatesCell = (study: Study, bench: Bench, count: number): Work<Made<CandidateFile>> =>
   study.model<CandidateFile>("candidates", {
     given: { base: bench.base, count, guidances: GUIDANCES, steps: bench.drawSteps, scorer: "colours" },
-    ending: ".json",
+    ending: ".candidates", // the record itself ends in .json
     make: async function* () {
       const prompts = await trainingCaptions(count);
       const { components, drawSteps: steps, threads, signal } = bench;
