@@ -156,7 +156,7 @@ describe.skipIf(!chromium && !required).each([
     await page.getByRole("button", { name: "Train", exact: true }).click();
     await page.locator('article[data-state="done"]', { hasText: "Learned from 2 choices." }).waitFor();
     const table = await page.getByRole("table").filter({ hasText: "prompt" }).first().innerText();
-    expect(table).toMatch(/light[^]*gray/);
+    expect(table).toMatch(/light[\s\S]*gray/);
     expect(table).not.toContain("dark");
   });
 });
