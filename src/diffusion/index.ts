@@ -5,6 +5,7 @@ export * from "./brownian.ts";
 export type { SchedulerOptions } from "./diffusers/levels.ts";
 export { bind } from "./diffusers/options.ts";
 export * from "./diffusers/table.ts";
+export * from "./diffusers/training-schedule.ts";
 export * from "./draw.ts";
 export * from "./dynamic-threshold.ts";
 export * from "./guidance/index.ts";

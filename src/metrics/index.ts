@@ -24,4 +24,5 @@ export * from "./sample-quality.ts";
 export * from "./sample-table.ts";
 export * from "./segmentation.ts";
 export * from "./shape-captions.ts";
+export * from "./shape-colours.ts";
 export * from "./similarity.ts";

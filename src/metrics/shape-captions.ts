@@ -1,6 +1,7 @@
 /** How well pictures of the shape world agree with their captions, by the shipped network of five answers (`shapes-features`). */
-import { GROUNDS, SHAPE_COLOURS, SHAPES, type ShapeScene } from "../data/index.ts";
+import { GROUNDS, SHAPE_COLOURS, SHAPES } from "../data/index.ts";
 import type { ExtractedFeatures } from "./feature-network.ts";
+import type { AskedShapes } from "./shape-colours.ts";
 
 /** Shares of pictures that are as their captions say. */
 export interface CaptionAgreement {
@@ -40,7 +41,7 @@ const sorted = (words: readonly (string | undefined)[]): string => words.filter(
  * Compares pictures with the scenes of their captions. Which of two things is near is not asked: a caption does not say it.
  * `found` is what `extractFeatures` gives for pictures [N, 3, 32, 32] in [-1, 1].
  */
-export function captionAgreement(found: ExtractedFeatures, scenes: readonly ShapeScene[]): CaptionAgreement {
+export function captionAgreement(found: ExtractedFeatures, scenes: readonly AskedShapes[]): CaptionAgreement {
   const rows = scenes.map(({ ground, shapes }, i) => {
     const [seen, near, nearColour, far, farColour] = answers(found, i);
     const things = [

@@ -61,6 +61,11 @@ export interface StepOptions<M, Batch> extends UpdateOptions<M, Batch> {
   readonly ema?: EmaDecay;
   /** Slices of the batch whose gradients are averaged in one step. Default 1. */
   readonly accumulate?: number;
+  /**
+   * What every batch has in common, such as networks that are not trained: fields of `Batch` that `batch` leaves out. They
+   * are neither saved nor sliced, and not part of the graph.
+   */
+  readonly constants?: Partial<Batch>;
   readonly jit?: Omit<JitOptions, "donate">;
 }
 
@@ -116,13 +121,21 @@ function updated<M, Batch>(
     model,
     moments,
     batch,
+    constants,
     accumulate,
-  }: { from: M; model: M; moments: OptimizerState; batch: Batch; accumulate: number },
+  }: {
+    from: M;
+    model: M;
+    moments: OptimizerState;
+    batch: Batch;
+    constants: Partial<Batch> | undefined;
+    accumulate: number;
+  },
 ) {
   const part = trainedPart(from, frozen);
   const partLoss = (p: typeof part, b: Batch) => {
     const whole = withPart(from, p, frozen);
-    const { result, moved } = trackingStatistics(() => loss(whole, b));
+    const { result, moved } = trackingStatistics(() => loss(whole, constants ? { ...b, ...constants } : b));
     const metrics = result instanceof Tensor ? {} : (result.metrics ?? {});
     return [lossOf(result), { metrics, statistics: movedLeaves(whole, moved) }] as const;
   };
@@ -160,9 +173,9 @@ function checkUpdates<M, Batch>(model: M, { further = [], together, frozen }: St
 export function makeTrainStep<M, Batch>(options: StepOptions<M, Batch>) {
   const { further = [], together = false, ema, accumulate = 1 } = options;
   return jit(
-    (state: TrainState<M>, batch: Batch) => {
+    (state: TrainState<M>, batch: Batch, constants?: Partial<Batch>) => {
       checkUpdates(state.model, options);
-      const shared = { batch, accumulate };
+      const shared = { batch, constants, accumulate };
       const first = updated(options, {
         from: state.model,
         model: state.model,

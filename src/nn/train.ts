@@ -158,7 +158,7 @@ export async function* train<M, Batch, Raw = Batch>(
       const raw = await options.batch(done);
       const batch = options.prepare ? await options.prepare(state, raw, done) : (raw as unknown as Batch);
       checkBatch(batch, done);
-      const result = await step(state, batch);
+      const result = await (options.constants ? step(state, batch, options.constants) : step(state, batch));
       const [loss, norm] = [await result.loss.item(), await result.norm.item()];
       const metrics: Record<string, number> = {};
       for (const [name, value] of Object.entries(result.metrics)) metrics[name] = await value.item();
@@ -167,7 +167,8 @@ export async function* train<M, Batch, Raw = Batch>(
         const [good] = step.takeBack(result) ?? [];
         if (good) state = good as TrainState<M>;
         await save();
-        throw new NonFiniteError(await describeFailure(failed, state.model, batch, done + 1));
+        const whole = { ...batch, ...options.constants };
+        throw new NonFiniteError(await describeFailure(failed, state.model, whole, done + 1));
       }
       if (done === 0 && norm === 0) throw new ArgumentError(nothingToLearn(loss));
       state = result.state;

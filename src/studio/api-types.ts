@@ -1,5 +1,5 @@
 /** What server and page say to each other. Types only: the page imports nothing of the server. */
-import type { InputRole } from "../systems/system.ts";
+import type { Draws, InputRole } from "../systems/system.ts";
 import type { AlbumView } from "../work.ts";
 
 export type JobState = "queued" | "running" | "paused" | "done" | "failed" | "cancelled" | "interrupted";
@@ -132,6 +132,8 @@ export interface InputInfo {
   readonly required: boolean;
   /** Types that a control may have. */
   readonly types?: readonly string[];
+  /** Of choices: the task that draws pictures to choose from. */
+  readonly draws?: Draws;
 }
 
 export interface TaskInfo {

@@ -8,7 +8,7 @@ import { ArgumentError } from "../errors.ts";
 import { slug } from "../io/file-names.ts";
 import { writeFileAtomic } from "../io/index.ts";
 import { grid } from "../report/index.ts";
-import { CHOICE_COLUMNS } from "../systems/inputs.ts";
+import { CHOICE_COLUMNS, promptOfName } from "../systems/inputs.ts";
 import {
   ACTIONS,
   type Action,
@@ -95,9 +95,10 @@ async function broughtAs(role: InputRole, files: readonly GivenPath[], table: st
   const pairs = Array.from({ length: files.length / 2 }, (_, i) => [
     files[2 * i]!.path,
     files[2 * i + 1]!.path,
+    promptOfName(files[2 * i]!.name ?? ""),
   ]);
   const quoted = (cell: string): string => `"${cell.replaceAll('"', '""')}"`;
-  const lines = [CHOICE_COLUMNS, ...pairs].map((row) => `${row.map(quoted).join(",")}\n`);
+  const lines = [[...CHOICE_COLUMNS, "prompt"], ...pairs].map((row) => `${row.map(quoted).join(",")}\n`);
   await writeFileAtomic(table, Buffer.from(lines.join("")));
   return table;
 }
@@ -226,8 +227,20 @@ function taskOf(name: ActionName, action: Action, settings: CatalogSettings): Ta
   );
   const inputs = [...roles.values()].flatMap(({ role, option }): [string, TaskInput][] => {
     if (!isInput(role)) return [];
-    const { name: label, description: help, required, names } = option;
-    return [[label, { kind: role, label: sentence(label), help, required, ...(names && { types: names }) }]];
+    const { name: label, description: help, required, names, draws } = option;
+    return [
+      [
+        label,
+        {
+          kind: role,
+          label: sentence(label),
+          help,
+          required,
+          ...(names && { types: names }),
+          ...(draws && { draws }),
+        },
+      ],
+    ];
   });
   const checkpoints = namesOf(roles, "model");
   return {

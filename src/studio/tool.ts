@@ -2,7 +2,7 @@
 import type { z } from "zod";
 import type { Picture } from "../io/index.ts";
 import type { Table } from "../report/index.ts";
-import type { InPage, InputRole, SamplePicture } from "../systems/system.ts";
+import type { Draws, InPage, InputRole, SamplePicture } from "../systems/system.ts";
 import type { Album } from "../work.ts";
 
 /** What somebody brings to a task. */
@@ -13,6 +13,8 @@ export interface TaskInput {
   readonly required: boolean;
   /** Types that a control may have. */
   readonly types?: readonly string[];
+  /** Of choices: the task that draws pictures to choose from. */
+  readonly draws?: Draws;
 }
 
 /** A file that was brought. */

@@ -182,8 +182,10 @@ export async function openStudy(folder: string, options: StudyOptions): Promise<
     model: <M extends object>(
       name: string,
       { make, save, load, ending = ".safetensors", ...inputs }: ModelCell<M>,
-    ) =>
-      cell<M>("model", name, inputs, {
+    ) => {
+      if (ending === ".json")
+        throw new ArgumentError(`study: ${name} cannot end in .json, as its record does`);
+      return cell<M>("model", name, inputs, {
         async read({ content }, stem) {
           const path = join(folder, stem + ending);
           const whole = await fileFingerprint(path).then(
@@ -203,7 +205,8 @@ export async function openStudy(folder: string, options: StudyOptions): Promise<
           await rmdir(own).catch(() => undefined); // stays when something is in it
           return await fileFingerprint(path);
         },
-      }),
+      });
+    },
     measure: <T>(name: string, { measure, ...inputs }: MeasureCell<T>) =>
       cell<T>("measure", name, inputs, {
         read: async ({ content }) => ({ value: decoded(content) as T }),

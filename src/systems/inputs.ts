@@ -32,6 +32,14 @@ export interface Choice {
   readonly rejected: string;
 }
 
+/** The prompt that a picture's name stands for: without its ending and the number at its end, dashes as spaces. */
+export const promptOfName = (name: string): string =>
+  name
+    .replace(/\.(png|jpe?g|webp|tiff?|gif|bmp|avif)$/i, "")
+    .replace(/[-_ ]*\d+$/, "")
+    .replaceAll(/[-_]+/g, " ")
+    .trim();
+
 /** Columns of a table of answers; paths are relative to it. */
 export const CHOICE_COLUMNS = ["chosen", "rejected"] as const;
 

@@ -3,7 +3,14 @@ import { z } from "zod";
 import { CAMERA_PATHS } from "../data/index.ts";
 import { ArgumentError } from "../errors.ts";
 import type { When } from "./effect.ts";
-import { type Checkpoint, hinted, type OptionHints, type OptionRole, type PathKind } from "./system.ts";
+import {
+  type Checkpoint,
+  type Draws,
+  hinted,
+  type OptionHints,
+  type OptionRole,
+  type PathKind,
+} from "./system.ts";
 
 /** Declares options with these hints: their type, what they are about, what stands for their value in help texts. */
 const under =
@@ -85,6 +92,9 @@ export const volume = (about: string) => brought("volume")(z.string(), about);
 export const givenFile = (about: string) => brought("file")(z.string(), about);
 /** Answers to "which of two pictures?": a table of pairs, see `readChoices`. */
 export const choices = (about: string) => brought("choices", "CSV")(z.string(), about);
+/** The same where it may be left out; `draws` says which action draws pictures to choose from. */
+export const optionalChoices = (about: string, draws: Draws) =>
+  hinted(brought("choices", "FILE")(z.string().optional(), about), { draws });
 /** Pictures that control another one, each of one of these types: `TYPE=FILE`, see `readControls`. */
 export const controlMaps = (types: readonly string[], about: string) =>
   hinted(brought("controls", "TYPE=FILE")(z.array(z.string()).default([]), `${about}: ${types.join(", ")}`), {

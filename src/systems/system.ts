@@ -158,6 +158,13 @@ export type OptionRole =
   | "results"
   | "command-line";
 
+/** What draws pictures to choose from: an action with these options, whose figure of this name has the pairs as rows. */
+export interface Draws {
+  readonly action: ActionName;
+  readonly options: Readonly<Record<string, string | number | boolean>>;
+  readonly figure: string;
+}
+
 /** Extra facts about an option: its heading, its placeholder, its role, and whether it is a path. */
 export interface OptionHints {
   readonly role?: OptionRole;
@@ -168,6 +175,8 @@ export interface OptionHints {
   readonly names?: readonly string[];
   /** It has an effect only where other options have one of these values. */
   readonly when?: When;
+  /** Of choices: what draws pictures to choose from. */
+  readonly draws?: Draws;
   /** On a command line it has no flag. */
   readonly positional?: boolean;
 }
@@ -201,7 +210,7 @@ interface JsonSchema extends OptionHints {
 }
 
 const KINDS = ["string", "number", "integer", "boolean"] as const;
-const HINTS = ["default", "group", "hint", "role", "path", "names", "when", "positional"] as const;
+const HINTS = ["default", "group", "hint", "role", "path", "names", "when", "draws", "positional"] as const;
 
 /** Fields that are not undefined. */
 export const defined = <T extends object>(values: T) =>

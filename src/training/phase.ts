@@ -52,6 +52,7 @@ type FromTrain<M, B, Raw> = Pick<
   | "further"
   | "together"
   | "accumulate"
+  | "constants"
   | "validate"
   | "signal"
 >;

@@ -15,7 +15,16 @@ export async function writeWeights(
   metadata: Readonly<Record<string, string>>,
   dtype: FloatWidth = "f16",
 ): Promise<void> {
-  const weights = parameters(model);
+  await writeTensors(path, parameters(model), metadata, dtype);
+}
+
+/** Tensors by name as one safetensors file, as `writeWeights` does. */
+export async function writeTensors(
+  path: string,
+  weights: ReadonlyMap<string, Tensor>,
+  metadata: Readonly<Record<string, string>>,
+  dtype: FloatWidth = "f16",
+): Promise<void> {
   await evaluate([...weights.values()]);
   const tensors = new Map<string, { dtype: Tensor["dtype"]; shape: readonly number[]; data: HostArray }>();
   for (const [key, t] of weights) {

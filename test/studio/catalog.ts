@@ -11,6 +11,7 @@ import type { Catalog } from "../../src/studio/tool.ts";
 import { sdseg } from "../../src/systems/sdseg/system.ts";
 import { action, hinted, type System } from "../../src/systems/system.ts";
 import { everything } from "../systems/everything.ts";
+import { taste } from "../systems/taste.ts";
 
 const runOptions = z.object({
   image: hinted(z.string().describe("picture to turn into its negative"), { role: "picture", path: "file" }),
@@ -126,7 +127,7 @@ const demo: System = {
 /** The tests' own system, and SDSeg with the checkpoint that a test has written. */
 export const catalog: Catalog = async (settings) => {
   const root = fileURLToPath(new URL("../../", import.meta.url));
-  const tools = [demo, everything].map((system) =>
+  const tools = [demo, everything, taste].map((system) =>
     systemTool(system, settings, { root, exists: existsSync }),
   );
   const file = process.env.TWEEDIE_TEST_CHECKPOINT;

@@ -1,7 +1,7 @@
 /** Low-rank adaptation of trained layers (Hu et al. 2021). */
 import { ArgumentError, TreeError } from "../../errors.ts";
 import { matmul, type Tensor, treeMap, zeros } from "../../tensor/index.ts";
-import { blankRng, type Rng, uniformFanIn } from "../init.ts";
+import { blankRng, type Initializer, type Rng, uniformFanIn } from "../init.ts";
 import { Module, mapModules, mapParameters, modules, parameters, withFields } from "../module.ts";
 import { Conv } from "./conv.ts";
 import { Linear } from "./linear.ts";
@@ -15,7 +15,7 @@ export class Lora extends Module {
   readonly up: Linear | Conv;
   readonly scale: number;
 
-  constructor(base: Linear | Conv, rank: number, alpha: number, rng: Rng) {
+  constructor(base: Linear | Conv, rank: number, alpha: number, rng: Rng, init: Initializer = uniformFanIn) {
     super();
     const [out, input] = base.weight.shape as [number, number];
     this.base = base;
@@ -24,7 +24,7 @@ export class Lora extends Module {
       if (base.groups !== 1)
         throw new ArgumentError(`Lora: a Conv with ${base.groups} groups is not supported`);
       const kernel = base.weight.shape.slice(2);
-      this.down = new Conv(input, rank, kernel, rng, { ...base, bias: false });
+      this.down = new Conv(input, rank, kernel, rng, { ...base, bias: false, init });
       this.up = new Conv(
         rank,
         out,
@@ -33,7 +33,7 @@ export class Lora extends Module {
         { bias: false, init: zero },
       );
     } else {
-      this.down = new Linear(input, rank, rng, { bias: false, init: uniformFanIn });
+      this.down = new Linear(input, rank, rng, { bias: false, init });
       this.up = new Linear(rank, out, blankRng, { bias: false, init: zero });
     }
     this.scale = alpha / rank;
@@ -74,6 +74,8 @@ export interface LoraOptions {
   /** Which layers to adapt, by checkpoint key such as `mid_block.attentions.0.to_q`. */
   readonly match: RegExp | ((key: string, layer: Linear | Conv) => boolean);
   readonly rng: Rng;
+  /** Of the matrices that lead down; those that lead up are 0. Default: `uniformFanIn`. */
+  readonly init?: Initializer;
 }
 
 /**
@@ -88,7 +90,7 @@ export interface LoraOptions {
  * ```
  */
 export function addLora<T extends object>(module: T, options: LoraOptions): T {
-  const { rank, alpha = rank, match, rng } = options;
+  const { rank, alpha = rank, match, rng, init } = options;
   if (!Number.isInteger(rank) || rank < 1)
     throw new ArgumentError(`addLora: rank must be a positive integer, got ${rank}`);
   const matches = typeof match === "function" ? match : (key: string) => key.search(match) >= 0;
@@ -97,7 +99,7 @@ export function addLora<T extends object>(module: T, options: LoraOptions): T {
     if (layer instanceof Lora) return withFields(layer, {}); // a copy: nothing inside it is looked at
     if (!(layer instanceof Linear || layer instanceof Conv) || !matches(key, layer)) return layer;
     count++;
-    return new Lora(layer, rank, alpha, rng);
+    return new Lora(layer, rank, alpha, rng, init);
   });
   if (count === 0) throw new ArgumentError(`addLora: no Linear or Conv matches ${match}`);
   return adapted;
@@ -107,6 +109,10 @@ export function addLora<T extends object>(module: T, options: LoraOptions): T {
 export function mergeLora<T extends object>(module: T): T {
   return mapModules(module, (layer) => (layer instanceof Lora ? layer.merged() : layer));
 }
+
+/** A new module without its adapters: the layers as they were before `addLora`. Weights are shared. */
+export const withoutLora = <T extends object>(module: T): T =>
+  mapModules(module, (layer) => (layer instanceof Lora ? layer.base : layer));
 
 /** Keys of the tensors that belong to adapters. */
 function adapterKeys(module: object): Set<string> {

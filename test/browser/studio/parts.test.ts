@@ -1,5 +1,5 @@
 /** Every kind of input and result in the studio's page, as a person fills them in and looks at them. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import sharp from "sharp";
@@ -131,5 +131,32 @@ describe.skipIf(!chromium && !required).each([
     ).toBeGreaterThan(100);
     await page.locator(".u-over").first().waitFor(); // a curve
     await look("parts-results");
+  });
+
+  it("draws pairs, takes answers by mouse and keys, takes them back, and trains on them", async () => {
+    await page.goto(`${s.studio.url}#/system/taste/train`);
+    await page.getByLabel("Prompts to draw pairs of").fill("light\ndark\ngray");
+    await page.getByRole("button", { name: "Draw pairs to choose from" }).click();
+    await page.getByText("0 of 3 pairs answered").waitFor();
+    await page.getByText("light", { exact: true }).waitFor();
+    await look("parts-choices");
+    await page.getByRole("button", { name: "Or this one" }).click();
+    await page.getByText("dark", { exact: true }).waitFor();
+    await page.keyboard.press("ArrowDown"); // a tie
+    await page.keyboard.press("ArrowLeft");
+    await page.getByText("3 of 3 pairs answered").waitFor();
+    await page.keyboard.press("Backspace");
+    await page.getByText("2 of 3 pairs answered").waitFor();
+    await page.keyboard.press("ArrowRight");
+    const saved = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save" }).click();
+    const lines = (await readFile(await (await saved).path(), "utf8")).trim().split("\n");
+    expect(lines.map((line) => JSON.parse(line).prompt)).toEqual(["light", "gray"]);
+    expect(JSON.parse(lines[0]!).winner).toMatch(/^data:image\/png;base64,/);
+    await page.getByRole("button", { name: "Train", exact: true }).click();
+    await page.locator('article[data-state="done"]', { hasText: "Learned from 2 choices." }).waitFor();
+    const table = await page.getByRole("table").filter({ hasText: "prompt" }).first().innerText();
+    expect(table).toMatch(/light[\s\S]*gray/);
+    expect(table).not.toContain("dark");
   });
 });
