@@ -50,6 +50,9 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
     ["--steps", "1", "--batch", "1", "--crop", "16", "--threads", "1", "--diffusion", "smoke"],
   ],
   [/^evaluate noise-da/, ["--limit", "2"]],
+  [/^train ncp-dpo/, ["--steps", "1", "--batch", "2", "--threads", "1"]],
+  [/^run ncp-dpo/, ["--steps", "1", "--count", "1"]],
+  [/^evaluate ncp-dpo/, ["--limit", "4", "--steps", "2"]],
   [/^quantize .*q-dit/, ["--samples", "32", "--steps", "4"]],
   [/^quantize .*--search/, ["--population", "2", "--generations", "1"]],
   [/^train text-to-picture/, ["--steps", "2", "--batch", "2", "--channels", "8,16"]],
@@ -232,6 +235,15 @@ beforeAll(async () => {
   await writePictures("rainy-pictures", 1);
   await writePictures("photographs", 9);
   for (const side of ["rainy", "clean"]) await writePictures(join("rain-pairs", side), 9);
+  for (const side of ["good", "bad"]) {
+    mkdirSync(at(side));
+    for (const name of ["a-red-fox-1", "a-gray-cat-2"])
+      writeFileSync(at(side, `${name}.png`), await png(bright(side === "good" ? 6 : 30)));
+  }
+  const pairs = ["a-red-fox-1", "a-gray-cat-2"].map((name) => `a fox,good/${name}.png,bad/${name}.png`);
+  writeFileSync(at("pairs.csv"), ["prompt,winner,loser", ...pairs, ""].join("\n"));
+  writeFileSync(at("prompts.txt"), "a red circle on teal\na blue square on pink\n");
+  writeFileSync(at("judge.mjs"), "export default ({ values }) => values[0];\n");
   writeVolume();
   writeFashion();
   symlinkSync(join(root, "checkpoints"), at("checkpoints"));

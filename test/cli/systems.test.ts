@@ -204,6 +204,14 @@ describe("an option without effect", () => {
       needs("task pairs network from pixel diffloss", "--part network", "prior"),
     ],
     ["evaluate diffloss --pairs a", beside("data task sigma", "--pairs")],
+    ["train ncp-dpo", [...needs("losers", "--winners"), ...needs("scorer noisy", "--prompts")]],
+    [
+      "train ncp-dpo --space latent",
+      needs("tap encoder course pooled balanced", "--space ncp or both", "latent"),
+    ],
+    ["train ncp-dpo --loss sft", needs("beta", "--loss dpo or cpo or ipo or hinge", "sft")],
+    ["train ncp-dpo", [...needs("lambda", "--loss cpo or orpo", "dpo"), ...needs("kappa", "--space both", "ncp")]],
+    ["run ncp-dpo --mode pairs", needs("scale", "--mode compare or scales", "pairs")],
     [
       "train noise-da --mode 0",
       needs(

@@ -3,6 +3,7 @@ import { grad, type Tensor, tensor } from "tweedie";
 import { decodeSafetensors } from "tweedie/io/safetensors";
 import * as decomp from "tweedie/systems/decomp";
 import * as diffloss from "tweedie/systems/diffloss";
+import * as ncpDpo from "tweedie/systems/ncp-dpo";
 import * as noiseDa from "tweedie/systems/noise-da";
 import * as qDit from "tweedie/systems/q-dit";
 import * as sdseg from "tweedie/systems/sdseg";
@@ -29,6 +30,7 @@ console.log(
   decomp.openDecomposer,
   diffloss.diffLoss,
   noiseDa.jointLoss,
+  ncpDpo.preferenceLoss,
 );
 
 // @ts-expect-error methods that do not exist are found

@@ -5,6 +5,7 @@ import { AbortError } from "../../src/errors.ts";
 import { tourDecomp } from "../../src/systems/decomp/tour.ts";
 import { tourDiffLoss } from "../../src/systems/diffloss/tour.ts";
 import { SYSTEMS } from "../../src/systems/index.ts";
+import { tourNcpDpo } from "../../src/systems/ncp-dpo/tour.ts";
 import { tourNoiseDa } from "../../src/systems/noise-da/tour.ts";
 import { tourQDiT } from "../../src/systems/q-dit/actions.ts";
 import { tourSDSeg } from "../../src/systems/sdseg/tour.ts";
@@ -127,6 +128,12 @@ describe("tours of the systems", () => {
     expect(value).toBeGreaterThan(baseline!.value);
     expect(figures[0]!.columns).toEqual(["degraded", "not adapted", "adapted", "truth"]);
     expect(figures[0]!.pictures).toHaveLength(8);
+  });
+
+  it("NCP-DPO: pictures of the same seeds score higher with the LoRA", async () => {
+    const { figures, quality } = await toured(tourNcpDpo(CONTEXT, { prompts: 16, steps: 8 }));
+    expect(quality["net margin win against the reference"]!.value).toBeGreaterThan(0);
+    expect(figures[0]!.columns).toEqual(["reference", "DPO", "NCP-DPO"]);
   });
 
   it("training: removes noise that it could not remove before", async () => {
