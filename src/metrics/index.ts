@@ -22,4 +22,5 @@ export * from "./ridge-probe.ts";
 export * from "./sample-quality.ts";
 export * from "./sample-table.ts";
 export * from "./segmentation.ts";
+export * from "./shape-captions.ts";
 export * from "./similarity.ts";

@@ -51,6 +51,12 @@ export interface EncodedPrompt {
 /** Words as CLIP splits them: contractions, runs of letters, single digits, runs of anything else. */
 const WORD = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^ \p{L}\p{N}]+/gu;
 
+/** The words of a text, in lower case; `fix` repairs it as ftfy does. */
+export const clipWords = (text: string, fix = true): string[] =>
+  collapseSpaces(fix ? fixText(text) : text.normalize("NFC"))
+    .toLowerCase()
+    .match(WORD) ?? [];
+
 /** Words up to this length are cached. */
 const CACHED_WORDS = 10_000;
 const CACHED_WORD_LENGTH = 64;
@@ -146,7 +152,8 @@ export class CLIPTokenizer {
     for (const part of text.split(this.#splitter)) {
       const special = this.#specials.get(part);
       if (special !== undefined) ids.push(special);
-      else for (const word of this.#words(part)) for (const id of this.#encodeWord(word)) ids.push(id);
+      else
+        for (const word of clipWords(part, this.#fix)) for (const id of this.#encodeWord(word)) ids.push(id);
     }
     return ids;
   }
@@ -193,11 +200,6 @@ export class CLIPTokenizer {
     }
     flush();
     return texts.join("").trim();
-  }
-
-  #words(text: string): string[] {
-    const plain = this.#fix ? fixText(text) : text.normalize("NFC");
-    return collapseSpaces(plain).toLowerCase().match(WORD) ?? [];
   }
 
   #encodeWord(word: string): readonly number[] {

@@ -28,6 +28,14 @@ export interface TokenizerFiles {
   readonly vocabulary?: Readonly<Record<string, number>>;
 }
 
+/** What `model_index.json` may say of the sampling, beside the components: keys of our own, which diffusers passes over. */
+export interface PipelineDefaults {
+  /** `num_inference_steps`. */
+  readonly steps?: number;
+  /** `guidance_scale`. */
+  readonly guidance?: number;
+}
+
 /** The components of a pipeline. Weights that a file holds in f16 stay f16 in memory. */
 export interface PipelineComponents {
   readonly kind: PipelineKind;
@@ -45,6 +53,8 @@ export interface PipelineComponents {
   readonly tokenizers: readonly TokenizerFiles[];
   /** `scheduler_config.json`: hand it to `schedulerFromConfig`. */
   readonly scheduler: Config;
+  /** What its pictures are made with, unless something else is asked for. Default: as in diffusers' pipelines. */
+  readonly defaults?: PipelineDefaults;
   /** SDXL: whether zeros stand for a negative prompt that is not given (`force_zeros_for_empty_prompt`). Default true. */
   readonly zerosForEmptyPrompt?: boolean;
   /** Names of classes, for class-conditional models (`id2label` of the pipeline), by label. */

@@ -14,6 +14,7 @@ import {
   withCondition,
 } from "../diffusion/index.ts";
 import { AbortError } from "../errors.ts";
+import { SpaceToDepth } from "../networks/index.ts";
 import { concat, type NoiseSource, type Seed, type Tensor, tensor } from "../tensor/index.ts";
 import { CompiledFunctions } from "./compiled-functions.ts";
 import { type Condition, type ConditionalNetwork, conditionalNetwork } from "./compiled-network.ts";
@@ -144,6 +145,8 @@ function predictionOf({ scheduler }: PicturePlan): "eps" | "v" | "x0" | "flow" {
 
 function previewOf(plan: PicturePlan, denoised: Tensor): Tensor | undefined {
   if (!plan.components.vae) return denoised;
+  const { model } = plan.components.vae;
+  if (model instanceof SpaceToDepth) return model.decode(model.unscaled(denoised));
   const known = plan.components.kind === "sdxl" ? LATENT_PREVIEWS.sdxl : LATENT_PREVIEWS.sd1;
   return denoised.shape[1] === known.factors.length ? latentPreview(denoised, known) : undefined;
 }

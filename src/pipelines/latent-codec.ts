@@ -2,11 +2,12 @@
 import { assertFinite } from "../diffusion/index.ts";
 import { NonFiniteError } from "../errors.ts";
 import {
-  type AutoencoderKL,
-  AutoencoderTiny,
+  AutoencoderKL,
+  type AutoencoderTiny,
   decodeTiled,
   encodeTiled,
   gaussianOf,
+  type SpaceToDepth,
   sampleGaussian,
 } from "../networks/index.ts";
 import { type NoiseSource, type Tensor, tensor } from "../tensor/index.ts";
@@ -61,7 +62,7 @@ export function latentCodec(
   functions?: CompiledFunctions,
 ): LatentCodec {
   if (!components.vae) return throughPixels;
-  const vae = components.vae.model as AutoencoderKL | AutoencoderTiny;
+  const vae = components.vae.model as AutoencoderKL | AutoencoderTiny | SpaceToDepth;
   const factor = latentFactor(components);
   const own = functions ?? new CompiledFunctions();
   const moments = own.get("moments", (model: typeof vae, x: Tensor) =>
@@ -77,7 +78,7 @@ export function latentCodec(
       const [h, w] = [picture.shape[2]! / factor, picture.shape[3]! / factor];
       const run = (x: Tensor): Promise<Tensor> => moments(vae, x);
       const encoded = await encodeTiled(vae, picture, { run, tile: tileOf(h, w), signal });
-      if (vae instanceof AutoencoderTiny) return repeatRows(vae.scaled(encoded), rows).eval();
+      if (!(vae instanceof AutoencoderKL)) return repeatRows(vae.scaled(encoded), rows).eval();
       const shape = [rows, vae.latentChannels, h, w];
       const normal = tensor(noise.normal(shape, { purpose: "vae", step: 0 }), { shape });
       return sampled(vae, encoded, normal);

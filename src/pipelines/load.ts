@@ -118,7 +118,7 @@ export async function loadPipelineComponents(
 }
 
 function componentsOf(
-  { kind, className, path, tokenizers, scheduler, labels, zerosForEmptyPrompt }: OpenPipeline,
+  { kind, className, path, tokenizers, scheduler, labels, zerosForEmptyPrompt, defaults }: OpenPipeline,
   loaded: ReadonlyMap<string, LoadedModel>,
 ): PipelineComponents {
   const textEncoders = ["text_encoder", "text_encoder_2"].flatMap((name) => loaded.get(name) ?? []);
@@ -126,5 +126,15 @@ function componentsOf(
   const transformer = loaded.get("transformer");
   const vae = loaded.get("vae") ?? loaded.get("vqvae");
   const networks = { unet, transformer, vae, textEncoders };
-  return { kind, className, path, ...networks, tokenizers, scheduler, labels, zerosForEmptyPrompt };
+  return {
+    kind,
+    className,
+    path,
+    ...networks,
+    tokenizers,
+    scheduler,
+    labels,
+    zerosForEmptyPrompt,
+    ...(defaults && { defaults }),
+  };
 }

@@ -1,7 +1,8 @@
 /** A pipeline that has been looked at but not read: its configurations, and its weights under diffusers' names. */
 import { join } from "#node";
 import { FormatError } from "../errors.ts";
-import type { Config, PipelineKind, TokenizerFiles } from "./components.ts";
+import { COUNT, Fields, NUMBER } from "../io/fields.ts";
+import type { Config, PipelineDefaults, PipelineKind, TokenizerFiles } from "./components.ts";
 import {
   classNameOf,
   findWeights,
@@ -34,6 +35,7 @@ export interface OpenPipeline {
   readonly scheduler: Config;
   readonly labels?: ReadonlyMap<number, string>;
   /** See `PipelineComponents`. */
+  readonly defaults?: PipelineDefaults;
   readonly zerosForEmptyPrompt?: boolean;
   readonly metadata: ReadonlyMap<string, string>;
   close(): Promise<void>;
@@ -157,8 +159,20 @@ export async function openPipelineFolder(
   const { className } = index;
   const metadata = new Map<string, string>();
   const zerosForEmptyPrompt = index.config.force_zeros_for_empty_prompt !== false;
-  const rest = { labels, zerosForEmptyPrompt, metadata, close };
+  const defaults = defaultsOf(index.config);
+  const rest = { labels, zerosForEmptyPrompt, metadata, close, ...(defaults && { defaults }) };
   return { kind, className, path: folder, networks, tokenizers, scheduler, ...rest };
+}
+
+/** @throws {FormatError} for steps or a guidance that cannot be */
+function defaultsOf(config: Config): PipelineDefaults | undefined {
+  const fields = new Fields(INDEX_NAME, config);
+  const [steps, guidance] = [
+    fields.optional("num_inference_steps", COUNT),
+    fields.optional("guidance_scale", NUMBER),
+  ];
+  if (steps === undefined && guidance === undefined) return undefined;
+  return { ...(steps !== undefined && { steps }), ...(guidance !== undefined && { guidance }) };
 }
 
 /** Names of classes, as `id2label` of the index gives them. */

@@ -1,6 +1,7 @@
 /** What a pipeline is asked to make, checked against what it can make, with every default filled in. */
 import { schedulerFromConfig } from "../diffusion/index.ts";
 import { ArgumentError } from "../errors.ts";
+import { SpaceToDepth } from "../networks/index.ts";
 import type { NoiseMode, Seed, Tensor } from "../tensor/index.ts";
 import { assertFits } from "../tensor/memory.ts";
 import type { Control } from "./compiled-network.ts";
@@ -83,7 +84,8 @@ const GUIDANCE: Readonly<Record<PipelineComponents["kind"], number>> = {
 /** Samplers for models that were distilled to few steps. */
 const FEW_STEPS = ["LCMScheduler", "TCDScheduler"];
 
-function defaultSteps({ kind, className }: PipelineComponents, scheduler: Config): number {
+function defaultSteps({ kind, className, defaults }: PipelineComponents, scheduler: Config): number {
+  if (defaults?.steps !== undefined) return defaults.steps;
   if (FEW_STEPS.includes(String(scheduler._class_name))) return 4;
   return kind === "unconditional" && className === "DDPMPipeline" && scheduler._class_name === "DDPMScheduler"
     ? 1000
@@ -109,6 +111,7 @@ const denoiserOf = ({ unet, transformer }: PipelineComponents) => (unet ?? trans
 /** Pixels per latent, in each direction: 1 without an autoencoder. */
 export function latentFactor({ vae }: PipelineComponents): number {
   if (!vae) return 1;
+  if (vae.model instanceof SpaceToDepth) return vae.model.sizeFactor;
   const levels = vae.config.block_out_channels ?? vae.config.encoder_block_out_channels;
   return 2 ** ((Array.isArray(levels) ? levels.length : 4) - 1);
 }
@@ -252,7 +255,7 @@ export function planPictures(components: PipelineComponents, options: PictureOpt
       samplerName: samplerName(scheduler),
       schedule,
       eta,
-      guidance: options.guidance ?? GUIDANCE[components.kind],
+      guidance: options.guidance ?? components.defaults?.guidance ?? GUIDANCE[components.kind],
       strength,
       batch: Math.min(batch, seeds.length),
       rng: options.rng ?? "torch-cpu",

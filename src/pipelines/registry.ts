@@ -15,6 +15,7 @@ import {
   guidedDiffusionClassifier,
   guidedDiffusionUNet,
   maskedAutoencoder,
+  spaceToDepth,
   unet2D,
   unet2DCondition,
   visionTransformer,
@@ -76,6 +77,7 @@ const NETWORKS: Readonly<Record<string, NetworkClass>> = {
   GuidedDiffusionClassifier: { ...OWN, build: guidedDiffusionClassifier },
   VisionTransformer: { ...OWN, build: visionTransformer },
   MaskedAutoencoder: { ...OWN, build: maskedAutoencoder },
+  SpaceToDepth: { ...OWN, build: spaceToDepth },
 };
 
 /** Names of all networks that can be loaded. */

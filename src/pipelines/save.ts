@@ -141,7 +141,7 @@ const numbered = <T>(name: string, items: readonly T[]): [string, T][] =>
 interface Surroundings
   extends Pick<
     PipelineComponents,
-    "className" | "labels" | "tokenizers" | "scheduler" | "zerosForEmptyPrompt"
+    "className" | "defaults" | "labels" | "tokenizers" | "scheduler" | "zerosForEmptyPrompt"
   > {
   /** By the name of the component's folder. */
   readonly networks: ReadonlyMap<string, { readonly className: string }>;
@@ -149,7 +149,15 @@ interface Surroundings
 
 /** What `model_index.json` says of a pipeline. */
 function modelIndex(pipeline: Surroundings): Config {
-  const { className, labels, networks, tokenizers, scheduler, zerosForEmptyPrompt = true } = pipeline;
+  const {
+    className,
+    defaults = {},
+    labels,
+    networks,
+    tokenizers,
+    scheduler,
+    zerosForEmptyPrompt = true,
+  } = pipeline;
   const classes: [string, readonly (string | null)[]][] = [
     ["scheduler", ["diffusers", String(scheduler._class_name)]],
     ...numbered("tokenizer", tokenizers).map(([name]): [string, string[]] => [
@@ -169,6 +177,8 @@ function modelIndex(pipeline: Surroundings): Config {
     ...Object.fromEntries(classes.sort(([a], [b]) => (a < b ? -1 : 1))),
     ...(/^StableDiffusion(?!XL)/.test(className) && { requires_safety_checker: false }),
     ...(className.startsWith("StableDiffusionXL") && { force_zeros_for_empty_prompt: zerosForEmptyPrompt }),
+    ...(defaults.steps !== undefined && { num_inference_steps: defaults.steps }),
+    ...(defaults.guidance !== undefined && { guidance_scale: defaults.guidance }),
     ...(labels && { id2label: Object.fromEntries(labels) }),
   };
 }

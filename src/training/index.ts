@@ -3,4 +3,5 @@ export * from "./batches.ts";
 export * from "./model-file.ts";
 export * from "./phase.ts";
 export * from "./restoration.ts";
+export * from "./text-to-picture/index.ts";
 export * from "./weights.ts";

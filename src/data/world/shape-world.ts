@@ -137,6 +137,16 @@ export function drawShapeScene(seed: Seed, index: number, things?: 1 | 2): Shape
   return { ground: draw.pick(Object.keys(GROUNDS) as Ground[]), horizon: 12 + draw.integer(13), shapes };
 }
 
+/** The scene as a mirror shows it, joints of persons included. */
+export const mirrorScene = (scene: ShapeScene): ShapeScene => ({
+  ...scene,
+  shapes: scene.shapes.map(({ joints, ...shape }) => ({
+    ...shape,
+    x: BASE - shape.x,
+    ...(joints && { joints: joints.map(([x, y]) => [BASE - x, y] as const) }),
+  })),
+});
+
 /** `a red person and a blue square on teal`. */
 export const captionShapes = ({ shapes, ground }: ShapeScene): string =>
   `${shapes.map((s) => withArticle(`${s.colour} ${s.name}`)).join(" and ")} on ${ground}`;
@@ -242,13 +252,40 @@ export const withoutNearest = (scene: ShapeScene): ShapeScene => ({
   shapes: scene.shapes.slice(0, -1),
 });
 
-/** Shape world as a dataset: a pure function of seed and index. */
-export const openShapes = (options: {
+/** Which scenes `openShapes` gives. */
+export interface ShapeOptions {
   readonly seed: Seed;
   readonly count: number;
   readonly size?: number;
   readonly things?: 1 | 2;
-}): Dataset<ShapeSample> =>
-  dataset(options.count, (index) =>
-    renderShapes(drawShapeScene(options.seed, index, options.things), options.size),
-  );
+  /** Probability that a scene is mirrored: the near thing of two always stands on the right otherwise. Default 0. */
+  readonly mirror?: number;
+  /** Only scenes whose caption is in one part, see `captionSplit`. Default: all. */
+  readonly split?: "train" | "held-out";
+}
+
+/** One caption of so many is held out, whatever the order of its things. */
+const HELD_OUT = 8;
+
+/** Whether a model that trains on the part "train" sees this caption, with its things in this order or in the other. */
+export function captionSplit({ shapes, ground }: ShapeScene): "train" | "held-out" {
+  const things = shapes.map(({ colour, name }) => `${colour} ${name}`).sort();
+  return createDraw(0, 0, 0, `${things} on ${ground}`).integer(HELD_OUT) === 0 ? "held-out" : "train";
+}
+
+/** Draws until a scene is in the part that is asked for: at most this often. */
+const DRAWS = 1000;
+
+function drawChosen({ seed, count, things, mirror = 0, split }: ShapeOptions, index: number): ShapeScene {
+  for (let k = 0; k < DRAWS; k++) {
+    const at = index + k * count;
+    const scene = drawShapeScene(seed, at, things);
+    if (split !== undefined && captionSplit(scene) !== split) continue;
+    return createDraw(seed, at, 0, "shape mirror").chance(mirror) ? mirrorScene(scene) : scene;
+  }
+  throw new ArgumentError(`openShapes: no scene of the part "${split}" in ${DRAWS} draws`);
+}
+
+/** Shape world as a dataset: a pure function of seed and index. */
+export const openShapes = (options: ShapeOptions): Dataset<ShapeSample> =>
+  dataset(options.count, (index) => renderShapes(drawChosen(options, index), options.size));

@@ -85,12 +85,11 @@ function levelsOfKind(kind: Exclude<Kind, "flow">, n: number, min: number, max: 
   return make[kind](n, { min, max });
 }
 
-/** The training levels of a configuration. `least` replaces a last share of signal of exactly zero. */
-export function trainingTable(
+/** Cumulative products of alphas of a configuration, and whether the last one is 0. */
+export function barsOf(
   c: Fields,
   defaults: { start?: number; end?: number; schedule?: BetaScheduleName } = {},
-  least?: number,
-): LevelTable {
+): { bars: Float32Array; zeroSnr: boolean } {
   const timesteps = c.value("num_train_timesteps", COUNT, 1000);
   const trained = c.optional("trained_betas", maybeEmptyListOf(NUMBER));
   const plain = trained
@@ -102,7 +101,16 @@ export function trainingTable(
         timesteps,
       });
   const zeroSnr = c.value("rescale_betas_zero_snr", FLAG, false);
-  const bars = alphasCumprod(zeroSnr ? rescaleZeroTerminalSnr(plain) : plain);
+  return { bars: alphasCumprod(zeroSnr ? rescaleZeroTerminalSnr(plain) : plain), zeroSnr };
+}
+
+/** The training levels of a configuration. `least` replaces a last share of signal of exactly zero. */
+export function trainingTable(
+  c: Fields,
+  defaults: Parameters<typeof barsOf>[1] = {},
+  least?: number,
+): LevelTable {
+  const { bars, zeroSnr } = barsOf(c, defaults);
   if (zeroSnr && least) {
     // diffusers' value can exceed the last but one; levels must not fall.
     bars[bars.length - 1] = Math.min(least, (bars[bars.length - 2] ?? 1) / 2);

@@ -8,7 +8,7 @@ import { createScheduler, type Scheduler, type SchedulerParts } from "../schedul
 import { CONTINUOUS_SCHEDULERS } from "./continuous.ts";
 import { DISCRETE_SCHEDULERS } from "./discrete.ts";
 import { FLOW_SCHEDULERS } from "./flow.ts";
-import type { SchedulerOptions } from "./levels.ts";
+import { barsOf, type SchedulerOptions } from "./levels.ts";
 import type { PartsOf } from "./options.ts";
 import { SIGMA_SCHEDULERS } from "./sigmas.ts";
 
@@ -38,6 +38,14 @@ export function schedulerParts(config: SchedulerConfig, options: SchedulerOption
   }
   return SCHEDULERS[name]!(new Fields(name, config), options);
 }
+
+/**
+ * Cumulative products of alphas that a scheduler's configuration trains with, for `alphaBarLevels`. // [T]
+ *
+ * @throws {FormatError | ArgumentError} for settings that cannot be; flow and sigma schedulers train otherwise
+ */
+export const trainingAlphaBars = (config: SchedulerConfig): Float32Array =>
+  barsOf(new Fields(String(config._class_name), config)).bars;
 
 /**
  * The scheduler that a parsed `scheduler_config.json` describes, for a run of so many steps. Throws `FormatError` for

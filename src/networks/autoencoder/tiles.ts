@@ -7,6 +7,7 @@ import { fromHost, jit, type Tensor } from "../../tensor/index.ts";
 import type { AutoencoderKL } from "../autoencoder-kl.ts";
 import type { AutoencoderTiny } from "../autoencoder-tiny.ts";
 import { checkMap } from "../check-map.ts";
+import type { SpaceToDepth } from "../space-to-depth.ts";
 
 /** Options of `tileCount`, `mapTiles` and `decodeTiles`. */
 export interface TileOptions {
@@ -175,7 +176,7 @@ function checkTiles({ tile = 64, overlap = 0, margin = 0 }: TileOptions): void {
     );
 }
 
-type Autoencoder = AutoencoderKL | AutoencoderTiny;
+type Autoencoder = AutoencoderKL | AutoencoderTiny | SpaceToDepth;
 
 /** `mapTiles` by a method of an autoencoder, compiled unless the caller brings it. */
 async function* coded(
@@ -210,7 +211,7 @@ export async function* decodeTiles(
 
 /**
  * Encodes images x [N, C, H, W] in [-1, 1] sample by sample and tile by tile; yields after each, returns the moments
- * of `AutoencoderKL` (see `gaussianOf`) or the latents of `AutoencoderTiny`, [N, *, H / f, W / f].
+ * of `AutoencoderKL` (see `gaussianOf`) or the latents of the others, [N, *, H / f, W / f].
  */
 export async function* encodeTiles(
   vae: Autoencoder,
