@@ -88,11 +88,11 @@ export function initMultiControl(config: MultiControlConfig, rng: Rng): MultiCon
   const places = new Float32Array(Math.max(1, slots) * tokens * dim);
   const half = waves.map((v) => v / 2);
   for (let slot = 0; slot < Math.max(1, slots); slot++) places.set(half, (slot * tokens + 1) * dim); // none for the class token
-  const same: Tensor = eye(dim).mul(2);
+  const same = (): Tensor => eye(dim).mul(2); // a tensor of its own for each
   return mapParameters(new MultiControlEncoder(config, rng), (own, key) => {
     if (visual.dim !== dim || tokens !== grid * grid + 1) return own;
     if (key === "query_tokens") return fromHost("f32", own.shape, half);
     if (key === "crossattn_embeddings.position_embeddings.weight") return fromHost("f32", own.shape, places);
-    return /crossattention\.self\.(query|key)\.weight$/.test(key) ? same : own;
+    return /crossattention\.self\.(query|key)\.weight$/.test(key) ? same() : own;
   });
 }

@@ -17,7 +17,7 @@ import {
   sumControls,
   UNet2DConditionModel,
 } from "../../networks/index.ts";
-import { blankRng, createRng, Module, type Rng } from "../../nn/index.ts";
+import { blankRng, createRng, Module, mapParameters, type Rng } from "../../nn/index.ts";
 import type { PipelineComponents } from "../../pipelines/index.ts";
 import type { Seed, Tensor } from "../../tensor/index.ts";
 import { modelFile } from "../../training/index.ts";
@@ -170,8 +170,10 @@ export function createSteerer(config: SteererConfig, rng: Rng): Steerer {
 /** The same to be trained: copies of the U-Net's way down begin with its weights. */
 export function freshSteerer(config: SteererConfig, unet: UNet2DConditionModel, seed: Seed): Steerer {
   const net = createSteerer(config, createRng(seed));
-  if (net instanceof ControlNets)
-    return new ControlNets(net.nets.map((one) => controlNetFromUNet(one, unet)), net.types, net.mean);
+  if (net instanceof ControlNets) {
+    const copy = (one: ControlNetModel): ControlNetModel => mapParameters(controlNetFromUNet(one, unet), (t) => t.add(0));
+    return new ControlNets(net.nets.map(copy), net.types, net.mean);
+  }
   const adapter = adapterFromUNet(net.localAdapter, unet);
   return net instanceof AnyControl ? new AnyControl(net.qFormer, adapter) : new UniControlNet(net.extractor, adapter);
 }

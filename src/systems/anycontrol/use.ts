@@ -83,9 +83,9 @@ export async function* drawControlled(
   const how = threads === undefined ? {} : { threads };
   const prepare = jit((steering: Steering, guide: Guide) => steering.prepare(guide) as never, how);
   const strength = levels && fromHost("f32", [levels.length], Float32Array.from(levels));
-  const told = async (first: number, n: number, texts: readonly string[]): Promise<Told> => {
-    const context = await base.contexts(texts);
-    if (!net) return { context };
+  const shared = new Map<number, Promise<Pick<Told, "prepared" | "scale">>>(); // both halves of the guidance have the same
+  const guided = async (first: number, n: number): Promise<Pick<Told, "prepared" | "scale">> => {
+    if (!net) return {};
     const parts = wanted.slice(first, first + n).map((one) => {
       const { all, relative } = splitStrengths(one.strengths ?? one.conditions.map(() => 1));
       return { all: one.conditions.length > 0 ? all : 0, row: { ...one, strengths: relative } };
@@ -93,7 +93,11 @@ export async function* drawControlled(
     const layout = slots ? ("slots" as const) : ("packed" as const);
     const guide = guideOf(base, parts.map(({ row }) => row), { size: base.size, layout, most });
     const scale = fromHost("f32", [n, 1, 1, 1], Float32Array.from(parts, ({ all }) => all));
-    return { context, prepared: await prepare(net, guide), scale };
+    return { prepared: await prepare(net, guide), scale };
+  };
+  const told = async (first: number, n: number, texts: readonly string[]): Promise<Told> => {
+    if (!shared.has(first)) shared.set(first, guided(first, n));
+    return { context: await base.contexts(texts), ...(await shared.get(first)!) };
   };
   const network = (x: Tensor, t: Tensor, { context, prepared, scale }: Told): Tensor => {
     if (!net || !scale) return steered(base.unet, [x, t, context]);
