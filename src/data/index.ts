@@ -2,6 +2,7 @@
 export * from "./augment/index.ts";
 export * from "./camera-paths.ts";
 export * from "./dataset.ts";
+export * from "./extractors/index.ts";
 export * from "./files.ts";
 export * from "./folders.ts";
 export * from "./formats/cameras.ts";
