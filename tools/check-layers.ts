@@ -31,6 +31,7 @@ export const ROOMS = [
   "training",
   "study",
   "systems",
+  "trainings",
   "tour",
   "studio",
   "cli",

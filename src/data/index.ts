@@ -1,6 +1,7 @@
 /** Data: readers of the files people have, datasets, augmentation, loading. */
 export * from "./augment/index.ts";
 export * from "./camera-paths.ts";
+export * from "./captioned/index.ts";
 export * from "./dataset.ts";
 export * from "./extractors/index.ts";
 export * from "./files.ts";

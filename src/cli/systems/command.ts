@@ -65,16 +65,20 @@ function systemCommand(system: System, name: ActionName): HelpfulCommand {
   return declaredCommand([name, system.name], action, goesOn(name, action));
 }
 
-/** One action over all systems that have it. */
+/** One action over all systems that have it, and `further` commands by name. */
 export function actionCommand(
   name: ActionName,
   description: string,
   systems: readonly System[] = SYSTEMS,
+  further: Readonly<Record<string, () => HelpfulCommand>> = {},
 ): HelpfulCommand {
   const able = systems.filter((system) => system.actions[name]);
   return {
     meta: { name, description },
-    subCommands: Object.fromEntries(able.map((system) => [system.name, () => systemCommand(system, name)])),
+    subCommands: {
+      ...Object.fromEntries(able.map((system) => [system.name, () => systemCommand(system, name)])),
+      ...further,
+    },
     examples: able.flatMap((system) => system.actions[name]!.examples?.slice(0, 1) ?? []),
   };
 }

@@ -1,5 +1,6 @@
 /** Text to picture from nothing, and what adapts such a model. */
 export * from "./caption-ids.ts";
+export * from "./captioned-set.ts";
 export * from "./draw-prompts.ts";
 export * from "./new-pipeline.ts";
 export * from "./shapes.ts";
