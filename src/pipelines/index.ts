@@ -26,6 +26,8 @@ export {
   resolveModelPath,
 } from "./hub.ts";
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
+export { type KeyRule, renames } from "./key-maps/engine.ts";
+export { localAdapterRules } from "./key-maps/stable-diffusion.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";
 export { GUIDED_PRESETS } from "./original/guided.ts";
@@ -34,3 +36,4 @@ export * from "./plan.ts";
 export { type SaveOptions, saveModel, savePipeline, writeFolderAtomic } from "./save.ts";
 export * from "./swap-scheduler.ts";
 export { readTokenizer } from "./tokenizer-files.ts";
+export { openWeights, renamed, selected, type WeightSource } from "./weights.ts";

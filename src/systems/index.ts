@@ -1,4 +1,5 @@
 /** All systems, and what they are declared with. A system's own code is imported from its folder. */
+import { anycontrol } from "./anycontrol/system.ts";
 import { decomp } from "./decomp/system.ts";
 import { diffloss } from "./diffloss/system.ts";
 import { qDiT } from "./q-dit/system.ts";
@@ -10,7 +11,7 @@ export * from "./system.ts";
 export * from "./tour.ts";
 
 /** In the order of their issues. */
-export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT, decomp, diffloss];
+export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT, decomp, diffloss, anycontrol];
 
 /** A system by name. */
 export const systemNamed = (name: string): System | undefined =>

@@ -24,7 +24,7 @@ export async function modelOf(name: string, base: Base): Promise<SteeringModel> 
   const { config } = model;
   const same = (key: string): boolean => JSON.stringify(config.unet[key]) === JSON.stringify(base.unetConfig[key]);
   const other = ["block_out_channels", "in_channels", "cross_attention_dim", "sample_size"].find((key) => !same(key));
-  if (other !== undefined || config.vocabulary !== base.vocabulary)
+  if (other !== undefined || (!config.published && config.vocabulary !== base.vocabulary))
     throw new ArgumentError(
       `${name}: was trained for another base than ${base.components.path}: ${other ?? "tokenizer"} differs (${JSON.stringify(config.unet[other ?? ""] ?? config.vocabulary)}, ${JSON.stringify(base.unetConfig[other ?? ""] ?? base.vocabulary)})`,
     );

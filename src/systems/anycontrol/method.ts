@@ -4,7 +4,7 @@
  * U-Net's way down. Training pairs need not fit together: one condition shows a place without its near thing, the other only
  * that thing, and the picture to make has both.
  */
-import { diffusionLoss, type NoiseLevel, type Objective } from "../../diffusion/index.ts";
+import { diffusionLoss, type LossWeight, type NoiseLevel, type Objective, uniformWeight } from "../../diffusion/index.ts";
 import { type Controls, scaledControls, type UNet2DConditionModel } from "../../networks/index.ts";
 import { frozen, type Module } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
@@ -54,15 +54,18 @@ export interface Batch {
   readonly timestep: Tensor; // [N]
 }
 
-/** L = E ‖ε - ε_θ(z_t, t, text, {c_i})‖²: the gradient reaches encoder and adapter through the frozen U-Net. */
+/**
+ * L = E w ‖ε - ε_θ(z_t, t, text, {c_i})‖²: the gradient reaches encoder and adapter through the frozen U-Net. Published: w is 1.
+ * Short trainings weigh high noise more, where conditions decide what a picture is.
+ */
 export const anyControlLoss =
-  <P>(objective: Objective) =>
+  <P>(objective: Objective, weight: LossWeight = uniformWeight) =>
   (steering: Steering<P>, { unet, context, guide, ...batch }: Batch): Tensor => {
     const held = frozen(unet);
     const prepared = steering.prepare(guide);
     return diffusionLoss(
       (x, t, text: Tensor) => steered(held, [x, t, text], { steering, prepared }),
       { ...batch, condition: context },
-      { objective },
+      { objective, weight },
     );
   };

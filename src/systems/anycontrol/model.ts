@@ -4,14 +4,15 @@ import {
   type AnyControlSizes,
   adapterFromUNet,
   type Controls,
-  ControlNetModel,
+  type ControlNetModel,
   controlNet,
   controlNetFromUNet,
   initMultiControl,
-  LocalAdapter,
+  type LocalAdapter,
   localAdapter,
   type MultiControlConfig,
-  MultiControlEncoder,
+  type MultiControlEncoder,
+  PAPER_SIZES,
   SlotExtractor,
   smallSizes,
   sumControls,
@@ -19,7 +20,7 @@ import {
 } from "../../networks/index.ts";
 import { blankRng, createRng, Module, mapParameters, type Rng } from "../../nn/index.ts";
 import type { PipelineComponents } from "../../pipelines/index.ts";
-import type { Seed, Tensor } from "../../tensor/index.ts";
+import { constant, type Seed, type Tensor } from "../../tensor/index.ts";
 import { modelFile } from "../../training/index.ts";
 import type { Guide, Steering } from "./method.ts";
 import { type ControlType, TYPES } from "./types.ts";
@@ -28,20 +29,39 @@ import { type ControlType, TYPES } from "./types.ts";
 export class AnyControl extends Module implements Steering<readonly Tensor[]> {
   readonly qFormer: MultiControlEncoder;
   readonly localAdapter: LocalAdapter;
+  /** With the published weights: conditions are scaled as CLIP's pictures, and the text is never seen. */
+  readonly published: boolean;
 
-  constructor(qFormer: MultiControlEncoder, adapter: LocalAdapter) {
+  constructor(qFormer: MultiControlEncoder, adapter: LocalAdapter, published = false) {
     super();
     this.qFormer = qFormer;
     this.localAdapter = adapter;
+    this.published = published;
   }
 
   prepare(guide: Guide): readonly Tensor[] {
-    return this.localAdapter.project(this.qFormer.call(guide));
+    return this.localAdapter.project(this.qFormer.call(this.published ? asPublished(guide) : guide));
   }
 
   controls(x: Tensor, t: Tensor, context: Tensor, features: readonly Tensor[]): Controls {
     return this.localAdapter.call(x, t, context, features);
   }
+}
+
+const PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073];
+const PIXEL_DEVIATION = [0.26862954, 0.26130258, 0.27577711];
+/** [CLS] and [SEP] of BERT: a text of no words, which is all that the released encoder has ever seen. */
+const NO_TEXT = Int32Array.of(101, 102);
+
+function asPublished({ conditions, weights }: Guide): Guide {
+  const [n] = weights.shape as [number];
+  const channel = (values: readonly number[]): Tensor => constant("f32", [1, 1, 3, 1, 1], values);
+  return {
+    conditions: conditions.add(1).div(2).sub(channel(PIXEL_MEAN)).div(channel(PIXEL_DEVIATION)),
+    weights,
+    ids: constant("i32", [1, 2], NO_TEXT).broadcastTo([n, 2]),
+    textMask: constant("i32", [1, 2], Int32Array.of(1, 1)).broadcastTo([n, 2]),
+  };
 }
 
 /** The conditions of some types, one place each, as rivals know them. */
@@ -119,8 +139,8 @@ export interface SteererConfig {
   /** Of the encoder, where the kind has one. */
   readonly vocabulary: number;
   readonly textLength: number;
-  /** The text that the encoder sees; "empty" for the published weights, which were trained so. */
-  readonly text: "prompt" | "empty";
+  /** The published sizes and conventions. Default: small ones. */
+  readonly published?: boolean;
   readonly ablation?: Pick<MultiControlConfig, "align" | "fuse" | "slots"> & { readonly levels?: readonly number[] };
   readonly mean?: boolean;
 }
@@ -135,7 +155,8 @@ export interface SteeringModel {
 const FEATURES = [24, 32, 48] as const;
 
 /** Encoder and adapter for a U-Net; each level beyond the third has as many features as the third. */
-function sizesOf({ unet, size, vocabulary, textLength, ablation = {} }: SteererConfig): AnyControlSizes {
+function sizesOf({ unet, size, vocabulary, textLength, published, ablation = {} }: SteererConfig): AnyControlSizes {
+  if (published) return PAPER_SIZES;
   const levels = (unet.block_out_channels as readonly number[]).length;
   const features = Array.from({ length: levels }, (_, i) => FEATURES[Math.min(i, FEATURES.length - 1)]!);
   const top = Number(unet.sample_size);
@@ -150,8 +171,8 @@ const halvings = ({ unet, size }: SteererConfig): number => Math.round(Math.log2
 
 /** A network with fresh weights of its own. @throws ArgumentError for sizes that do not fit the U-Net */
 export function createSteerer(config: SteererConfig, rng: Rng): Steerer {
-  const { kind, unet, types, size, mean } = config;
-  if (!Number.isInteger(Math.log2(size / Number(unet.sample_size))) || size < Number(unet.sample_size))
+  const { kind, unet, types, size, mean, published = false } = config;
+  if (!published && (!Number.isInteger(Math.log2(size / Number(unet.sample_size))) || size < Number(unet.sample_size)))
     throw new ArgumentError(
       `AnyControl: conditions of ${size} pixels do not fit a U-Net whose samples have ${unet.sample_size} points a side`,
     );
@@ -162,7 +183,7 @@ export function createSteerer(config: SteererConfig, rng: Rng): Steerer {
   }
   const sizes = sizesOf(config);
   if (kind === "anycontrol")
-    return new AnyControl(initMultiControl(sizes.encoder, rng), localAdapter(unet, sizes.adapter, rng));
+    return new AnyControl(initMultiControl(sizes.encoder, rng), localAdapter(unet, sizes.adapter, rng), published);
   const { features } = sizes.adapter;
   return new UniControlNet(new SlotExtractor(3 * TYPES.length, features, rng), localAdapter(unet, { features }, rng));
 }
@@ -175,7 +196,7 @@ export function freshSteerer(config: SteererConfig, unet: UNet2DConditionModel, 
     return new ControlNets(net.nets.map(copy), net.types, net.mean);
   }
   const adapter = adapterFromUNet(net.localAdapter, unet);
-  return net instanceof AnyControl ? new AnyControl(net.qFormer, adapter) : new UniControlNet(net.extractor, adapter);
+  return net instanceof AnyControl ? new AnyControl(net.qFormer, adapter, net.published) : new UniControlNet(net.extractor, adapter);
 }
 
 /** The U-Net of a base and its configuration. @throws ArgumentError for pipelines that are told no text */

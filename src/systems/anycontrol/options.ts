@@ -73,11 +73,6 @@ export type RunActionOptions = z.infer<typeof runOptions>;
 
 export const trainOptions = z.object({
   base,
-  data: data(
-    hinted(z.string().optional(), { role: "data", path: "folder" }),
-    "folder of pairs as `evaluate anycontrol --make` writes them; the shape world by default",
-    "DIR",
-  ),
   arm: model(z.string().default("full"), "what is trained: full, or what it is compared with (see the study)", "NAME"),
   steps: count(3000, "training steps"),
   batch: count(16, "pictures per step"),

@@ -136,7 +136,7 @@ export async function* askedOf(study: Study, lab: Lab, options: ReproduceActionO
   const complete = (name: ArmName): Made<SteeringModel>[] | undefined => (made[name]?.length === seeds.length ? made[name] : undefined);
   for (const name of arms) {
     const models = complete(name);
-    if (!models || ARMS[name].share !== undefined) continue;
+    if (!models || (ARMS[name] as Arm).share !== undefined) continue;
     for (const asking of name === "full" ? (["unaligned", ...ASKED] as const) : (["unaligned"] as const))
       yield* score(name as Row, asking, models, models.map(({ value }) => value));
   }

@@ -1,5 +1,6 @@
 /** Training of what steers a frozen base. Resumable at every step. */
 import type { Dataset, ShapeSample } from "../../data/index.ts";
+import { debiasedWeight } from "../../diffusion/index.ts";
 import { adamW, type TrainState } from "../../nn/index.ts";
 import { type PhaseResult, type PhaseSettings, rateOf, runPhase, type TrainingRun } from "../../training/index.ts";
 import type { Work } from "../../work.ts";
@@ -29,9 +30,11 @@ export const configOf = (base: Base, arm: Arm): SteererConfig => ({
   types: arm.types ?? TYPES,
   vocabulary: base.vocabulary,
   textLength: TEXT_LENGTH,
-  text: "prompt",
   ...(arm.ablation && { ablation: arm.ablation }),
 });
+
+/** Of the loss: as the base was trained, so that high noise counts, where conditions decide what is where. */
+const WEIGHT = debiasedWeight(1e-3);
 
 /** What a training needs. */
 export interface TrainInputs extends TrainingRun<Steerer> {
@@ -50,7 +53,7 @@ export async function* trainSteerer(inputs: TrainInputs): Work<SteeringModel> {
     stage,
     settings: { ...settings, ...pairs, config } as PhaseSettings,
     model: freshSteerer(config, base.unet, settings.seed),
-    loss: (net, batch) => anyControlLoss(base.objective)(net as Steering, batch),
+    loss: (net, batch) => anyControlLoss(base.objective, WEIGHT)(net as Steering, batch),
     batch: anyControlBatches(base, scenes, pairs),
     optimizer: adamW({ learningRate: rateOf(settings), weightDecay: 0.01 }),
     ...(look && { look: ({ model }: TrainState<Steerer>) => look(model) }),

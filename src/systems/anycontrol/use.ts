@@ -91,7 +91,8 @@ export async function* drawControlled(
       return { all: one.conditions.length > 0 ? all : 0, row: { ...one, strengths: relative } };
     });
     const layout = slots ? ("slots" as const) : ("packed" as const);
-    const guide = guideOf(base, parts.map(({ row }) => row), { size: base.size, layout, most });
+    const size = model?.config.size ?? base.size;
+    const guide = guideOf(base, parts.map(({ row }) => row), { size, layout, most });
     const scale = fromHost("f32", [n, 1, 1, 1], Float32Array.from(parts, ({ all }) => all));
     return { prepared: await prepare(net, guide), scale };
   };
