@@ -47,7 +47,8 @@ interface Told {
 export const MOST_CONDITIONS = 8;
 
 /** @throws ArgumentError for conditions that the model cannot take */
-export function checkWanted({ config }: SteeringModel, { conditions }: Wanted): void {
+export function checkWanted({ config }: SteeringModel, { conditions, strengths = [] }: Wanted): void {
+  splitStrengths(strengths);
   if (conditions.length > MOST_CONDITIONS)
     throw new ArgumentError(`AnyControl: expected at most ${MOST_CONDITIONS} conditions, got ${conditions.length}`);
   for (const { type, map } of conditions) {

@@ -10,7 +10,7 @@ import { anyControlLoss, type Steering, steered } from "../../../src/systems/any
 import { freshSteerer, kept, type SteeringModel, steeringFile } from "../../../src/systems/anycontrol/model.ts";
 import { configOf, trainSteerer, training } from "../../../src/systems/anycontrol/train.ts";
 import { drawControlled, splitStrengths, type Wanted } from "../../../src/systems/anycontrol/use.ts";
-import { createNoise, fromHost, grad, type Tensor } from "../../../src/tensor/index.ts";
+import { createNoise, evaluate, fromHost, grad, type Tensor } from "../../../src/tensor/index.ts";
 import { drained } from "../../../src/work.ts";
 import { tinyBase } from "./tiny.ts";
 
@@ -32,7 +32,7 @@ function woken(arm: Arm): SteeringModel {
   const net = mapParameters(freshSteerer(configOf(base, arm), base.unet, 0), (t) => {
     const size = t.shape.reduce((a, b) => a * b, 1);
     const values = noise.normal([size], { purpose: "wake", step: k++ });
-    return t.add(fromHost("f32", t.shape, values).mul(0.05));
+    return fromHost("f32", t.shape, values.map((v) => (t.rank === 1 ? 1 : 0) + 0.1 * v));
   });
   return kept(net, configOf(base, arm));
 }
@@ -42,7 +42,7 @@ const edge = { type: "edge" as const, map: map((x) => (x === 12 ? 1 : 0)) };
 const depth = { type: "depth" as const, map: map((_, y) => y / 31) };
 const caption = "a red circle on teal";
 const draw = (model: SteeringModel | undefined, wanted: readonly Wanted[], seed = 4): Promise<Tensor> =>
-  drained(drawControlled(base, model, wanted, { seed, steps: 2, threads: 1 }));
+  drained(drawControlled(base, model, wanted, { seed, steps: 1, threads: 1 }));
 const gap = async (a: Tensor, b: Tensor): Promise<number> => a.sub(b).abs().max().item();
 
 describe("before training", () => {
@@ -58,27 +58,22 @@ describe("before training", () => {
 
 describe("training", () => {
   it("lowers the loss, leaves the base alone, and its file holds the model", async () => {
-    const before = await parameters(base.unet).get("conv_in.weight")!.data();
-    const copy = Float32Array.from(before as Float32Array);
-    const losses: number[] = [];
+    const weight = async () => Float32Array.from((await parameters(base.unet).get("conv_in.weight")!.data()) as Float32Array);
+    const before = await weight();
     const one = trainingScenes(0, 1);
-    const model = await drained(
-      trainSteerer({
-        ...{ stage: "tiny", base, arm: ARMS.full, scenes: one, threads: 1 },
-        settings: training({ steps: 30, seed: 0, batch: 4, learningRate: 1e-2, warmup: 2 }),
-      }),
-      (event) => {
-        if (event.type === "progress") losses.push(Number(/loss (\S+)/.exec(event.note ?? "")?.[1]));
-      },
-    );
-    const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
-    expect(mean(losses.slice(-6))).toBeLessThan(0.8 * mean(losses.slice(0, 6)));
-    expect(Array.from((await parameters(base.unet).get("conv_in.weight")!.data()) as Float32Array)).toEqual(Array.from(copy));
+    const settings = training({ steps: 40, seed: 0, batch: 4, learningRate: 5e-3, warmup: 2 });
+    const model = await drained(trainSteerer({ ...{ stage: "tiny", base, arm: ARMS.full, scenes: one, threads: 1 }, settings }));
+    const batch = await anyControlBatches(base, one, batchSettings(ARMS.full, { batch: 16, seed: 9 }))(0);
+    const lossOf = (net: unknown): Promise<number> => anyControlLoss(epsilonObjective)(net as Steering, batch).item();
+    const fresh = await lossOf(freshSteerer(configOf(base, ARMS.full), base.unet, 0));
+    expect(await lossOf(model.net)).toBeLessThan(0.93 * fresh);
+    expect(await weight()).toEqual(before);
     const path = join(folder, "model.safetensors");
     await steeringFile.save(path, model, {}, "f32");
     const { model: read } = await steeringFile.load(path);
-    const wanted = [{ caption, conditions: [edge, depth] }];
-    expect(await gap(await draw(model, wanted), await draw(read, wanted))).toBe(0);
+    const [own, again] = [parameters(model.net), parameters(read.net)];
+    expect([...again.keys()]).toEqual([...own.keys()]);
+    for (const [key, t] of own) expect(await again.get(key)!.data()).toEqual(await t.data());
     expect(read.config).toEqual(JSON.parse(JSON.stringify(model.config)));
   });
 });
@@ -86,25 +81,18 @@ describe("training", () => {
 describe("pictures under conditions", () => {
   const model = woken(ARMS.full);
 
-  it("do not depend on the order of the conditions, and do depend on each", async () => {
-    const both = await draw(model, [{ caption, conditions: [edge, depth] }]);
-    expect(await gap(both, await draw(model, [{ caption, conditions: [depth, edge] }]))).toBeLessThan(1e-4);
-    expect(await gap(both, await draw(model, [{ caption, conditions: [depth] }]))).toBeGreaterThan(1e-4);
-  });
-
-  it("are the same beside pictures with more conditions: what fills up is masked", async () => {
-    const alone = await draw(model, [{ caption, conditions: [edge] }]);
-    const among = await draw(model, [{ caption, conditions: [edge] }, { caption, conditions: [edge, depth, edge] }]);
-    expect(await gap(alone, among.sliceAxis(0, 0, 1))).toBeLessThan(1e-4);
-  });
-
-  it("are the base's own without a condition, beside others too, and at strength 0", async () => {
-    const plain = await draw(undefined, [{ caption, conditions: [] }]);
-    expect(await gap(plain, await draw(model, [{ caption, conditions: [] }]))).toBe(0);
-    const among = await draw(model, [{ caption, conditions: [] }, { caption, conditions: [edge] }]);
-    expect(await gap(plain, among.sliceAxis(0, 0, 1))).toBeLessThan(1e-5);
-    const weak = await draw(model, [{ caption, conditions: [edge, depth], strengths: [0, 0] }]);
-    expect(await gap(plain, weak)).toBeLessThan(1e-5);
+  it("are a matter of the conditions as a set: no order, nothing of what fills up or has strength 0", async () => {
+    const three = [{ caption, conditions: [edge, depth, edge] }, { caption, conditions: [] }, { caption, conditions: [edge, depth], strengths: [0, 0] }];
+    const turned = [{ caption, conditions: [depth, edge, edge] }, { caption, conditions: [edge] }, { caption, conditions: [] }];
+    const [a, b] = [await draw(model, three), await draw(model, turned)];
+    const row = (t: Tensor, i: number): Tensor => t.sliceAxis(0, i, i + 1);
+    // One step from pure noise makes a difference in the guess of the noise about 150 times as large.
+    expect(await gap(row(a, 0), row(b, 0))).toBeLessThan(1e-3);
+    expect(await gap(row(a, 1), row(b, 1))).toBeGreaterThan(1e-2);
+    expect(await gap(row(a, 2), row(b, 2))).toBeLessThan(1e-3);
+    const plain = await draw(undefined, three.map(() => ({ caption, conditions: [] })));
+    expect(await gap(row(a, 1), row(plain, 1))).toBeLessThan(1e-3); // without a condition: the base's own
+    expect(await gap(row(a, 2), row(plain, 2))).toBeLessThan(1e-3);
   });
 
   it("refuse what they cannot follow, by name", async () => {
@@ -129,8 +117,10 @@ it("the loss reaches every part of the network", async () => {
   const model = woken(ARMS.full).net;
   const batch = await anyControlBatches(base, scenes, batchSettings(ARMS.full, { batch: 4, seed: 1 }))(0);
   const gradient = grad((net: Steering) => anyControlLoss(epsilonObjective)(net, batch))(model as Steering);
+  const all = parameters(gradient as object);
+  await evaluate([...all.values()]);
   const silent: string[] = [];
-  for (const [key, t] of parameters(gradient as object)) if ((await t.abs().max().item()) === 0) silent.push(key);
+  for (const [key, t] of all) if (((await t.data()) as Float32Array).every((v) => v === 0)) silent.push(key);
   // The text's way ends where nothing reads it any more, keys have no use for a bias, and not every word is in a batch.
   expect(silent.filter((key) => !/layer\.3\.(intermediate|output)\.|class_|key\.bias|layer\.3\.attention/.test(key))).toEqual([]);
 });

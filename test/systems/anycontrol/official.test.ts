@@ -86,7 +86,7 @@ describe("the published sizes", () => {
   });
 
   it("have the names of the demonstration's global branch: 64 further tensors in the U-Net", () => {
-    const config = { block_out_channels: [8, 8, 8, 8], cross_attention_dim: 6, norm_num_groups: 4, attention_head_dim: 2 };
+    const config = { block_out_channels: [8, 16, 32, 32], cross_attention_dim: 6, norm_num_groups: 4, attention_head_dim: 2 };
     const unet = unet2DCondition(config, blankRng);
     const before = parameters(unet).size;
     const names = [...parameters(withGlobalConditions(unet, blankRng)).keys()];
