@@ -7,6 +7,7 @@ import {
   CLIPTokenizer,
   chunkPrompt,
   chunkTensors,
+  clipWords,
   equalChunks,
   joinChunks,
   type PromptChunks,
@@ -60,6 +61,18 @@ function cutPrompt(
     `the ${name} is longer than ${room} tokens: it was cut after "…${kept.slice(-SHOWN / 2)}"; left out: "${shorten(cut)}"`,
   );
   return { ids: chunks.ids.slice(0, 1), weights: chunks.weights.slice(0, 1) };
+}
+
+/** Key of a tokenizer's configuration under which trainings from nothing list the words of their captions. */
+export const KNOWN_WORDS = "known_words";
+
+/** Words of texts that a model has never seen in training; none where its tokenizer does not say what it has seen. */
+export function unknownWords({ config }: TokenizerFiles, texts: readonly string[]): string[] {
+  const known = config[KNOWN_WORDS];
+  if (!Array.isArray(known)) return [];
+  const seen = new Set(known);
+  const words = texts.flatMap((text) => clipWords(text.split(BREAK).join(" ")));
+  return [...new Set(words)].filter((word) => /\p{L}/u.test(word) && !seen.has(word));
 }
 
 /** Both prompts as windows of one tokenizer, equally many. */
@@ -148,6 +161,9 @@ export async function encodePrompts(
   try {
     for (const [i, { model }] of textEncoders.entries()) {
       const prompts = { prompt, "negative prompt": negative ?? "" };
+      const unknown = i === 0 ? unknownWords(tokenizers[i]!, [prompt, negative ?? ""]) : [];
+      if (unknown.length > 0)
+        warnings.push(`words that the model has never seen in training: ${unknown.join(", ")}`);
       const chunks = windows(tokenizerOf(tokenizers[i]!), prompts, options, i === 0 ? warnings : []);
       const skip = (options.clipSkip ?? 0) + (isXl ? 1 : 0);
       parts.push(await encodeWith(model as CLIPTextModel, chunks, { skip, norm: !isXl }, own));

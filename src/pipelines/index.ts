@@ -28,6 +28,7 @@ export {
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
 export { type KeyRule, renames } from "./key-maps/engine.ts";
 export { localAdapterRules } from "./key-maps/stable-diffusion.ts";
+export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";
 export { GUIDED_PRESETS } from "./original/guided.ts";

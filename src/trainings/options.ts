@@ -47,3 +47,58 @@ export const textToPictureOptions = z.object({
   out: runFolder("out/text-to-picture"),
 });
 export type TextToPictureOptions = z.output<typeof textToPictureOptions>;
+
+const modelFolder = model(
+  z.string(),
+  "the pipeline that is adapted: a folder in diffusers' layout, or a single file",
+  "DIR|FILE",
+);
+const pipeline = hinted(modelFolder, { role: "command-line", path: "file-or-folder" });
+const needed = (about: string) =>
+  hinted(data(z.string(), about, "DIR|FILE"), { role: "data", path: "file-or-folder" });
+
+const adapting = {
+  model: pipeline,
+  data: needed("pictures with captions, in a folder, a zip or a Parquet file"),
+  captions,
+  limit,
+  size: how(z.int().min(8).max(2048).optional(), "side of the pictures (default: the model's own)", "N"),
+};
+
+/** `tweedie train lora`. */
+export const loraOptions = z.object({
+  ...adapting,
+  rank: how(z.int().min(1).max(256).default(8), "rank of the adapters", "N"),
+  alpha: how(
+    z.number().positive().optional(),
+    "the change counts alpha / rank times (default: the rank)",
+    "X",
+  ),
+  layers: how(z.enum(["attention", "all"]).default("attention"), "layers that are adapted"),
+  steps: count(500, "training steps"),
+  batch: count(4, "pictures per step", 4096),
+  learningRate: learningRate(1e-3),
+  seed,
+  threads,
+  out: runFolder("out/lora"),
+});
+export type LoraOptions = z.output<typeof loraOptions>;
+
+/** `tweedie train controlnet`. */
+export const controlNetOptions = z.object({
+  ...adapting,
+  controls: hinted(
+    data(z.string(), "their control maps (edges, depth, poses …), of the same names", "DIR|FILE"),
+    {
+      role: "data",
+      path: "file-or-folder",
+    },
+  ),
+  steps: count(2000, "training steps"),
+  batch: count(8, "pictures per step", 4096),
+  learningRate: learningRate(3e-4),
+  seed,
+  threads,
+  out: runFolder("out/controlnet"),
+});
+export type ControlNetOptions = z.output<typeof controlNetOptions>;

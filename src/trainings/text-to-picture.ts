@@ -87,11 +87,19 @@ const WORDS = {
   none: "no captions: the model will make pictures from noise alone",
 } as const;
 
-const firstOf = (set: CaptionedSet, limit: number): CaptionedSet => {
+/** The first pictures of a set. */
+export const firstOf = (set: CaptionedSet, limit: number): CaptionedSet => {
   const indices = Array.from({ length: Math.min(limit, set.length) }, (_, i) => i);
   const some = <T>(all: readonly T[]): T[] => all.slice(0, limit);
   return { ...set, ...subset(set, indices), names: some(set.names), captions: some(set.captions) };
 };
+
+/** Tells sets of other names or captions apart: a run that goes on must have the same. */
+export const setFingerprint = ({ names, captions }: CaptionedSet): string =>
+  createHash("sha256")
+    .update(JSON.stringify([names, captions]))
+    .digest("hex")
+    .slice(0, 16);
 
 async function* ofData(data: string, options: TextToPictureOptions, signal?: AbortSignal): Work<Material> {
   const { size, limit, seed, captions: wanted } = options;
@@ -103,14 +111,13 @@ async function* ofData(data: string, options: TextToPictureOptions, signal?: Abo
   const { flip: standard, ...defaults } = setDefaults(set.length, captions);
   const flip = options.flip === "auto" ? standard : options.flip === "yes";
   const source = yield* loadedSet(set, { size, flip, seed, signal });
-  const hash = createHash("sha256").update(JSON.stringify([set.names, set.captions]));
   return {
     title: data,
     source,
     captions: captions.length > 0 ? captions : undefined,
     shown: captions.length > 0 ? spread(captions) : new Array<string>(SHEET).fill(""),
     ...defaults,
-    fingerprint: hash.digest("hex").slice(0, 16),
+    fingerprint: setFingerprint(set),
   };
 }
 

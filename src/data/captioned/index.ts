@@ -4,6 +4,7 @@
  */
 import { type DecodeOptions, decodePicture, type Picture } from "../../io/picture-codec.ts";
 import { type Dataset, dataset } from "../dataset.ts";
+import type { NamedPicture } from "../folders.ts";
 import { type CaptionSource, findCaptions } from "./captions.ts";
 import { pictureFiles } from "./pictures.ts";
 
@@ -32,6 +33,19 @@ const LISTED = 8;
 const listed = (names: readonly string[]): string =>
   `${names.slice(0, LISTED).join(", ")}${names.length > LISTED ? ", …" : ""}`;
 const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
+
+/** All pictures of a folder, a zip archive or a Parquet table, without captions. @throws ArgumentError without pictures */
+export async function decodedPictures(
+  path: string,
+  options: Pick<DecodeOptions, "size"> = {},
+): Promise<Dataset<NamedPicture> & { readonly names: readonly string[] }> {
+  const { pictures } = await pictureFiles(path);
+  const read = async (i: number): Promise<NamedPicture> => {
+    const { name, read: bytes } = pictures[i]!;
+    return { name, image: await decodePicture(await bytes(), { name: `${path}/${name}`, ...options }) };
+  };
+  return { ...dataset(pictures.length, read), names: pictures.map(({ name }) => name) };
+}
 
 /** Options of `openCaptioned`. */
 export interface CaptionedOptions {

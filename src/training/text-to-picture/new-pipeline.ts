@@ -13,7 +13,7 @@ import {
   unet2DCondition,
 } from "../../networks/index.ts";
 import { createRng } from "../../nn/index.ts";
-import type { PipelineComponents, TokenizerFiles } from "../../pipelines/index.ts";
+import { KNOWN_WORDS, type PipelineComponents, type TokenizerFiles } from "../../pipelines/index.ts";
 import type { Seed } from "../../tensor/index.ts";
 
 /** Sizes of a new pipeline. */
@@ -67,7 +67,7 @@ export function captionTokenizer(captions: readonly string[]): TokenizerFiles {
   return {
     merges,
     vocabulary,
-    config: { ...config, model_max_length: room, known_words: words.slice(0, LISTED_WORDS) },
+    config: { ...config, model_max_length: room, [KNOWN_WORDS]: words.slice(0, LISTED_WORDS) },
   };
 }
 

@@ -1,6 +1,7 @@
 /** Trains the U-Net of a pipeline together with its text encoder, from nothing or from where it stands. */
 import { type Dataset, picturesToTensor } from "../../data/index.ts";
 import {
+  debiasedWeight,
   diffusionLoss,
   dropCondition,
   epsilonObjective,
@@ -103,7 +104,13 @@ function codeOf({ vae, path }: PipelineComponents): SpaceToDepth {
   );
 }
 
-/** The mean squared error of the prediction. */
+/**
+ * Captions decide what pictures are at high noise, where errors of the noise are small: unweighted, a network learns grain long
+ * before it learns to read.
+ */
+const WEIGHT = debiasedWeight(1e-3);
+
+/** The squared error of the prediction, weighted by 1 / sqrt(SNR). */
 export function textToPictureLoss(pipeline: PipelineComponents) {
   const [code, objective] = [codeOf(pipeline), objectiveOf(pipeline.scheduler)];
   return (net: TextToPicture, { pictures, ids, ...rest }: TextToPictureBatch): Tensor | LossParts =>
@@ -114,7 +121,7 @@ export function textToPictureLoss(pipeline: PipelineComponents) {
         condition: ids ? { ids } : {},
         ...rest,
       },
-      { objective },
+      { objective, weight: WEIGHT },
     );
 }
 
