@@ -57,7 +57,9 @@ describe("sketches", () => {
 describe("colours", () => {
   it("are CIELab of D65", () => {
     const near = (got: readonly number[], want: readonly number[]): void =>
-      got.forEach((v, i) => expect(v).toBeCloseTo(want[i]!, 0));
+      got.forEach((v, i) => {
+        expect(v).toBeCloseTo(want[i]!, 0);
+      });
     near(rgbToLab([0.2, 0.5, 0.7]), [50.96, -6.47, -33.6]);
     near(rgbToLab([0.9, 0.1, 0.3]), [49.41, 73.09, 27.14]);
     near(rgbToLab([1, 1, 1]), [100, 0, 0]);
@@ -65,7 +67,12 @@ describe("colours", () => {
 
   it("are shares of 180, most of them of the colour that is there", () => {
     expect(LAB_PALETTE.length).toBe(180);
-    const picture = { width: 4, height: 4, channels: 3, data: new Uint8Array(48).map((_, i) => (i % 3 === 0 ? 255 : 0)) };
+    const picture = {
+      width: 4,
+      height: 4,
+      channels: 3,
+      data: new Uint8Array(48).map((_, i) => (i % 3 === 0 ? 255 : 0)),
+    };
     const shares = colourHistogram(picture);
     const top = shares.indexOf(Math.max(...shares));
     expect(LAB_PALETTE[top]).toEqual([1, 0, 0]);

@@ -36,8 +36,10 @@ function sobel({ width, height, channels, data }: Picture, l2: boolean): Gradien
       length[at] = -1;
       for (let c = 0; c < used; c++) {
         const v = (row: number, column: number): number => data[(row * width + column) * channels + c]!;
-        const gx = v(up, right) + 2 * v(y, right) + v(down, right) - v(up, left) - 2 * v(y, left) - v(down, left);
-        const gy = v(down, left) + 2 * v(down, x) + v(down, right) - v(up, left) - 2 * v(up, x) - v(up, right);
+        const gx =
+          v(up, right) + 2 * v(y, right) + v(down, right) - v(up, left) - 2 * v(y, left) - v(down, left);
+        const gy =
+          v(down, left) + 2 * v(down, x) + v(down, right) - v(up, left) - 2 * v(up, x) - v(up, right);
         const own = l2 ? gx * gx + gy * gy : Math.abs(gx) + Math.abs(gy);
         if (own <= length[at]!) continue;
         [dx[at], dy[at], length[at]] = [gx, gy, own];
@@ -47,9 +49,18 @@ function sobel({ width, height, channels, data }: Picture, l2: boolean): Gradien
 }
 
 /** Whether a gradient is the largest along its own direction. */
-function isRidge({ dx, dy, length }: Gradients, at: number, x: number, y: number, width: number, height: number): boolean {
+function isRidge(
+  { dx, dy, length }: Gradients,
+  at: number,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+): boolean {
   const far = (right: number, down: number): number =>
-    x + right < 0 || x + right >= width || y + down < 0 || y + down >= height ? 0 : length[at + down * width + right]!;
+    x + right < 0 || x + right >= width || y + down < 0 || y + down >= height
+      ? 0
+      : length[at + down * width + right]!;
   const own = length[at]!;
   const [ax, ay] = [Math.abs(dx[at]!), Math.abs(dy[at]!) * 2 ** 15];
   if (ay < ax * TAN) return own > far(-1, 0) && own >= far(1, 0);
@@ -67,7 +78,9 @@ export function canny(picture: Picture, { low = 100, high = 200, l2 = false }: C
   if (!(low >= 0 && high >= 0 && Number.isFinite(low + high)))
     throw new ArgumentError(`canny: expected thresholds of 0 or more, got ${low} and ${high}`);
   if (!(data instanceof Uint8Array)) throw new ArgumentError("canny: expected a picture of 8 bits");
-  const [below, above] = [Math.min(low, high), Math.max(low, high)].map((v) => (l2 ? v * v : Math.floor(v))) as [number, number];
+  const [below, above] = [Math.min(low, high), Math.max(low, high)].map((v) =>
+    l2 ? v * v : Math.floor(v),
+  ) as [number, number];
   const gradients = sobel(picture, l2);
   const found = new Uint8Array(width * height);
   const open: number[] = [];
@@ -101,5 +114,10 @@ export function sketchMap({ width, height, channels, data }: Picture): Picture {
     return 1 - alpha * (1 - luma); // on white paper
   });
   const light = gray.reduce((a, b) => a + b, 0) / gray.length > 0.5;
-  return { width, height, channels: 1, data: Uint8Array.from(gray, (v) => Math.round(255 * (light ? 1 - v : v))) };
+  return {
+    width,
+    height,
+    channels: 1,
+    data: Uint8Array.from(gray, (v) => Math.round(255 * (light ? 1 - v : v))),
+  };
 }

@@ -9,7 +9,12 @@ const steps = (from: number, to: number, count: number, first: number, last: num
   Array.from({ length: count }, (_, i) => from + ((to - from) * i) / (count - 1)).slice(first, count - last);
 
 /** Saturation and value of the rows: pale, full, ever darker, and muted. */
-const SATURATIONS = [...steps(0, 1, 7, 1, 1), 1, ...new Array<number>(5).fill(1), ...new Array<number>(4).fill(0.4)];
+const SATURATIONS = [
+  ...steps(0, 1, 7, 1, 1),
+  1,
+  ...new Array<number>(5).fill(1),
+  ...new Array<number>(4).fill(0.4),
+];
 const VALUES = [...new Array<number>(6).fill(1), ...steps(1, 0.2, 7, 1, 1), ...steps(1, 0.2, 7, 1, 2)];
 const ROWS = SATURATIONS.length;
 
@@ -19,7 +24,14 @@ function hsvToRgb(h: number, s: number, v: number): Triple {
   const sector = Math.floor(h * 6);
   const f = h * 6 - sector;
   const [p, q, t] = [v * (1 - s), v * (1 - f * s), v * (1 - (1 - f) * s)];
-  const cases: readonly Triple[] = [[v, t, p], [q, v, p], [p, v, t], [p, q, v], [t, p, v], [v, p, q]];
+  const cases: readonly Triple[] = [
+    [v, t, p],
+    [q, v, p],
+    [p, v, t],
+    [p, q, v],
+    [t, p, v],
+    [v, p, q],
+  ];
   return cases[sector % 6]!;
 }
 
@@ -47,7 +59,8 @@ export const LAB_PALETTE: readonly Triple[] = [
 ];
 const LABS = LAB_PALETTE.map(rgbToLab);
 
-const squared = (a: Triple, b: Triple): number => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2;
+const squared = (a: Triple, b: Triple): number =>
+  (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2;
 
 /** Every second pixel and so on of pictures larger than this. */
 const LARGEST = 241;

@@ -1,5 +1,5 @@
 /** Sizes of AnyControl's encoder and adapter: as published for Stable Diffusion 1.5, small ones, and how small ones begin. */
-import { type Rng, mapParameters } from "../../nn/index.ts";
+import { mapParameters, type Rng } from "../../nn/index.ts";
 import { eye, fromHost, type Tensor } from "../../tensor/index.ts";
 import type { LocalAdapterConfig } from "./local-adapter.ts";
 import { conditionTokens, type MultiControlConfig, MultiControlEncoder } from "./multi-control-encoder.ts";
@@ -49,7 +49,16 @@ export function smallSizes(
   const { size = 32, patch = 4, dim = 96, layers = 4, vocabulary, textLength } = given;
   const { features = [24, 32, 48], scales = [2, 1, 0.5], levels = [0, 1] } = given;
   const heads = Math.max(1, dim / 24);
-  const visual = { imageSize: size, patchSize: patch, inChannels: 3, dim, depth: 2, heads, mlpRatio: 2, eps: 1e-6 };
+  const visual = {
+    imageSize: size,
+    patchSize: patch,
+    inChannels: 3,
+    dim,
+    depth: 2,
+    heads,
+    mlpRatio: 2,
+    eps: 1e-6,
+  };
   return {
     encoder: {
       ...{ visual, levels, dim, layers, heads, inner: 2 * dim, grid: size / patch },

@@ -3,7 +3,16 @@
  * (Uni-ControlNet's global adapter with decoupled attention; the mode "uni" of AnyControl's demonstration).
  */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import { activate, LayerNorm, Linear, Module, MultiHeadAttention, mapModules, multiHeadAttention, type Rng } from "../../nn/index.ts";
+import {
+  activate,
+  LayerNorm,
+  Linear,
+  Module,
+  MultiHeadAttention,
+  mapModules,
+  multiHeadAttention,
+  type Rng,
+} from "../../nn/index.ts";
 import { concat, cos, sin, type Tensor, zeros } from "../../tensor/index.ts";
 import { BasicTransformerBlock } from "../blocks/index.ts";
 
@@ -27,7 +36,9 @@ const SCALE = 100;
 
 /** Waves of a histogram: [sin, cos] of each of four frequencies, one behind the other. // [N, K] to [N, 8 K] */
 function waves(x: Tensor): Tensor {
-  const parts = Array.from({ length: FREQUENCIES }, (_, i) => x.mul(SCALE * TEMPERATURE ** (i / FREQUENCIES)));
+  const parts = Array.from({ length: FREQUENCIES }, (_, i) =>
+    x.mul(SCALE * TEMPERATURE ** (i / FREQUENCIES)),
+  );
   const [first, ...rest] = parts.flatMap((part) => [sin(part), cos(part)]);
   return concat(first!, rest, 1);
 }
@@ -44,13 +55,23 @@ class ColourEmbedder extends Module {
     const width = 2 * FREQUENCIES * colours;
     const silu = new Nothing();
     const norm = (): LayerNorm => new LayerNorm(inner);
-    this.mlp = [new Linear(width, inner, rng), norm(), silu, new Linear(inner, inner, rng), norm(), silu, new Linear(inner, out, rng)];
+    this.mlp = [
+      new Linear(width, inner, rng),
+      norm(),
+      silu,
+      new Linear(inner, inner, rng),
+      norm(),
+      silu,
+      new Linear(inner, out, rng),
+    ];
     this.nullFeatures = zeros([width]);
   }
 
   /** Shares [N, K], and 1 where there are any [N, 1]. */
   call(shares: Tensor, given: Tensor): Tensor {
-    const x = waves(shares).mul(given).add(this.nullFeatures.mul(given.neg().add(1)));
+    const x = waves(shares)
+      .mul(given)
+      .add(this.nullFeatures.mul(given.neg().add(1)));
     const [a, normA, , b, normB, , c] = this.mlp;
     const h = activate("silu", normA.call(a.call(x)));
     return c.call(activate("silu", normB.call(b.call(h))));
@@ -75,10 +96,17 @@ export class GlobalAdapter extends Module {
   }
 
   /** A picture's embedding [N, C]; shares of colours [N, K], and 1 where there are any [N, 1]. Each gives [N, tokens, D]. */
-  call(content: Tensor, colours: Tensor, given: Tensor): { readonly content: Tensor; readonly colours: Tensor } {
+  call(
+    content: Tensor,
+    colours: Tensor,
+    given: Tensor,
+  ): { readonly content: Tensor; readonly colours: Tensor } {
     const [n] = content.shape as [number];
     const rows = (t: Tensor): Tensor => t.reshape([n, this.tokens, -1]);
-    return { content: this.norm.call(rows(this.proj.call(content))), colours: rows(this.colourEmbed.call(colours, given)) };
+    return {
+      content: this.norm.call(rows(this.proj.call(content))),
+      colours: rows(this.colourEmbed.call(colours, given)),
+    };
   }
 }
 
@@ -100,7 +128,12 @@ export class DecoupledAttention extends MultiHeadAttention {
     super(inner, rng, { heads: plain.heads, contextDim });
     Object.assign(this, plain);
     const project = (): Linear => new Linear(contextDim, inner, rng, { bias: false });
-    [this.toKExtra, this.toVExtra, this.toKColour, this.toVColour] = [project(), project(), project(), project()];
+    [this.toKExtra, this.toVExtra, this.toKColour, this.toVColour] = [
+      project(),
+      project(),
+      project(),
+      project(),
+    ];
     this.tokens = tokens;
     this.strengths = strengths;
   }
@@ -108,12 +141,17 @@ export class DecoupledAttention extends MultiHeadAttention {
   override call(x: Tensor, { context, mask }: { context?: Tensor; mask?: Tensor } = {}): Tensor {
     const text = (context?.shape[1] ?? 0) - 2 * this.tokens;
     if (!context || text < 1)
-      throw new ShapeError(`DecoupledAttention: expected text and ${2 * this.tokens} tokens behind it, got ${context}`);
+      throw new ShapeError(
+        `DecoupledAttention: expected text and ${2 * this.tokens} tokens behind it, got ${context}`,
+      );
     const q = this.toQ.call(x);
     const part = (from: number, to: number): Tensor => context.sliceAxis(1, from, to);
     const attend = (k: Linear, v: Linear, of: Tensor, own?: Tensor): Tensor =>
       multiHeadAttention(q, k.call(of), v.call(of), { heads: this.heads, ...(own && { mask: own }) });
-    const [content, colours] = [part(text, text + this.tokens), part(text + this.tokens, text + 2 * this.tokens)];
+    const [content, colours] = [
+      part(text, text + this.tokens),
+      part(text + this.tokens, text + 2 * this.tokens),
+    ];
     const out = attend(this.toK, this.toV, part(0, text), mask)
       .add(attend(this.toKExtra, this.toVExtra, content).mul(this.strengths[0]))
       .add(attend(this.toKColour, this.toVColour, colours).mul(this.strengths[1]));
@@ -125,7 +163,11 @@ export class DecoupledAttention extends MultiHeadAttention {
 export function withGlobalConditions<T extends object>(
   unet: T,
   rng: Rng,
-  { tokens = 4, content = 1, colours = 1 }: { readonly tokens?: number; readonly content?: number; readonly colours?: number } = {},
+  {
+    tokens = 4,
+    content = 1,
+    colours = 1,
+  }: { readonly tokens?: number; readonly content?: number; readonly colours?: number } = {},
 ): T {
   let found = 0;
   const changed = mapModules(unet, (module) => {

@@ -1,10 +1,18 @@
 /** A trainable copy of a U-Net's way down that maps of a condition steer (Zhao et al. 2023; Sun et al. 2024). */
 import { ArgumentError } from "../../errors.ts";
-import { Conv2d, Linear, Module, parameters, mapParameters, type Rng, zeroed } from "../../nn/index.ts";
-import { activate } from "../../nn/index.ts";
+import {
+  activate,
+  Conv2d,
+  Linear,
+  Module,
+  mapParameters,
+  parameters,
+  type Rng,
+  zeroed,
+} from "../../nn/index.ts";
 import { resize, type Tensor } from "../../tensor/index.ts";
 import { mapToTokens, tokensToMap } from "../blocks/index.ts";
-import { encoderConfig, type EncoderConfig, skipChannels } from "../unet/config.ts";
+import { type EncoderConfig, encoderConfig, skipChannels } from "../unet/config.ts";
 import { diffusersFields } from "../unet/diffusers-keys.ts";
 import { ConditionalEncoder, type UNetConditions } from "../unet/encoder.ts";
 import type { Controls, UNet2DConditionModel } from "../unet/unet-2d-condition.ts";
@@ -30,10 +38,15 @@ export class LocalAdapter extends ConditionalEncoder {
   constructor(encoder: EncoderConfig, { features, dim, scales }: LocalAdapterConfig, rng: Rng) {
     const levels = encoder.levels.map((level, i) => ({ ...level, featureChannels: features[i]! }));
     if (features.length !== levels.length || (scales && scales.length !== levels.length))
-      throw new ArgumentError(`LocalAdapter: expected channels for each of ${levels.length} levels, got ${features}`);
+      throw new ArgumentError(
+        `LocalAdapter: expected channels for each of ${levels.length} levels, got ${features}`,
+      );
     super({ ...encoder, levels }, rng);
-    const pointwise = (channels: number): readonly [Conv2d] => [zeroed(new Conv2d(channels, channels, 1, rng))];
-    this.visualProjs = dim === undefined ? undefined : features.map((width) => zeroed(new Linear(dim, width, rng)));
+    const pointwise = (channels: number): readonly [Conv2d] => [
+      zeroed(new Conv2d(channels, channels, 1, rng)),
+    ];
+    this.visualProjs =
+      dim === undefined ? undefined : features.map((width) => zeroed(new Linear(dim, width, rng)));
     this.zeroConvs = skipChannels(levels).map(pointwise);
     this.middleBlockOut = pointwise(levels.at(-1)!.outChannels);
     this.scales = scales;

@@ -3,7 +3,15 @@
  * and gives maps of one size. The names of its tensors are those of the published code, which began with BLIP-2's Q-Former.
  */
 import { ArgumentError, ShapeError } from "../../errors.ts";
-import { Embedding, LayerNorm, LearnedPositions, Linear, Module, multiHeadAttention, type Rng } from "../../nn/index.ts";
+import {
+  Embedding,
+  LayerNorm,
+  LearnedPositions,
+  Linear,
+  Module,
+  multiHeadAttention,
+  type Rng,
+} from "../../nn/index.ts";
 import { cast, concat, gelu, log, maximum, ones, type Tensor, where } from "../../tensor/index.ts";
 import type { ViTConfig } from "../vit/layers.ts";
 import { VisionTransformer } from "../vit/vit.ts";
@@ -210,7 +218,8 @@ class Bert extends Module {
 }
 
 /** Tokens of a condition: its patches, and one for the whole. */
-export const conditionTokens = ({ imageSize, patchSize }: ViTConfig): number => (imageSize / patchSize) ** 2 + 1;
+export const conditionTokens = ({ imageSize, patchSize }: ViTConfig): number =>
+  (imageSize / patchSize) ** 2 + 1;
 
 /** Any number of conditions and a text as maps of one size. */
 export class MultiControlEncoder extends Module {
@@ -226,12 +235,17 @@ export class MultiControlEncoder extends Module {
   constructor(config: MultiControlConfig, rng: Rng) {
     super();
     const { visual, levels, layers, dim, grid, readouts, eps, slots = 0 } = config;
-    if (levels.length !== Math.ceil(layers / 2) || levels.some((level) => !(level >= 0 && level < visual.depth)))
+    if (
+      levels.length !== Math.ceil(layers / 2) ||
+      levels.some((level) => !(level >= 0 && level < visual.depth))
+    )
       throw new ArgumentError(
         `MultiControlEncoder: expected a level below ${visual.depth} for each second of ${layers} layers, got ${levels}`,
       );
     if (readouts.some((after) => !(after >= 1 && after <= layers)))
-      throw new ArgumentError(`MultiControlEncoder: expected read-outs after 1 to ${layers} layers, got ${readouts}`);
+      throw new ArgumentError(
+        `MultiControlEncoder: expected read-outs after 1 to ${layers} layers, got ${readouts}`,
+      );
     const tokens = conditionTokens(visual);
     this.queryTokens = rng.normal([1, grid * grid, dim], dim ** -0.5);
     const places = slots > 0 ? slots * tokens : (config.positions ?? tokens);
@@ -281,7 +295,10 @@ export class MultiControlEncoder extends Module {
     const { positionEmbeddings, layerNorm } = this.crossattnEmbeddings;
     const tokens = conditionTokens(visual);
     const states = this.visualEncoder.hiddenStates(conditions.reshape([n * count, ...picture]));
-    const places = slots > 0 ? positionEmbeddings.call(count * tokens).reshape([count, tokens, -1]) : positionEmbeddings.call(tokens);
+    const places =
+      slots > 0
+        ? positionEmbeddings.call(count * tokens).reshape([count, tokens, -1])
+        : positionEmbeddings.call(tokens);
     const some = cast(weights.greater(0), "f32");
     const total = some.sum(1, true); // [N, 1]
     const bias = where(weights.greater(0), log(maximum(weights, 1e-6)), -1e9); // [N, n]
@@ -292,7 +309,10 @@ export class MultiControlEncoder extends Module {
       if (fuse)
         return {
           tokens: placed.reshape([n, count * tokens, visual.dim]),
-          bias: bias.unsqueeze(2).broadcastTo([n, count, tokens]).reshape([n, 1, count * tokens]),
+          bias: bias
+            .unsqueeze(2)
+            .broadcastTo([n, count, tokens])
+            .reshape([n, 1, count * tokens]),
           any,
         };
       const share = some.div(maximum(total, 1)).unsqueeze(2).unsqueeze(3);

@@ -27,10 +27,16 @@ export class WordPieces {
     this.#ids = new Map(lines.flatMap((piece, id) => (piece === "" ? [] : [[piece, id] as const])));
     const idOf = (piece: string): number => {
       const id = this.#ids.get(piece);
-      if (id === undefined) throw new FormatError(`vocabulary: no piece ${piece}; is it a vocab.txt of BERT?`);
+      if (id === undefined)
+        throw new FormatError(`vocabulary: no piece ${piece}; is it a vocab.txt of BERT?`);
       return id;
     };
-    this.#special = { "[PAD]": idOf("[PAD]"), "[UNK]": idOf("[UNK]"), "[CLS]": idOf("[CLS]"), "[SEP]": idOf("[SEP]") };
+    this.#special = {
+      "[PAD]": idOf("[PAD]"),
+      "[UNK]": idOf("[UNK]"),
+      "[CLS]": idOf("[CLS]"),
+      "[SEP]": idOf("[SEP]"),
+    };
   }
 
   /** Ids of a text without its ends. */
@@ -51,7 +57,8 @@ export class WordPieces {
     const letters = [...word];
     for (let from = 0; from < letters.length; ) {
       let to = letters.length > LONGEST_WORD ? from : letters.length;
-      const piece = (): number | undefined => this.#ids.get((from > 0 ? "##" : "") + letters.slice(from, to).join(""));
+      const piece = (): number | undefined =>
+        this.#ids.get((from > 0 ? "##" : "") + letters.slice(from, to).join(""));
       while (to > from && piece() === undefined) to--;
       if (to === from) return [this.#special["[UNK]"]];
       found.push(piece()!);

@@ -93,7 +93,11 @@ export function localAdapterRules(structure: UNetStructure): KeyRule[] {
       inner: modulated,
     })),
     ...encoderRules(structure),
-    ...renames({ visual_projs: "visual_projs", zero_convs: "zero_convs", middle_block_out: "middle_block_out" }),
+    ...renames({
+      visual_projs: "visual_projs",
+      zero_convs: "zero_convs",
+      middle_block_out: "middle_block_out",
+    }),
   ];
 }
 

@@ -1,7 +1,16 @@
 /** What `train` and `evaluate` do. */
 import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
-import { dataset, type Dataset, listPictures, openShapes, readAll, readPictureFile, type ShapeSample, tensorToPictures } from "../../data/index.ts";
+import {
+  type Dataset,
+  dataset,
+  listPictures,
+  openShapes,
+  readAll,
+  readPictureFile,
+  type ShapeSample,
+  tensorToPictures,
+} from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import { encodePicture, type Picture, writeFileAtomic } from "../../io/index.ts";
 import { openFeatureNetwork } from "../../metrics/index.ts";
@@ -17,26 +26,36 @@ import type { Base } from "./base.ts";
 import { dilated, picturesOf, testScenes, trainingScenes, unaligned, within } from "./data.ts";
 import { baseOf, modelOf, squashed } from "./files.ts";
 import { type Asking, measured, type Scores, scoresOf, testCases, testConditions } from "./measure.ts";
-import { type Steerer, kept, type SteeringModel, steeringFile } from "./model.ts";
+import { kept, type Steerer, type SteeringModel, steeringFile } from "./model.ts";
 import { type EvaluateActionOptions, type TrainActionOptions, trainOptions } from "./options.ts";
 import { mapPicture } from "./run.ts";
 import { read, trainReader } from "./scores.ts";
-import { configOf, trainSteerer, training } from "./train.ts";
+import { configOf, training, trainSteerer } from "./train.ts";
 import { drawControlled } from "./use.ts";
 
 /** Shows what a model makes of unaligned test conditions: the two maps, the picture, the scene. */
 async function* shown(base: Base, model: SteeringModel, count: number, seed: number): Work<Picture> {
   const samples = (await readAll(testScenes(count))) as ShapeSample[];
   const scenes = testCases(samples);
-  const wanted = scenes.map((scene, i) => ({ caption: scene.full.caption, conditions: testConditions(scene, i, "unaligned") }));
+  const wanted = scenes.map((scene, i) => ({
+    caption: scene.full.caption,
+    conditions: testConditions(scene, i, "unaligned"),
+  }));
   const drawn = await tensorToPictures(yield* drawControlled(base, model, wanted, { seed }));
   const truth = await tensorToPictures(picturesOf(samples, base.size));
-  const cells = wanted.flatMap(({ conditions }, i) => [...conditions.map((one) => mapPicture(one, base.size)), drawn[i]!, truth[i]!]);
+  const cells = wanted.flatMap(({ conditions }, i) => [
+    ...conditions.map((one) => mapPicture(one, base.size)),
+    drawn[i]!,
+    truth[i]!,
+  ]);
   return grid(cells, { columns: 4, scale: 2 });
 }
 
 /** Trains an adapter for a base, and writes `model.safetensors` in the run folder. */
-export async function* trainAction(options: TrainActionOptions, { signal, previews }: ActionContext): Work<ActionResult> {
+export async function* trainAction(
+  options: TrainActionOptions,
+  { signal, previews }: ActionContext,
+): Work<ActionResult> {
   const { steps, batch, learningRate, seed, threads, out } = options;
   const [name] = namesAmong(options.arm, ARM_NAMES, "arm");
   const base = await baseOf(options.base, { threads });
@@ -61,7 +80,11 @@ export async function* trainAction(options: TrainActionOptions, { signal, previe
       date: new Date().toISOString().slice(0, 10),
     });
     yield { type: "file", path, about: "the adapter, in half precision" };
-    yield { type: "picture", name: "background, near thing, picture, scene", picture: yield* shown(base, model, 6, seed) };
+    yield {
+      type: "picture",
+      name: "background, near thing, picture, scene",
+      picture: yield* shown(base, model, 6, seed),
+    };
     return { summary: `Trained ${steps} steps; the model is ${path}.`, metrics: { steps } };
   } finally {
     await base.close();
@@ -89,18 +112,31 @@ async function* measureAction(options: EvaluateActionOptions, { signal }: Action
     const model = await modelOf(options.model, base);
     const path = await shippedFile("checkpoints/shapes-features.safetensors");
     const { network: captions } = await openFeatureNetwork(path, "shapes-features");
-    const reader = yield* trainReader(trainingScenes(3), { steps: READER_STEPS, seed: 0 }, { threads, signal });
+    const reader = yield* trainReader(
+      trainingScenes(3),
+      { steps: READER_STEPS, seed: 0 },
+      { threads, signal },
+    );
     const real = (await readAll(openShapes({ seed: 23, count: REAL, mirror: 0.5 }))) as ShapeSample[];
-    const judges = { reader, captions, real: (await read(reader, picturesOf(real, base.size), threads)).features };
+    const judges = {
+      reader,
+      captions,
+      real: (await read(reader, picturesOf(real, base.size), threads)).features,
+    };
     const samples = (await readAll(testScenes(limit))) as ShapeSample[];
     const scenes = testCases(samples);
-    const ask = (asking: Asking, by?: SteeringModel): Work<Scores> => measured(base, by, scenes, asking, judges, { steps, guidance, seed, threads, signal });
+    const ask = (asking: Asking, by?: SteeringModel): Work<Scores> =>
+      measured(base, by, scenes, asking, judges, { steps, guidance, seed, threads, signal });
     const found = {
       "real scenes": await scoresOf(picturesOf(samples, base.size), scenes, judges, threads),
       [`model ${options.model}`]: yield* ask("unaligned", model),
       "no condition": yield* ask("none"),
     };
-    yield { type: "table", title: "Unaligned conditions", table: tableOf("pictures", new Map(Object.entries(found)), columns) };
+    yield {
+      type: "table",
+      title: "Unaligned conditions",
+      table: tableOf("pictures", new Map(Object.entries(found)), columns),
+    };
     if (report !== undefined) {
       await writeFileAtomic(report, Buffer.from(`${JSON.stringify(found)}\n`));
       yield { type: "file", path: report, about: "numbers of every scene" };
@@ -128,7 +164,12 @@ interface MadePair {
 
 const SIDE = 32;
 const flat = (values: Float32Array): Picture => mapPicture({ map: values }, SIDE);
-const gray = (values: ArrayLike<number>): Picture => ({ width: SIDE, height: SIDE, channels: 1, data: Uint8Array.from(values, (v) => (v > 0 ? 255 : 0)) });
+const gray = (values: ArrayLike<number>): Picture => ({
+  width: SIDE,
+  height: SIDE,
+  channels: 1,
+  data: Uint8Array.from(values, (v) => (v > 0 ? 255 : 0)),
+});
 
 /** Pairs of scenes, which are rendered without their near thing. */
 const renderedPairs = (count: number, seed: number): Dataset<MadePair> => {
@@ -136,7 +177,9 @@ const renderedPairs = (count: number, seed: number): Dataset<MadePair> => {
   return dataset(count, async (i) => {
     const scene = unaligned(await scenes.get(i));
     const named = (asking: Asking) => testConditions(scene, i, asking);
-    const maps = Object.fromEntries(named("unaligned").map(({ type, map }, k) => [`${k === 0 ? "background" : "near"}-${type}`, flat(map)]));
+    const maps = Object.fromEntries(
+      named("unaligned").map(({ type, map }, k) => [`${k === 0 ? "background" : "near"}-${type}`, flat(map)]),
+    );
     return {
       name: String(i).padStart(5, "0"),
       picture: flat(scene.full.image),
@@ -153,31 +196,55 @@ async function sameNames(folder: string, names: readonly string[], what: string)
   const stem = (path: string): string => basename(path, extname(path));
   const found = new Map((await listPictures(folder)).map((path) => [stem(path), path]));
   const missing = names.filter((name) => !found.has(name));
-  if (missing.length > 0) throw new ArgumentError(`${folder}: no ${what} for ${missing.slice(0, 5).join(", ")}${missing.length > 5 ? ` and ${missing.length - 5} more` : ""}`);
+  if (missing.length > 0)
+    throw new ArgumentError(
+      `${folder}: no ${what} for ${missing.slice(0, 5).join(", ")}${missing.length > 5 ? ` and ${missing.length - 5} more` : ""}`,
+    );
   return names.map((name) => found.get(name)!);
 }
 
 /** Pairs of pictures whose near things somebody has masked and painted over. */
-async function broughtPairs({ pictures, backgrounds, masks }: EvaluateActionOptions): Promise<Dataset<MadePair>> {
+async function broughtPairs({
+  pictures,
+  backgrounds,
+  masks,
+}: EvaluateActionOptions): Promise<Dataset<MadePair>> {
   if (!backgrounds || !masks)
-    throw new ArgumentError("pairs of pictures need --backgrounds (the same without their near thing, painted over by an inpainting model) and --masks");
+    throw new ArgumentError(
+      "pairs of pictures need --backgrounds (the same without their near thing, painted over by an inpainting model) and --masks",
+    );
   const paths = await listPictures(pictures!);
   const names = paths.map((path) => basename(path, extname(path)));
-  const [behind, regions] = [await sameNames(backgrounds, names, "background"), await sameNames(masks, names, "mask")];
+  const [behind, regions] = [
+    await sameNames(backgrounds, names, "background"),
+    await sameNames(masks, names, "mask"),
+  ];
   return dataset(paths.length, async (i) => {
-    const [picture, background, mask] = await Promise.all([paths[i]!, behind[i]!, regions[i]!].map((path) => readPictureFile(path)));
+    const [picture, background, mask] = await Promise.all(
+      [paths[i]!, behind[i]!, regions[i]!].map((path) => readPictureFile(path)),
+    );
     const { width, height } = picture!;
     if (background!.width !== width || background!.height !== height)
-      throw new ArgumentError(`${behind[i]}: ${background!.width} x ${background!.height} pixels, its picture has ${width} x ${height}`);
+      throw new ArgumentError(
+        `${behind[i]}: ${background!.width} x ${background!.height} pixels, its picture has ${width} x ${height}`,
+      );
     const side = Math.max(width, height);
-    const on = squashed(mask!, side, true).filter((_, k) => k % 3 === 0).map((v) => (v >= 0.5 ? 1 : 0));
+    const on = squashed(mask!, side, true)
+      .filter((_, k) => k % 3 === 0)
+      .map((v) => (v >= 0.5 ? 1 : 0));
     const share = on.reduce((a, b) => a + b, 0) / on.length;
     if (share === 0) throw new ArgumentError(`${regions[i]}: the mask is empty`);
     const region = dilated(on, side, Math.max(1, Math.round(side / 50)));
     const near = within(squashed(picture!, side, false), region);
     const shown = (map: Float32Array): Picture => mapPicture({ map }, side);
     const data = Uint8Array.from(region, (v) => 255 * v);
-    return { name: names[i]!, picture: picture!, background: background!, region: { width: side, height: side, channels: 1, data }, maps: { near: shown(near) } };
+    return {
+      name: names[i]!,
+      picture: picture!,
+      background: background!,
+      region: { width: side, height: side, channels: 1, data },
+      maps: { near: shown(near) },
+    };
   });
 }
 
@@ -185,8 +252,10 @@ async function broughtPairs({ pictures, backgrounds, masks }: EvaluateActionOpti
 async function* makeAction(options: EvaluateActionOptions, { signal }: ActionContext): Work<ActionResult> {
   const { out, made, seed, pictures } = options;
   const pairs = pictures === undefined ? renderedPairs(made, seed) : await broughtPairs(options);
-  for (const folder of ["pictures", "backgrounds", "regions", "maps"]) await mkdir(join(out, folder), { recursive: true });
-  const write = async (path: string, picture: Picture): Promise<void> => writeFileAtomic(join(out, path), await encodePicture(picture));
+  for (const folder of ["pictures", "backgrounds", "regions", "maps"])
+    await mkdir(join(out, folder), { recursive: true });
+  const write = async (path: string, picture: Picture): Promise<void> =>
+    writeFileAtomic(join(out, path), await encodePicture(picture));
   const captions: string[] = [];
   for (let i = 0; i < pairs.length; i++) {
     signal?.throwIfAborted();
@@ -198,11 +267,18 @@ async function* makeAction(options: EvaluateActionOptions, { signal }: ActionCon
     if (caption !== undefined) captions.push(`${name}.png,"${caption}"`);
     yield { type: "progress", stage: "unaligned pairs", done: i + 1, total: pairs.length };
   }
-  if (captions.length > 0) await writeFileAtomic(join(out, "captions.csv"), Buffer.from(["picture,caption", ...captions, ""].join("\n")));
+  if (captions.length > 0)
+    await writeFileAtomic(
+      join(out, "captions.csv"),
+      Buffer.from(["picture,caption", ...captions, ""].join("\n")),
+    );
   return { summary: `${pairs.length} unaligned pairs are in ${out}.`, metrics: { pairs: pairs.length } };
 }
 
 /** Measures, or makes pairs. */
-export async function* evaluateAction(options: EvaluateActionOptions, context: ActionContext): Work<ActionResult> {
+export async function* evaluateAction(
+  options: EvaluateActionOptions,
+  context: ActionContext,
+): Work<ActionResult> {
   return yield* options.part === "make" ? makeAction(options, context) : measureAction(options, context);
 }

@@ -40,10 +40,22 @@ export const ARMS = {
   pose: single("pose"),
   uni: { about: "Uni-ControlNet, on maps of whole scenes, as published", kind: "uni", pairs: { all: true } },
   "uni, unaligned": { about: "Uni-ControlNet on the same unaligned pairs", kind: "uni" },
-  "-alignment": { about: "without alignment: the text is not seen", kind: "anycontrol", ablation: { align: false } },
-  "-fusion": { about: "without fusion: the mean of the conditions", kind: "anycontrol", ablation: { fuse: false } },
+  "-alignment": {
+    about: "without alignment: the text is not seen",
+    kind: "anycontrol",
+    ablation: { align: false },
+  },
+  "-fusion": {
+    about: "without fusion: the mean of the conditions",
+    kind: "anycontrol",
+    ablation: { fuse: false },
+  },
   "one level": { about: "one level of visual tokens", kind: "anycontrol", ablation: { levels: [1, 1] } },
-  "-shared P": { about: "positions of its own for each condition", kind: "anycontrol", ablation: { slots: TYPES.length } },
+  "-shared P": {
+    about: "positions of its own for each condition",
+    kind: "anycontrol",
+    ablation: { slots: TYPES.length },
+  },
 } as const satisfies Record<string, Arm>;
 /** Name of an arm. */
 export type ArmName = keyof typeof ARMS;
@@ -51,7 +63,10 @@ export type ArmName = keyof typeof ARMS;
 export const ARM_NAMES = Object.keys(ARMS) as ArmName[];
 
 /** How an arm's batches are made. */
-export const batchSettings = (arm: Arm, { batch, seed }: Pick<BatchSettings, "batch" | "seed">): BatchSettings => ({
+export const batchSettings = (
+  arm: Arm,
+  { batch, seed }: Pick<BatchSettings, "batch" | "seed">,
+): BatchSettings => ({
   ...PAIRS,
   ...arm.pairs,
   ...{ batch, seed, layout: arm.kind === "anycontrol" ? "packed" : "slots" },

@@ -1,8 +1,15 @@
 /** The frozen text-to-picture model that is steered: any Stable Diffusion pipeline folder. */
-import { schedulerFromConfig, type Scheduler, trainingAlphaBars } from "../../diffusion/index.ts";
+import { type Scheduler, schedulerFromConfig, trainingAlphaBars } from "../../diffusion/index.ts";
 import { ArgumentError } from "../../errors.ts";
-import { AutoencoderKL, type AutoencoderTiny, CLIPTextModel, gaussianOf, type SpaceToDepth, type UNet2DConditionModel } from "../../networks/index.ts";
-import { latentFactor, type PipelineComponents } from "../../pipelines/index.ts";
+import {
+  AutoencoderKL,
+  type AutoencoderTiny,
+  CLIPTextModel,
+  gaussianOf,
+  type SpaceToDepth,
+  type UNet2DConditionModel,
+} from "../../networks/index.ts";
+import { latentFactor, type PipelineComponents, unknownWords } from "../../pipelines/index.ts";
 import { createNoise, fromHost, jit, type NoiseSource, type Seed, type Tensor } from "../../tensor/index.ts";
 import { captionIds, objectiveOf, tokenizerOf } from "../../training/index.ts";
 import type { Guide } from "./method.ts";
@@ -44,12 +51,17 @@ const encodeWith = (code: Code, x: Tensor): Tensor =>
   code.scaled(code instanceof AutoencoderKL ? gaussianOf(code.moments(x)).mean : code.encode(x));
 
 /** @throws ArgumentError for pipelines other than a U-Net with one text encoder and an autoencoder */
-export function openBase(components: PipelineComponents, { threads }: { readonly threads?: number | undefined } = {}): Base {
+export function openBase(
+  components: PipelineComponents,
+  { threads }: { readonly threads?: number | undefined } = {},
+): Base {
   const { textEncoders, vae, path } = components;
   const { unet, config } = unetOf(components);
   const text = textEncoders[0]?.model;
   if (!(text instanceof CLIPTextModel) || textEncoders.length !== 1 || !vae)
-    throw new ArgumentError(`${path}: AnyControl needs a pipeline with one CLIP text encoder and a latent code`);
+    throw new ArgumentError(
+      `${path}: AnyControl needs a pipeline with one CLIP text encoder and a latent code`,
+    );
   const tokenizer = tokenizerOf(components);
   const how = threads === undefined ? {} : { threads };
   const encodeText = jit((net: CLIPTextModel, ids: Tensor) => net.call(ids).lastHiddenState, how);
@@ -57,8 +69,6 @@ export function openBase(components: PipelineComponents, { threads }: { readonly
   const decode = jit((code: Code, z: Tensor) => code.decode(code.unscaled(z)), how);
   const code = vae.model as Code;
   const side = Number(config.sample_size);
-  const known = (components.tokenizers[0]?.config as { known_words?: readonly string[] }).known_words;
-  const known_ = known && new Set(known);
   return {
     components,
     unet,
@@ -73,15 +83,24 @@ export function openBase(components: PipelineComponents, { threads }: { readonly
     contexts: (texts) => encodeText(text, captionIds(tokenizer, texts)),
     textIds(texts) {
       const rows = texts.map((one) => tokenizer.tokenize(one).slice(0, TEXT_LENGTH));
-      const at = (f: (row: number[], i: number) => number) => Int32Array.from(rows.flatMap((row) => Array.from({ length: TEXT_LENGTH }, (_, i) => f(row, i))));
+      const at = (f: (row: number[], i: number) => number) =>
+        Int32Array.from(rows.flatMap((row) => Array.from({ length: TEXT_LENGTH }, (_, i) => f(row, i))));
       const shape = [texts.length, TEXT_LENGTH];
       // The first token is always there: a text of nothing but padding would be attended to as a whole.
       return {
-        ids: fromHost("i32", shape, at((row, i) => row[i] ?? 0)),
-        textMask: fromHost("i32", shape, at((row, i) => (i < Math.max(1, row.length) ? 1 : 0))),
+        ids: fromHost(
+          "i32",
+          shape,
+          at((row, i) => row[i] ?? 0),
+        ),
+        textMask: fromHost(
+          "i32",
+          shape,
+          at((row, i) => (i < Math.max(1, row.length) ? 1 : 0)),
+        ),
       };
     },
-    unknownWords: (one) => (known_ ? [...new Set(one.toLowerCase().match(/\p{L}+/gu) ?? [])].filter((word) => !known_.has(word)) : []),
+    unknownWords: (one) => unknownWords(components.tokenizers[0]!, [one]),
     encode: (pictures) => encode(code, pictures),
     decode: (latents) => decode(code, latents),
     async close() {

@@ -1,5 +1,11 @@
 /** Conditions of shape-world scenes, aligned and unaligned, and batches for training. */
-import { type Dataset, openShapes, renderShapes, type ShapeSample, withoutNearest } from "../../data/index.ts";
+import {
+  type Dataset,
+  openShapes,
+  renderShapes,
+  type ShapeSample,
+  withoutNearest,
+} from "../../data/index.ts";
 import { createDraw, type Draw } from "../../data/random-draws.ts";
 import { fromHost, type Seed, type Tensor } from "../../tensor/index.ts";
 import { alphaBarLevels, diffusionBatch } from "../../training/index.ts";
@@ -30,7 +36,11 @@ const spread = (values: ArrayLike<number>): Float32Array =>
 /** The exact map of a scene. // [S, S, 3] */
 export function exactMap({ edges, depth, classes, pose }: ShapeSample, type: ControlType): Float32Array {
   if (type === "pose") return pose;
-  if (type === "seg") return Float32Array.from({ length: 3 * classes.length }, (_, i) => PALETTE[classes[Math.floor(i / 3)]!]![i % 3]!);
+  if (type === "seg")
+    return Float32Array.from(
+      { length: 3 * classes.length },
+      (_, i) => PALETTE[classes[Math.floor(i / 3)]!]![i % 3]!,
+    );
   return spread(type === "edge" ? edges : depth);
 }
 
@@ -49,10 +59,15 @@ const MARGIN = 2;
 export function dilated(mask: ArrayLike<number>, size: number, reach: number): Float32Array {
   const along = (values: ArrayLike<number>, step: number, at: (i: number) => number): Float32Array =>
     Float32Array.from({ length: size * size }, (_, i) => {
-      for (let k = -reach; k <= reach; k++) if (at(i) + k >= 0 && at(i) + k < size && values[i + k * step]! > 0) return 1;
+      for (let k = -reach; k <= reach; k++)
+        if (at(i) + k >= 0 && at(i) + k < size && values[i + k * step]! > 0) return 1;
       return 0;
     });
-  return along(along(mask, 1, (i) => i % size), size, (i) => Math.floor(i / size));
+  return along(
+    along(mask, 1, (i) => i % size),
+    size,
+    (i) => Math.floor(i / size),
+  );
 }
 
 /** What unaligned conditions of a scene are made of. Nothing has to be painted over: the scene is rendered without the thing. */
@@ -114,7 +129,11 @@ export interface Chosen {
 export function choose(draw: Draw, sample: ShapeSample, settings: PairSettings): Chosen {
   const { all, only, dropAll, dropText, dropSecond } = settings;
   const { caption } = sample;
-  if (only) return { caption: draw.chance(dropText) ? "" : caption, conditions: [{ type: only, map: exactMap(sample, only) }] };
+  if (only)
+    return {
+      caption: draw.chance(dropText) ? "" : caption,
+      conditions: [{ type: only, map: exactMap(sample, only) }],
+    };
   if (all) {
     const u = draw.uniform(0, 1);
     const keeps = TYPES.filter(() => draw.chance(0.5));
@@ -122,7 +141,9 @@ export function choose(draw: Draw, sample: ShapeSample, settings: PairSettings):
     const conditions = types.map((type) => ({ type, map: exactMap(sample, type) }));
     return { caption: draw.chance(0.5) ? "" : caption, conditions };
   }
-  const pair = draw.chance(settings.unaligned) ? unalignedPair(draw, unaligned(sample)) : alignedPair(draw, sample);
+  const pair = draw.chance(settings.unaligned)
+    ? unalignedPair(draw, unaligned(sample))
+    : alignedPair(draw, sample);
   if (draw.chance(dropAll)) return { caption: "", conditions: [] };
   const conditions = draw.chance(dropSecond) ? [pair[draw.integer(2)]!] : pair;
   return { caption: draw.chance(dropText) ? "" : caption, conditions };
@@ -172,7 +193,8 @@ export const testScenes = (count: number): Dataset<ShapeSample> =>
 /** Pictures in [-1, 1] as planes. // [N, 3, S, S] */
 export function picturesOf(samples: readonly Pick<ShapeSample, "image">[], size: number): Tensor {
   const values = new Float32Array(samples.length * 3 * size * size);
-  for (const [i, { image }] of samples.entries()) writeMap(values.subarray(3 * i * size * size, 3 * (i + 1) * size * size), image);
+  for (const [i, { image }] of samples.entries())
+    writeMap(values.subarray(3 * i * size * size, 3 * (i + 1) * size * size), image);
   return fromHost("f32", [samples.length, 3, size, size], values);
 }
 
@@ -198,7 +220,10 @@ export function anyControlBatches(base: Base, scenes: Dataset<ShapeSample>, sett
       while (!usable(sample, settings)) sample = await scenes.get(draw.integer(scenes.length));
       rows.push({ ...choose(draw, sample, settings), sample });
     }
-    const pictures = picturesOf(rows.map(({ sample }) => sample), base.size);
+    const pictures = picturesOf(
+      rows.map(({ sample }) => sample),
+      base.size,
+    );
     const x0 = await base.encode(pictures);
     const context = await base.contexts(rows.map(({ caption }) => caption));
     const { dropped: _, ...draws } = diffusionBatch(x0.shape, { source, step, levels, stratified: true });

@@ -1,7 +1,13 @@
 /** Measuring what steers: the same test conditions for all, pictures, scores. */
 import type { ShapeSample } from "../../data/index.ts";
 import { createDraw } from "../../data/random-draws.ts";
-import { captionAgreement, extractFeatures, type FeatureNetwork, frechetFeatureDistance, type SampleTable } from "../../metrics/index.ts";
+import {
+  captionAgreement,
+  extractFeatures,
+  type FeatureNetwork,
+  frechetFeatureDistance,
+  type SampleTable,
+} from "../../metrics/index.ts";
 import type { Tensor } from "../../tensor/index.ts";
 import type { Work } from "../../work.ts";
 import type { Base } from "./base.ts";
@@ -44,7 +50,8 @@ export function testConditions(scene: Unaligned, i: number, asking: Asking): Con
   const [back, fore] = testTypes(scene, i);
   const { full, background, region } = scene;
   const behind: Condition = { type: back, map: exactMap(background, back) };
-  const whole = (types: readonly ControlType[]): Condition[] => types.map((type) => ({ type, map: exactMap(full, type) }));
+  const whole = (types: readonly ControlType[]): Condition[] =>
+    types.map((type) => ({ type, map: exactMap(full, type) }));
   switch (asking) {
     case "unaligned":
       return [behind, { type: fore, map: within(exactMap(full, fore), region) }];
@@ -68,16 +75,29 @@ export interface Scores extends ControlScores {
 }
 
 /** Scores of pictures in [-1, 1] that were made for scenes. // [N, 3, 32, 32] */
-export async function scoresOf(pictures: Tensor, scenes: readonly Unaligned[], { reader, captions, real }: Judges, threads?: number): Promise<Scores> {
+export async function scoresOf(
+  pictures: Tensor,
+  scenes: readonly Unaligned[],
+  { reader, captions, real }: Judges,
+  threads?: number,
+): Promise<Scores> {
   const seen = await read(reader, pictures, threads);
   const values = ((await pictures.data()) as Float32Array).map((v) => Math.min(1, Math.max(-1, v)));
   const answers = await extractFeatures(captions, values, Math.min(250, scenes.length), threads);
-  const { right } = captionAgreement(answers, scenes.map(({ full }) => full.scene));
-  return { ...controlScores(seen, scenes), captions: right, frechet: frechetFeatureDistance(real, seen.features) };
+  const { right } = captionAgreement(
+    answers,
+    scenes.map(({ full }) => full.scene),
+  );
+  return {
+    ...controlScores(seen, scenes),
+    captions: right,
+    frechet: frechetFeatureDistance(real, seen.features),
+  };
 }
 
 /** Test scenes with what unaligned conditions are made of. */
-export const testCases = (samples: readonly ShapeSample[]): Unaligned[] => samples.map((sample) => unaligned(sample));
+export const testCases = (samples: readonly ShapeSample[]): Unaligned[] =>
+  samples.map((sample) => unaligned(sample));
 
 /** Draws a picture for each scene, and scores them. */
 export async function* measured(
@@ -88,6 +108,14 @@ export async function* measured(
   judges: Judges,
   drawing: Drawing,
 ): Work<Scores> {
-  const wanted = scenes.map((scene, i) => ({ caption: scene.full.caption, conditions: testConditions(scene, i, asking) }));
-  return scoresOf(await (yield* drawControlled(base, model, wanted, drawing)).eval(), scenes, judges, drawing.threads);
+  const wanted = scenes.map((scene, i) => ({
+    caption: scene.full.caption,
+    conditions: testConditions(scene, i, asking),
+  }));
+  return scoresOf(
+    await (yield* drawControlled(base, model, wanted, drawing)).eval(),
+    scenes,
+    judges,
+    drawing.threads,
+  );
 }

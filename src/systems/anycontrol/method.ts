@@ -4,7 +4,13 @@
  * U-Net's way down. Training pairs need not fit together: one condition shows a place without its near thing, the other only
  * that thing, and the picture to make has both.
  */
-import { diffusionLoss, type LossWeight, type NoiseLevel, type Objective, uniformWeight } from "../../diffusion/index.ts";
+import {
+  diffusionLoss,
+  type LossWeight,
+  type NoiseLevel,
+  type Objective,
+  uniformWeight,
+} from "../../diffusion/index.ts";
 import { type Controls, scaledControls, type UNet2DConditionModel } from "../../networks/index.ts";
 import { frozen, type Module } from "../../nn/index.ts";
 import type { Tensor } from "../../tensor/index.ts";

@@ -3,8 +3,8 @@ import { ArgumentError } from "../../errors.ts";
 import {
   type AnyControlSizes,
   adapterFromUNet,
-  type Controls,
   type ControlNetModel,
+  type Controls,
   controlNet,
   controlNetFromUNet,
   initMultiControl,
@@ -83,7 +83,10 @@ export class UniControlNet extends Module implements Steering<readonly Tensor[]>
 
   prepare({ conditions, weights }: Guide): readonly Tensor[] {
     const [n, types, , h, w] = conditions.shape as [number, number, number, number, number];
-    const present = conditions.add(1).mul(weights.reshape([n, types, 1, 1, 1])).sub(1); // black where absent
+    const present = conditions
+      .add(1)
+      .mul(weights.reshape([n, types, 1, 1, 1]))
+      .sub(1); // black where absent
     return this.extractor.call(present.reshape([n, 3 * types, h, w]));
   }
 
@@ -141,7 +144,9 @@ export interface SteererConfig {
   readonly textLength: number;
   /** The published sizes and conventions. Default: small ones. */
   readonly published?: boolean;
-  readonly ablation?: Pick<MultiControlConfig, "align" | "fuse" | "slots"> & { readonly levels?: readonly number[] };
+  readonly ablation?: Pick<MultiControlConfig, "align" | "fuse" | "slots"> & {
+    readonly levels?: readonly number[];
+  };
   readonly mean?: boolean;
 }
 
@@ -155,7 +160,14 @@ export interface SteeringModel {
 const FEATURES = [24, 32, 48] as const;
 
 /** Encoder and adapter for a U-Net; each level beyond the third has as many features as the third. */
-function sizesOf({ unet, size, vocabulary, textLength, published, ablation = {} }: SteererConfig): AnyControlSizes {
+function sizesOf({
+  unet,
+  size,
+  vocabulary,
+  textLength,
+  published,
+  ablation = {},
+}: SteererConfig): AnyControlSizes {
   if (published) return PAPER_SIZES;
   const levels = (unet.block_out_channels as readonly number[]).length;
   const features = Array.from({ length: levels }, (_, i) => FEATURES[Math.min(i, FEATURES.length - 1)]!);
@@ -167,36 +179,54 @@ function sizesOf({ unet, size, vocabulary, textLength, published, ablation = {} 
 }
 
 /** Halvings from the side of a condition to that of the U-Net's sample. */
-const halvings = ({ unet, size }: SteererConfig): number => Math.round(Math.log2(size / Number(unet.sample_size)));
+const halvings = ({ unet, size }: SteererConfig): number =>
+  Math.round(Math.log2(size / Number(unet.sample_size)));
 
 /** A network with fresh weights of its own. @throws ArgumentError for sizes that do not fit the U-Net */
 export function createSteerer(config: SteererConfig, rng: Rng): Steerer {
   const { kind, unet, types, size, mean, published = false } = config;
-  if (!published && (!Number.isInteger(Math.log2(size / Number(unet.sample_size))) || size < Number(unet.sample_size)))
+  if (
+    !published &&
+    (!Number.isInteger(Math.log2(size / Number(unet.sample_size))) || size < Number(unet.sample_size))
+  )
     throw new ArgumentError(
       `AnyControl: conditions of ${size} pixels do not fit a U-Net whose samples have ${unet.sample_size} points a side`,
     );
   if (kind === "controlnets") {
     const hints = Array.from({ length: 1 + halvings(config) }, (_, i) => 16 << Math.min(i, 2));
     const own = { ...unet, conditioning_embedding_out_channels: hints };
-    return new ControlNets(types.map(() => controlNet(own, rng)), types, mean);
+    return new ControlNets(
+      types.map(() => controlNet(own, rng)),
+      types,
+      mean,
+    );
   }
   const sizes = sizesOf(config);
   if (kind === "anycontrol")
-    return new AnyControl(initMultiControl(sizes.encoder, rng), localAdapter(unet, sizes.adapter, rng), published);
+    return new AnyControl(
+      initMultiControl(sizes.encoder, rng),
+      localAdapter(unet, sizes.adapter, rng),
+      published,
+    );
   const { features } = sizes.adapter;
-  return new UniControlNet(new SlotExtractor(3 * TYPES.length, features, rng), localAdapter(unet, { features }, rng));
+  return new UniControlNet(
+    new SlotExtractor(3 * TYPES.length, features, rng),
+    localAdapter(unet, { features }, rng),
+  );
 }
 
 /** The same to be trained: copies of the U-Net's way down begin with its weights. */
 export function freshSteerer(config: SteererConfig, unet: UNet2DConditionModel, seed: Seed): Steerer {
   const net = createSteerer(config, createRng(seed));
   if (net instanceof ControlNets) {
-    const copy = (one: ControlNetModel): ControlNetModel => mapParameters(controlNetFromUNet(one, unet), (t) => t.add(0));
+    const copy = (one: ControlNetModel): ControlNetModel =>
+      mapParameters(controlNetFromUNet(one, unet), (t) => t.add(0));
     return new ControlNets(net.nets.map(copy), net.types, net.mean);
   }
   const adapter = adapterFromUNet(net.localAdapter, unet);
-  return net instanceof AnyControl ? new AnyControl(net.qFormer, adapter, net.published) : new UniControlNet(net.extractor, adapter);
+  return net instanceof AnyControl
+    ? new AnyControl(net.qFormer, adapter, net.published)
+    : new UniControlNet(net.extractor, adapter);
 }
 
 /** The U-Net of a base and its configuration. @throws ArgumentError for pipelines that are told no text */
@@ -206,7 +236,9 @@ export function unetOf({ unet, path, kind }: PipelineComponents): {
 } {
   if (kind === "sd" && unet?.model instanceof UNet2DConditionModel)
     return { unet: unet.model, config: unet.config as Record<string, unknown> };
-  throw new ArgumentError(`${path}: AnyControl needs a Stable Diffusion pipeline (a U-Net that is told a text)`);
+  throw new ArgumentError(
+    `${path}: AnyControl needs a Stable Diffusion pipeline (a U-Net that is told a text)`,
+  );
 }
 
 /** What files keep beside weights. */

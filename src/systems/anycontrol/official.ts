@@ -4,7 +4,13 @@
  */
 import { FormatError, TreeError } from "../../errors.ts";
 import { blankRng, loadParameters, parameters } from "../../nn/index.ts";
-import { localAdapterRules, openWeights, renamed, selected, type WeightSource } from "../../pipelines/index.ts";
+import {
+  localAdapterRules,
+  openWeights,
+  renamed,
+  selected,
+  type WeightSource,
+} from "../../pipelines/index.ts";
 import { convertHost, fromHost, type Tensor } from "../../tensor/index.ts";
 import { type AnyControl, createSteerer, kept, type SteererConfig, type SteeringModel } from "./model.ts";
 import { TYPES } from "./types.ts";
@@ -21,14 +27,23 @@ const SD15 = {
 
 /** What the published network is. */
 export const PUBLISHED: SteererConfig = {
-  ...{ kind: "anycontrol", unet: SD15, size: 224, types: TYPES, vocabulary: 30523, textLength: 512, published: true },
+  ...{
+    kind: "anycontrol",
+    unet: SD15,
+    size: 224,
+    types: TYPES,
+    vocabulary: 30523,
+    textLength: 512,
+    published: true,
+  },
 };
 
 /** How the blocks of its U-Net are numbered. */
 const STRUCTURE = { levels: SD15.block_out_channels.length, layers: SD15.layers_per_block, upAttention: [] };
 
 /** Buffers, and what the release itself does not use. */
-const isUnused = (name: string): boolean => /(^|\.)position_ids$|^q_former\.(Qformer\.cls|temp|vision_proj|text_proj|itm_head)\b/.test(name);
+const isUnused = (name: string): boolean =>
+  /(^|\.)position_ids$|^q_former\.(Qformer\.cls|temp|vision_proj|text_proj|itm_head)\b/.test(name);
 
 /** The published names as those of our modules; encoder and adapter alone. */
 export function officialSource(source: WeightSource): WeightSource {
@@ -36,7 +51,12 @@ export function officialSource(source: WeightSource): WeightSource {
     const plain = name.replace(/^state_dict\./, "");
     return /^(q_former|local_adapter)\./.test(plain) && !isUnused(plain) ? plain : undefined;
   });
-  const adapter = renamed(named, { rules: localAdapterRules(STRUCTURE), to: "diffusers", from: "local_adapter", below: "local_adapter" });
+  const adapter = renamed(named, {
+    rules: localAdapterRules(STRUCTURE),
+    to: "diffusers",
+    from: "local_adapter",
+    below: "local_adapter",
+  });
   const encoder = selected(named, (name) => (name.startsWith("q_former.") ? name : undefined));
   if (adapter.unknown.length > 0)
     throw new FormatError(`${source.path}: no place for ${adapter.unknown.slice(0, 5).join(", ")}`);

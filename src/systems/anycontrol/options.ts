@@ -35,9 +35,12 @@ export const BASES = [
   { name: "shapes-text", file: "checkpoints/shapes-text", about: "text to picture of the shape world" },
 ] as const;
 
-const base = hinted(modelNamed(BASES, "shapes-text, or the folder of any Stable Diffusion pipeline of U-Net size"), {
-  path: "folder",
-});
+const base = hinted(
+  modelNamed(BASES, "shapes-text, or the folder of any Stable Diffusion pipeline of U-Net size"),
+  {
+    path: "folder",
+  },
+);
 const sampling = {
   steps: how(z.int().min(1).max(1000).default(20), "steps of the sampler", "N"),
   guidance: how(z.number().min(0).max(30).default(2), "guidance; 1: none", "S"),
@@ -56,7 +59,11 @@ export const runOptions = z.object({
     "TYPE=S, or S for all: how much conditions count, 0 to 2; given once for each",
     "TYPE=S",
   ),
-  levels: how(z.string().optional(), "factors of the residuals from the top to the middle, with commas", "A,B,…"),
+  levels: how(
+    z.string().optional(),
+    "factors of the residuals from the top to the middle, with commas",
+    "A,B,…",
+  ),
   extract: data(
     z.enum(["none", "canny", "sketch"]).default("none"),
     "controls of type edge are pictures, or drawings, to take edges from",
@@ -73,7 +80,11 @@ export type RunActionOptions = z.infer<typeof runOptions>;
 
 export const trainOptions = z.object({
   base,
-  arm: model(z.string().default("full"), "what is trained: full, or what it is compared with (see the study)", "NAME"),
+  arm: model(
+    z.string().default("full"),
+    "what is trained: full, or what it is compared with (see the study)",
+    "NAME",
+  ),
   steps: count(3000, "training steps"),
   batch: count(16, "pictures per step"),
   learningRate: how(z.number().positive().default(1e-3), "learning rate at its peak", "R"),
@@ -100,8 +111,16 @@ export const evaluateOptions = z.object({
     { part: ["make"] },
     {
       pictures: optionalPictures("folder of pictures; without, scenes of the shape world are rendered"),
-      backgrounds: data(hinted(z.string().optional(), { path: "folder" }), "the same pictures without their near thing", "DIR"),
-      masks: data(hinted(z.string().optional(), { path: "folder" }), "masks of their near things, white on them", "DIR"),
+      backgrounds: data(
+        hinted(z.string().optional(), { path: "folder" }),
+        "the same pictures without their near thing",
+        "DIR",
+      ),
+      masks: data(
+        hinted(z.string().optional(), { path: "folder" }),
+        "masks of their near things, white on them",
+        "DIR",
+      ),
       made: count(100, "pairs to make of the shape world", 100_000),
       out: outFolder("out/unaligned", "folder of the pairs"),
     },
@@ -131,4 +150,3 @@ export const reproduceOptions = z.object({
 });
 /** Checked options of `reproduce`. */
 export type ReproduceActionOptions = z.infer<typeof reproduceOptions>;
-

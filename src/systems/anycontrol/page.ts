@@ -1,5 +1,13 @@
 /** The page of the study, and the one line for the README. */
-import { comparisonTable, mean, numberText, type Row as Compared, tableOf, type Values, type Verdict } from "../../study/index.ts";
+import {
+  type Row as Compared,
+  comparisonTable,
+  mean,
+  numberText,
+  tableOf,
+  type Values,
+  type Verdict,
+} from "../../study/index.ts";
 import type { Table } from "../../work.ts";
 import type { StudyPage } from "../reproduce.ts";
 import { ARMS, type ArmName } from "./arms.ts";
@@ -13,9 +21,11 @@ const OTHERS: Readonly<Partial<Record<Row, string>>> = {
   averaged: "Multi-ControlNet: four single ControlNets, averaged",
 };
 const about = (row: Row): string => OTHERS[row] ?? ARMS[row as ArmName].about;
-const own = (found: Found, row: Row): Scores | undefined => found.scores[row]?.[row === "none" || row === "real" ? "none" : "unaligned"];
+const own = (found: Found, row: Row): Scores | undefined =>
+  found.scores[row]?.[row === "none" || row === "real" ? "none" : "unaligned"];
 
-const text = (values: readonly number[] | undefined): string | undefined => values && numberText(mean(values), 3);
+const text = (values: readonly number[] | undefined): string | undefined =>
+  values && numberText(mean(values), 3);
 const columns = {
   "near thing, IoU": ({ foreground }: Scores) => text(foreground),
   "its outlines, F1": ({ edges }: Scores) => text(edges),
@@ -28,7 +38,19 @@ const columns = {
 const byScene = (values: readonly number[] | undefined): Values | undefined =>
   values && Object.fromEntries(values.map((value, i) => [`scene ${i}`, value]));
 
-const ROWS: readonly Row[] = ["full", "summed", "averaged", "joint", "-unaligned", "uni", "uni, unaligned", "-alignment", "-fusion", "one level", "-shared P"];
+const ROWS: readonly Row[] = [
+  "full",
+  "summed",
+  "averaged",
+  "joint",
+  "-unaligned",
+  "uni",
+  "uni, unaligned",
+  "-alignment",
+  "-fusion",
+  "one level",
+  "-shared P",
+];
 
 /** Overlap with the near thing beside floor, ceiling and strongest rival, in pairs of scenes. */
 function foregroundTable(found: Found): Table {
@@ -64,7 +86,8 @@ const ASKED: Readonly<Record<Asking, string>> = {
 
 /** AnyControl by number of conditions. */
 function countTable(found: Found): Table {
-  const of = (asking: Asking): Scores | undefined => found.scores[asking === "none" ? "none" : "full"]?.[asking];
+  const of = (asking: Asking): Scores | undefined =>
+    found.scores[asking === "none" ? "none" : "full"]?.[asking];
   const rows = (Object.keys(ASKED) as Asking[]).flatMap((asking): [string, Scores][] => {
     const scores = of(asking);
     return scores ? [[ASKED[asking], scores]] : [];

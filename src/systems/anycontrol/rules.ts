@@ -1,10 +1,24 @@
 /** What the study expects, from the specification, written before measuring. Rows are compared in pairs of test scenes. */
-import { all, atLeast, atMost, exceeds, type Judged, mean, numberText, type Rule } from "../../study/index.ts";
+import {
+  all,
+  atLeast,
+  atMost,
+  exceeds,
+  type Judged,
+  mean,
+  numberText,
+  type Rule,
+} from "../../study/index.ts";
 import type { ArmName } from "./arms.ts";
 import type { Asking, Scores } from "./measure.ts";
 
 /** What is compared: arms, four single ControlNets together, no condition at all, real pictures. */
-export type Row = Exclude<ArmName, "edge" | "depth" | "seg" | "pose"> | "summed" | "averaged" | "none" | "real";
+export type Row =
+  | Exclude<ArmName, "edge" | "depth" | "seg" | "pose">
+  | "summed"
+  | "averaged"
+  | "none"
+  | "real";
 
 /** Everything that was measured, averaged over seeds. */
 export interface Found {
@@ -15,7 +29,8 @@ export interface Found {
   readonly cost?: { readonly base: number; readonly steered: number } | undefined;
 }
 
-const at = (found: Found, row: Row, asking: Asking = "unaligned"): Scores | undefined => found.scores[row]?.[asking];
+const at = (found: Found, row: Row, asking: Asking = "unaligned"): Scores | undefined =>
+  found.scores[row]?.[asking];
 
 /** The better of the two ways to combine single ControlNets. */
 export const bestMulti = (found: Found): Scores | undefined => {
@@ -32,8 +47,10 @@ const less = (value: number | undefined, other: number | undefined, factor = 1):
     ? undefined
     : { measured: `${numberText(value)} against ${numberText(other)}`, holds: value < factor * other };
 
-const better = (row: Row) => (found: Found): Judged | undefined =>
-  exceeds(at(found, "full")?.foreground, at(found, row)?.foreground);
+const better =
+  (row: Row) =>
+  (found: Found): Judged | undefined =>
+    exceeds(at(found, "full")?.foreground, at(found, row)?.foreground);
 
 const part = (row: Row, name: string): Rule<Found> => ({
   name,
@@ -51,7 +68,9 @@ export const RULES: readonly Rule<Found>[] = [
       return all(
         exceeds(own?.foreground, other?.foreground, { atLeast: other ? 0.1 * mean(other.foreground) : 0 }),
         less(own?.frechet, other?.frechet, 0.9),
-        own && other ? atLeast(mean(own.background), Number((0.97 * mean(other.background)).toPrecision(4))) : undefined,
+        own && other
+          ? atLeast(mean(own.background), Number((0.97 * mean(other.background)).toPrecision(4)))
+          : undefined,
       );
     },
   },
@@ -67,10 +86,16 @@ export const RULES: readonly Rule<Found>[] = [
     name: "(iii) one model for 1 to 4 conditions",
     says: "with one condition the background's mIoU is at least 0.9 times that of a ControlNet of its own; with 2, 3 and 4 it is above that of no condition",
     judge: (found) => {
-      const [own, single, none] = [at(found, "full", "background"), at(found, "summed", "background"), at(found, "none", "none")];
+      const [own, single, none] = [
+        at(found, "full", "background"),
+        at(found, "summed", "background"),
+        at(found, "none", "none"),
+      ];
       const more = (["two", "three", "four"] as const).map((asking) => at(found, "full", asking));
       return all(
-        own && single ? atLeast(mean(own.background), Number((0.9 * mean(single.background)).toPrecision(4))) : undefined,
+        own && single
+          ? atLeast(mean(own.background), Number((0.9 * mean(single.background)).toPrecision(4)))
+          : undefined,
         ...more.map((one) => exceeds(one?.background, none?.background)),
       );
     },
@@ -83,7 +108,8 @@ export const RULES: readonly Rule<Found>[] = [
   {
     name: "it follows",
     says: "the overlap with the near thing is 0.1 or more above that of no condition",
-    judge: (found) => exceeds(at(found, "full")?.foreground, at(found, "none", "none")?.foreground, { atLeast: 0.1 }),
+    judge: (found) =>
+      exceeds(at(found, "full")?.foreground, at(found, "none", "none")?.foreground, { atLeast: 0.1 }),
   },
   {
     name: "the architecture, not the data",

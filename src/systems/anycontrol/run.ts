@@ -19,10 +19,13 @@ export function readStrengths(given: readonly string[], conditions: readonly Con
     const found = /^(?:([a-z]+)=)?(\d*\.?\d+)$/.exec(text.trim());
     const value = Number(found?.[2]);
     if (!found || !(value >= 0 && value <= 2))
-      throw new ArgumentError(`strength "${text}": expected TYPE=S or S with S from 0 to 2, such as depth=0.8`);
+      throw new ArgumentError(
+        `strength "${text}": expected TYPE=S or S with S from 0 to 2, such as depth=0.8`,
+      );
     const type = TYPES.find((one) => one === found[1]);
     if (found[1] === undefined) all = value;
-    else if (!type) throw new ArgumentError(`strength "${text}": no type "${found[1]}"; known are ${TYPES.join(", ")}`);
+    else if (!type)
+      throw new ArgumentError(`strength "${text}": no type "${found[1]}"; known are ${TYPES.join(", ")}`);
     else if (!conditions.some((one) => one.type === type))
       throw new ArgumentError(`strength "${text}": there is no condition of type ${type}`);
     else of.set(type, value);
@@ -36,7 +39,9 @@ function readLevels(text: string | undefined, residuals: number): number[] | und
   const values = text.split(",").map(Number);
   const full = values.length === 1 ? new Array<number>(residuals).fill(values[0]!) : values;
   if (full.length !== residuals || full.some((v) => !(v >= 0 && v <= 2)))
-    throw new ArgumentError(`levels "${text}": expected ${residuals} factors from 0 to 2 (or one for all), from the top to the middle`);
+    throw new ArgumentError(
+      `levels "${text}": expected ${residuals} factors from 0 to 2 (or one for all), from the top to the middle`,
+    );
   return full;
 }
 
@@ -61,7 +66,8 @@ export async function* runAction(options: RunActionOptions, { signal }: ActionCo
     const conditions = await readConditions(control, base.size, extract);
     for (const text of notesOf(conditions, base.unknownWords(prompt))) yield { type: "warning", text };
     const strengths = readStrengths(strength, conditions);
-    const residuals = 1 + (model?.config.unet.block_out_channels as readonly number[] | undefined ?? []).length * 2;
+    const residuals =
+      1 + ((model?.config.unet.block_out_channels as readonly number[] | undefined) ?? []).length * 2;
     const levels = readLevels(options.levels, residuals);
     const wanted: Wanted = { caption: prompt, conditions, strengths };
     const startedAt = performance.now();

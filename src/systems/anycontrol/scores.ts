@@ -1,7 +1,16 @@
 /** How well pictures follow their conditions: a small network that reads classes and depth off them, trained on real scenes. */
 import type { Dataset, ShapeSample } from "../../data/index.ts";
 import { iou, overlapCounts, SampleTable } from "../../metrics/index.ts";
-import { activate, adamW, Conv2d, cosineDecay, createRng, crossEntropy, Module, type Rng } from "../../nn/index.ts";
+import {
+  activate,
+  adamW,
+  Conv2d,
+  cosineDecay,
+  createRng,
+  crossEntropy,
+  Module,
+  type Rng,
+} from "../../nn/index.ts";
 import { concat, createNoise, fromHost, jit, resize, type Tensor, tensor } from "../../tensor/index.ts";
 import { epochIndices, modelFile, runPhase } from "../../training/index.ts";
 import type { Work } from "../../work.ts";
@@ -31,7 +40,8 @@ export class Reader extends Module {
   constructor(rng: Rng) {
     super();
     const [a, b, c] = WIDTHS;
-    const conv = (i: number, o: number, stride = 1): Conv2d => new Conv2d(i, o, 3, rng, { padding: 1, stride });
+    const conv = (i: number, o: number, stride = 1): Conv2d =>
+      new Conv2d(i, o, 3, rng, { padding: 1, stride });
     this.first = conv(3, a);
     this.second = conv(a, b, 2);
     this.third = conv(b, c, 2);
@@ -77,7 +87,15 @@ export interface ReaderSettings {
 export async function* trainReader(
   scenes: Dataset<ShapeSample>,
   { steps, seed }: ReaderSettings,
-  { folder, threads, signal }: { readonly folder?: string; readonly threads?: number | undefined; readonly signal?: AbortSignal | undefined } = {},
+  {
+    folder,
+    threads,
+    signal,
+  }: {
+    readonly folder?: string;
+    readonly threads?: number | undefined;
+    readonly signal?: AbortSignal | undefined;
+  } = {},
 ): Work<Reader> {
   const batch = 32;
   const indices = epochIndices(scenes.length, batch, seed);
@@ -129,7 +147,11 @@ export async function read(reader: Reader, pictures: Tensor, threads?: number): 
   try {
     const seen = await run(reader, pictures);
     const features = new SampleTable(WIDTHS[2]).addAll(0, (await seen.features.data()) as Float32Array);
-    return { classes: (await seen.classes.data()) as Int32Array, depth: (await seen.depth.data()) as Float32Array, features };
+    return {
+      classes: (await seen.classes.data()) as Int32Array,
+      depth: (await seen.depth.data()) as Float32Array,
+      features,
+    };
   } finally {
     await run.close();
   }
@@ -174,7 +196,11 @@ function near(a: readonly boolean[], b: readonly boolean[], region: ArrayLike<nu
 }
 
 /** Scores of pictures that were to follow a background and a thing before it. */
-export function controlScores(seen: Pick<Read, "classes" | "depth">, scenes: readonly Unaligned[], size = 32): ControlScores {
+export function controlScores(
+  seen: Pick<Read, "classes" | "depth">,
+  scenes: readonly Unaligned[],
+  size = 32,
+): ControlScores {
   const plane = size * size;
   const rows = scenes.map(({ full, background, region }, n) => {
     const classes = seen.classes.subarray(n * plane, (n + 1) * plane);
@@ -200,6 +226,10 @@ export function controlScores(seen: Pick<Read, "classes" | "depth">, scenes: rea
     };
   });
   const list = (key: keyof ControlScores): number[] => rows.map((row) => row[key]);
-  return { foreground: list("foreground"), background: list("background"), depth: list("depth"), edges: list("edges") };
+  return {
+    foreground: list("foreground"),
+    background: list("background"),
+    depth: list("depth"),
+    edges: list("edges"),
+  };
 }
-

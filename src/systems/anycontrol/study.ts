@@ -4,7 +4,15 @@ import { join } from "node:path";
 import { openShapes, readAll, type ShapeSample } from "../../data/index.ts";
 import { ArgumentError } from "../../errors.ts";
 import { type FeatureNetwork, openFeatureNetwork } from "../../metrics/index.ts";
-import { fileFingerprint, inTurns, judged, type Made, mean, type Study, type Verdict } from "../../study/index.ts";
+import {
+  fileFingerprint,
+  inTurns,
+  judged,
+  type Made,
+  mean,
+  type Study,
+  type Verdict,
+} from "../../study/index.ts";
 import { concat, fromHost, jit, type Tensor } from "../../tensor/index.ts";
 import { drained, told, type Work } from "../../work.ts";
 import { namesAmong } from "../options.ts";
@@ -15,14 +23,22 @@ import { ARM_NAMES, ARMS, type Arm, type ArmName } from "./arms.ts";
 import type { Base } from "./base.ts";
 import { guideOf, picturesOf, testScenes, trainingScenes, type Unaligned } from "./data.ts";
 import { baseOf } from "./files.ts";
-import { type Asking, type Judges, measured, type Scores, scoresOf, testCases, testConditions } from "./measure.ts";
+import {
+  type Asking,
+  type Judges,
+  measured,
+  type Scores,
+  scoresOf,
+  testCases,
+  testConditions,
+} from "./measure.ts";
 import { type Steering, steered } from "./method.ts";
 import { ControlNets, kept, type SteeringModel, steeringFile } from "./model.ts";
 import { type ReproduceActionOptions, reproduceOptions } from "./options.ts";
 import { pageOf } from "./page.ts";
 import { type Found, type Row, RULES } from "./rules.ts";
 import { type Reader, read, readerFile, trainReader } from "./scores.ts";
-import { trainSteerer, training } from "./train.ts";
+import { training, trainSteerer } from "./train.ts";
 import { TYPES } from "./types.ts";
 import { drawControlled } from "./use.ts";
 
@@ -48,7 +64,11 @@ export interface Lab {
   /** Fingerprint of the base, and of the network that reads captions. */
   readonly prints: { readonly base: string; readonly captions: string };
   trainReader(steps: number, folder: string): Work<Reader>;
-  train(arm: Arm, settings: { readonly steps: number; readonly batch: number; readonly seed: number }, folder: string): Work<SteeringModel>;
+  train(
+    arm: Arm,
+    settings: { readonly steps: number; readonly batch: number; readonly seed: number },
+    folder: string,
+  ): Work<SteeringModel>;
   score(model: SteeringModel | undefined, asking: Asking | "real", reader: Reader): Work<Scores>;
   permutation(model: SteeringModel): Promise<number>;
   cost(model: SteeringModel): Promise<{ base: number; steered: number }>;
@@ -69,14 +89,24 @@ async function* whereMade<T>(cell: Work<Made<T>>): Work<Made<T> | undefined> {
 /** Scores of several seeds as one. */
 function overSeeds(all: readonly Scores[]): Scores {
   const lists = Object.keys(all[0]!).filter((key) => key !== "frechet") as Exclude<keyof Scores, "frechet">[];
-  const averaged = lists.map((key) => [key, all[0]![key].map((_, i) => mean(all.map((one) => one[key][i]!)))]);
-  return { ...(Object.fromEntries(averaged) as unknown as Scores), frechet: mean(all.map(({ frechet }) => frechet)) };
+  const averaged = lists.map((key) => [
+    key,
+    all[0]![key].map((_, i) => mean(all.map((one) => one[key][i]!))),
+  ]);
+  return {
+    ...(Object.fromEntries(averaged) as unknown as Scores),
+    frechet: mean(all.map(({ frechet }) => frechet)),
+  };
 }
 
 /** Four single ControlNets as one. */
 const together = (parts: readonly SteeringModel[], average: boolean): SteeringModel =>
   kept(
-    new ControlNets(parts.flatMap(({ net }) => (net as ControlNets).nets), TYPES, average),
+    new ControlNets(
+      parts.flatMap(({ net }) => (net as ControlNets).nets),
+      TYPES,
+      average,
+    ),
     { ...parts[0]!.config, types: TYPES, mean: average },
   );
 
@@ -100,10 +130,18 @@ export async function* askedOf(study: Study, lab: Lab, options: ReproduceActionO
   );
   const scores: Partial<Record<Row, Partial<Record<Asking, Scores>>>> = {};
   if (!reader) return { scores };
-  async function* score(row: Row, asking: Asking | "real", from: readonly Made<SteeringModel>[], models: readonly (SteeringModel | undefined)[]): Work<void> {
+  async function* score(
+    row: Row,
+    asking: Asking | "real",
+    from: readonly Made<SteeringModel>[],
+    models: readonly (SteeringModel | undefined)[],
+  ): Work<void> {
     const all: Scores[] = [];
     for (const [i, model] of models.entries()) {
-      const sources = from.length === models.length ? [from[i]!] : from.slice((i * from.length) / models.length, ((i + 1) * from.length) / models.length);
+      const sources =
+        from.length === models.length
+          ? [from[i]!]
+          : from.slice((i * from.length) / models.length, ((i + 1) * from.length) / models.length);
       const cell = study.measure<Scores>(`${row}, ${asking}${models.length > 1 ? `, seed ${i}` : ""}`, {
         given: { ...sampling, row, asking, ...prints },
         from: [reader!, ...sources],
@@ -112,7 +150,8 @@ export async function* askedOf(study: Study, lab: Lab, options: ReproduceActionO
       const found = yield* whereMade(cell);
       if (found) all.push(found.value);
     }
-    if (all.length === models.length && all.length > 0) (scores[row] ??= {})[asking === "real" ? "none" : asking] = overSeeds(all);
+    if (all.length === models.length && all.length > 0)
+      (scores[row] ??= {})[asking === "real" ? "none" : asking] = overSeeds(all);
   }
   yield* score("real", "real", [], [undefined]);
   yield* score("none", "none", [], [undefined]);
@@ -125,7 +164,10 @@ export async function* askedOf(study: Study, lab: Lab, options: ReproduceActionO
         given: { ...given, arm, base: prints.base },
         make: (folder) =>
           orNothing(
-            () => told(lab.train(arm, given, folder), (event) => (event.type === "progress" ? { ...event, stage: `${name} seed ${seed}` } : event)),
+            () =>
+              told(lab.train(arm, given, folder), (event) =>
+                event.type === "progress" ? { ...event, stage: `${name} seed ${seed}` } : event,
+              ),
             folder,
           ),
         ...steeringFile.cell,
@@ -133,24 +175,45 @@ export async function* askedOf(study: Study, lab: Lab, options: ReproduceActionO
       const model = yield* whereMade(cell);
       if (model) (made[name] ??= []).push(model);
     }
-  const complete = (name: ArmName): Made<SteeringModel>[] | undefined => (made[name]?.length === seeds.length ? made[name] : undefined);
+  const complete = (name: ArmName): Made<SteeringModel>[] | undefined =>
+    made[name]?.length === seeds.length ? made[name] : undefined;
   for (const name of arms) {
     const models = complete(name);
     if (!models || (ARMS[name] as Arm).share !== undefined) continue;
     for (const asking of name === "full" ? (["unaligned", ...ASKED] as const) : (["unaligned"] as const))
-      yield* score(name as Row, asking, models, models.map(({ value }) => value));
+      yield* score(
+        name as Row,
+        asking,
+        models,
+        models.map(({ value }) => value),
+      );
   }
   const singles = TYPES.map((type) => complete(type));
   if (singles.every((one) => one !== undefined))
-    for (const [row, average] of [["summed", false], ["averaged", true]] as const) {
+    for (const [row, average] of [
+      ["summed", false],
+      ["averaged", true],
+    ] as const) {
       const from = seeds.flatMap((_, i) => singles.map((one) => one![i]!));
-      const models = seeds.map((_, i) => together(singles.map((one) => one![i]!.value), average));
-      for (const asking of average ? (["unaligned"] as const) : (["unaligned", "background"] as const)) yield* score(row, asking, from, models);
+      const models = seeds.map((_, i) =>
+        together(
+          singles.map((one) => one![i]!.value),
+          average,
+        ),
+      );
+      for (const asking of average ? (["unaligned"] as const) : (["unaligned", "background"] as const))
+        yield* score(row, asking, from, models);
     }
   const [first] = complete("full") ?? [];
-  const one = async function* <T>(name: string, f: (model: SteeringModel) => Promise<T>): Work<T | undefined> {
+  const one = async function* <T>(
+    name: string,
+    f: (model: SteeringModel) => Promise<T>,
+  ): Work<T | undefined> {
     if (!first) return undefined;
-    const cell = study.measure<T>(name, { from: [first], measure: () => (measure ? f(first.value) : Promise.reject(NOT_MADE)) });
+    const cell = study.measure<T>(name, {
+      from: [first],
+      measure: () => (measure ? f(first.value) : Promise.reject(NOT_MADE)),
+    });
     return (yield* whereMade(cell))?.value;
   };
   const permutation = yield* one("conditions in another order", (model) => lab.permutation(model));
@@ -158,7 +221,13 @@ export async function* askedOf(study: Study, lab: Lab, options: ReproduceActionO
 }
 
 /** Pictures of a lab that trains and draws. */
-export async function openLab(base: Base, captions: FeatureNetwork, prints: Lab["prints"], options: ReproduceActionOptions, { signal }: ActionContext): Promise<Lab> {
+export async function openLab(
+  base: Base,
+  captions: FeatureNetwork,
+  prints: Lab["prints"],
+  options: ReproduceActionOptions,
+  { signal }: ActionContext,
+): Promise<Lab> {
   const { test, real, sampler, guidance, threads } = options;
   const held = testScenes(test);
   const samples = (await readAll(held)) as ShapeSample[];
@@ -171,9 +240,19 @@ export async function openLab(base: Base, captions: FeatureNetwork, prints: Lab[
   };
   return {
     prints,
-    trainReader: (steps, folder) => trainReader(trainingScenes(3), { steps, seed: 0 }, { folder, threads, signal }),
+    trainReader: (steps, folder) =>
+      trainReader(trainingScenes(3), { steps, seed: 0 }, { folder, threads, signal }),
     train: (arm, settings, folder) =>
-      trainSteerer({ stage: "steering", base, arm, scenes: trainingScenes(0), settings: training(settings), folder, threads, signal }),
+      trainSteerer({
+        stage: "steering",
+        base,
+        arm,
+        scenes: trainingScenes(0),
+        settings: training(settings),
+        folder,
+        threads,
+        signal,
+      }),
     async *score(model, asking, reader) {
       judges ??= judgesOf(reader);
       if (asking === "real") return await scoresOf(picturesOf(samples, 32), scenes, await judges, threads);
@@ -185,7 +264,12 @@ export async function openLab(base: Base, captions: FeatureNetwork, prints: Lab[
 }
 
 /** Largest difference between pictures whose conditions were given in one order and in the other. */
-async function permutationGap(base: Base, model: SteeringModel, scenes: readonly Unaligned[], drawing: object): Promise<number> {
+async function permutationGap(
+  base: Base,
+  model: SteeringModel,
+  scenes: readonly Unaligned[],
+  drawing: object,
+): Promise<number> {
   const pictures = async (turn: boolean): Promise<Tensor> => {
     const wanted = scenes.map((scene, i) => {
       const conditions = testConditions(scene, i, "three");
@@ -193,14 +277,26 @@ async function permutationGap(base: Base, model: SteeringModel, scenes: readonly
     });
     return drained(drawControlled(base, model, wanted, drawing));
   };
-  return (await pictures(false)).sub(await pictures(true)).abs().max().item();
+  return (await pictures(false))
+    .sub(await pictures(true))
+    .abs()
+    .max()
+    .item();
 }
 
 /** Milliseconds of a sampling step of four pictures with guidance: the base's, and with the adapter; their fastest of 12 rounds. */
-async function stepCost(base: Base, model: SteeringModel, scenes: readonly Unaligned[], threads?: number): Promise<{ base: number; steered: number }> {
+async function stepCost(
+  base: Base,
+  model: SteeringModel,
+  scenes: readonly Unaligned[],
+  threads?: number,
+): Promise<{ base: number; steered: number }> {
   const how = threads === undefined ? {} : { threads };
   const net = model.net as Steering;
-  const rows = scenes.map((scene, i) => ({ caption: scene.full.caption, conditions: testConditions(scene, i, "unaligned") }));
+  const rows = scenes.map((scene, i) => ({
+    caption: scene.full.caption,
+    conditions: testConditions(scene, i, "unaligned"),
+  }));
   const guide = guideOf(base, rows, { size: base.size, layout: "packed", most: 2 });
   const prepared = await jit((g: typeof guide) => net.prepare(g) as never, how)(guide);
   const both = (t: Tensor): Tensor => concat(t, t, 0);
@@ -211,10 +307,17 @@ async function stepCost(base: Base, model: SteeringModel, scenes: readonly Unali
   const doubled = (prepared as readonly Tensor[]).map(both);
   await Promise.all(doubled.map((one) => one.eval()));
   const plain = jit((z: Tensor, at: Tensor, c: Tensor) => steered(base.unet, [z, at, c]), how);
-  const own = jit((z: Tensor, at: Tensor, c: Tensor, p: typeof doubled) => steered(base.unet, [z, at, c], { steering: net, prepared: p }), how);
+  const own = jit(
+    (z: Tensor, at: Tensor, c: Tensor, p: typeof doubled) =>
+      steered(base.unet, [z, at, c], { steering: net, prepared: p }),
+    how,
+  );
   try {
     const times = await inTurns(
-      { base: async () => (await plain(x, t, context)).data(), steered: async () => (await own(x, t, context, doubled)).data() },
+      {
+        base: async () => (await plain(x, t, context)).data(),
+        steered: async () => (await own(x, t, context, doubled)).data(),
+      },
       12,
       { warmups: 2 },
     );
@@ -244,8 +347,11 @@ async function* ask(study: Study, options: ReproduceActionOptions, context: Acti
 }
 
 /** Every rule, those without numbers as well. */
-export const verdictsOf = (found: Found, { seeds }: Plan, { steps }: Pick<ReproduceActionOptions, "steps">): Verdict[] =>
-  judged(RULES, `${seeds.length} seed${seeds.length === 1 ? "" : "s"}, ${steps} steps`, found);
+export const verdictsOf = (
+  found: Found,
+  { seeds }: Plan,
+  { steps }: Pick<ReproduceActionOptions, "steps">,
+): Verdict[] => judged(RULES, `${seeds.length} seed${seeds.length === 1 ? "" : "s"}, ${steps} steps`, found);
 
 const page = ({ found, plan }: Asked, options: ReproduceActionOptions): StudyPage =>
   pageOf(found, verdictsOf(found, plan, options), plan, options);

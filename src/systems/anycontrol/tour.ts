@@ -31,18 +31,31 @@ export async function* tourAnyControl({ seed, threads, signal }: TourContext): W
     const runs = ["none", ...ASKED] as const;
     const made = new Map<Asking, Tensor>();
     for (const [k, asking] of runs.entries()) {
-      const wanted = scenes.map((scene, i) => ({ caption: scene.full.caption, conditions: testConditions(scene, i, asking) }));
+      const wanted = scenes.map((scene, i) => ({
+        caption: scene.full.caption,
+        conditions: testConditions(scene, i, asking),
+      }));
       const run = drawControlled(base, model, wanted, how);
       made.set(
         asking,
         yield* told(run, (event) =>
           event.type === "progress"
-            ? ({ ...event, stage: "pictures", done: k * event.total + event.done, total: runs.length * event.total } as const)
+            ? ({
+                ...event,
+                stage: "pictures",
+                done: k * event.total + event.done,
+                total: runs.length * event.total,
+              } as const)
             : event,
         ),
       );
     }
-    const blank: Picture = { width: base.size, height: base.size, channels: 3, data: new Uint8Array(3 * base.size ** 2).fill(245) };
+    const blank: Picture = {
+      width: base.size,
+      height: base.size,
+      channels: 3,
+      data: new Uint8Array(3 * base.size ** 2).fill(245),
+    };
     const rows: Picture[] = [];
     for (const [k, asking] of ASKED.entries()) {
       const conditions = testConditions(scenes[k]!, k, asking).map((one) => mapPicture(one, base.size));
@@ -63,7 +76,14 @@ export async function* tourAnyControl({ seed, threads, signal }: TourContext): W
     const none = await distance(made.get("none")!, truth);
     return {
       did: `made ${runs.length * SCENES} pictures under none to four conditions`,
-      quality: [{ name: "distance from the scene, unaligned conditions", value, better: "lower", baseline: { name: "no condition", value: none } }],
+      quality: [
+        {
+          name: "distance from the scene, unaligned conditions",
+          value,
+          better: "lower",
+          baseline: { name: "no condition", value: none },
+        },
+      ],
     };
   } finally {
     await base.close();

@@ -2,7 +2,13 @@
 import type { Dataset, ShapeSample } from "../../data/index.ts";
 import { debiasedWeight } from "../../diffusion/index.ts";
 import { adamW, type TrainState } from "../../nn/index.ts";
-import { type PhaseResult, type PhaseSettings, rateOf, runPhase, type TrainingRun } from "../../training/index.ts";
+import {
+  type PhaseResult,
+  type PhaseSettings,
+  rateOf,
+  runPhase,
+  type TrainingRun,
+} from "../../training/index.ts";
 import type { Work } from "../../work.ts";
 import { type Arm, batchSettings } from "./arms.ts";
 import { type Base, TEXT_LENGTH } from "./base.ts";
@@ -17,8 +23,16 @@ export interface TrainSettings extends PhaseSettings {
 }
 
 /** AdamW with the decay of torch, as published; the rate is that of a small model that trains from nothing. */
-export const training = (given: Pick<TrainSettings, "steps" | "seed"> & Partial<TrainSettings>): TrainSettings => ({
-  ...{ batch: 16, learningRate: 1e-3, warmup: Math.min(100, Math.ceil(given.steps / 5)), schedule: "cosine", clip: 1 },
+export const training = (
+  given: Pick<TrainSettings, "steps" | "seed"> & Partial<TrainSettings>,
+): TrainSettings => ({
+  ...{
+    batch: 16,
+    learningRate: 1e-3,
+    warmup: Math.min(100, Math.ceil(given.steps / 5)),
+    schedule: "cosine",
+    clip: 1,
+  },
   ...given,
 });
 

@@ -29,7 +29,10 @@ export interface Wanted extends Chosen {
 }
 
 /** Strengths as the method takes them: the largest scales all residuals, the others count less beside it. */
-export function splitStrengths(strengths: readonly number[]): { readonly all: number; readonly relative: number[] } {
+export function splitStrengths(strengths: readonly number[]): {
+  readonly all: number;
+  readonly relative: number[];
+} {
   for (const s of strengths)
     if (!(s >= 0 && s <= 2)) throw new ArgumentError(`strength: expected 0 to 2, got ${s}`);
   const all = Math.max(0, ...strengths);
@@ -50,14 +53,23 @@ export const MOST_CONDITIONS = 8;
 export function checkWanted({ config }: SteeringModel, { conditions, strengths = [] }: Wanted): void {
   splitStrengths(strengths);
   if (conditions.length > MOST_CONDITIONS)
-    throw new ArgumentError(`AnyControl: expected at most ${MOST_CONDITIONS} conditions, got ${conditions.length}`);
+    throw new ArgumentError(
+      `AnyControl: expected at most ${MOST_CONDITIONS} conditions, got ${conditions.length}`,
+    );
   for (const { type, map } of conditions) {
     if (!config.types.includes(type))
-      throw new ArgumentError(`AnyControl: this model has not seen conditions of type "${type}"; it knows ${config.types.join(", ")}`);
+      throw new ArgumentError(
+        `AnyControl: this model has not seen conditions of type "${type}"; it knows ${config.types.join(", ")}`,
+      );
     if (map.length !== 3 * config.size ** 2)
-      throw new ArgumentError(`AnyControl: expected maps of ${config.size} pixels a side in 3 colours, got ${map.length} values`);
+      throw new ArgumentError(
+        `AnyControl: expected maps of ${config.size} pixels a side in 3 colours, got ${map.length} values`,
+      );
     const bad = map.findIndex((v) => !(v >= 0 && v <= 1));
-    if (bad >= 0) throw new ArgumentError(`AnyControl: the ${type} map holds ${map[bad]} at element ${bad}, expected 0 to 1`);
+    if (bad >= 0)
+      throw new ArgumentError(
+        `AnyControl: the ${type} map holds ${map[bad]} at element ${bad}, expected 0 to 1`,
+      );
   }
 }
 
@@ -76,8 +88,10 @@ export async function* drawControlled(
   const { steps = defaults?.steps ?? 20, guidance = defaults?.guidance ?? 2, negative = "" } = drawing;
   const { seed = 0, levels, batch = 32, threads, signal } = drawing;
   if (model) for (const one of wanted) checkWanted(model, one);
-  const net = wanted.some(({ conditions }) => conditions.length > 0) ? (model?.net as Steering | undefined) : undefined;
-  if (levels && net && (levels.some((l) => !(l >= 0 && l <= 2))))
+  const net = wanted.some(({ conditions }) => conditions.length > 0)
+    ? (model?.net as Steering | undefined)
+    : undefined;
+  if (levels && net && levels.some((l) => !(l >= 0 && l <= 2)))
     throw new ArgumentError(`levels: expected factors from 0 to 2, got ${levels.join(", ")}`);
   const slots = net instanceof ControlNets || net instanceof UniControlNet;
   const most = Math.max(0, ...wanted.map(({ conditions }) => conditions.length));
@@ -93,8 +107,16 @@ export async function* drawControlled(
     });
     const layout = slots ? ("slots" as const) : ("packed" as const);
     const size = model?.config.size ?? base.size;
-    const guide = guideOf(base, parts.map(({ row }) => row), { size, layout, most });
-    const scale = fromHost("f32", [n, 1, 1, 1], Float32Array.from(parts, ({ all }) => all));
+    const guide = guideOf(
+      base,
+      parts.map(({ row }) => row),
+      { size, layout, most },
+    );
+    const scale = fromHost(
+      "f32",
+      [n, 1, 1, 1],
+      Float32Array.from(parts, ({ all }) => all),
+    );
     return { prepared: await prepare(net, guide), scale };
   };
   const told = async (first: number, n: number, texts: readonly string[]): Promise<Told> => {
@@ -104,7 +126,8 @@ export async function* drawControlled(
   const network = (x: Tensor, t: Tensor, { context, prepared, scale }: Told): Tensor => {
     if (!net || !scale) return steered(base.unet, [x, t, context]);
     const scaled: Steering = Object.assign(Object.create(net) as Steering, {
-      controls: (...given: Parameters<Steering["controls"]>) => treeMap((r: Tensor) => r.mul(scale), net.controls(...given)),
+      controls: (...given: Parameters<Steering["controls"]>) =>
+        treeMap((r: Tensor) => r.mul(scale), net.controls(...given)),
     });
     return steered(base.unet, [x, t, context], { steering: scaled, prepared, strength });
   };
@@ -114,7 +137,12 @@ export async function* drawControlled(
       count: wanted.length,
       shape: base.latent,
       noise: base.noise(seed),
-      condition: (first, n) => told(first, n, wanted.slice(first, first + n).map(({ caption }) => caption)),
+      condition: (first, n) =>
+        told(
+          first,
+          n,
+          wanted.slice(first, first + n).map(({ caption }) => caption),
+        ),
       negative: (first, n) => told(first, n, new Array<string>(n).fill(negative)),
       ...{ guidance, batch, threads, signal },
     });

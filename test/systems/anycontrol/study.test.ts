@@ -14,9 +14,16 @@ import { recordingStudy } from "../../study/recording-study.ts";
 import { expectOptionsToDecide, type StudyUnderTest } from "../deciding-options.ts";
 
 const scores = (foreground: number, frechet = 10, background = 0.8): Scores => {
-  const spread = (mean: number): number[] => Array.from({ length: 40 }, (_, i) => mean + 0.001 * ((i * 7) % 11));
+  const spread = (mean: number): number[] =>
+    Array.from({ length: 40 }, (_, i) => mean + 0.001 * ((i * 7) % 11));
   return {
-    ...{ foreground: spread(foreground), background: spread(background), depth: spread(0.1), edges: spread(0.5), captions: spread(0.9) },
+    ...{
+      foreground: spread(foreground),
+      background: spread(background),
+      depth: spread(0.1),
+      edges: spread(0.5),
+      captions: spread(0.9),
+    },
     frechet,
   };
 };
@@ -26,7 +33,8 @@ const valueFor = ({ name }: { name: string }): unknown => {
   if (name === "time of a step") return { base: 10, steered: 14 };
   return name.includes(", ") && !/ seed \d+$/.test(name.replace(/, seed \d+$/, "")) ? scores(0.5) : MODEL;
 };
-const labOf = ({ base }: ReproduceActionOptions): Lab => ({ prints: { base, captions: "c" } }) as unknown as Lab;
+const labOf = ({ base }: ReproduceActionOptions): Lab =>
+  ({ prints: { base, captions: "c" } }) as unknown as Lab;
 
 const STUDY: StudyUnderTest = {
   schema: reproduceOptions,
@@ -55,13 +63,15 @@ const STUDY: StudyUnderTest = {
 };
 
 describe("what decides a number", () => {
-  test("every option of reproduce changes a fingerprint, but for those that decide nothing", () => expectOptionsToDecide(STUDY));
+  test("every option of reproduce changes a fingerprint, but for those that decide nothing", () =>
+    expectOptionsToDecide(STUDY));
 
   test("arms differ in the arm alone, seeds in the seed; single ControlNets take half of the steps", async () => {
     const study = recordingStudy(valueFor as never);
     const options = reproduceOptions.parse({ arms: "all", seeds: 2, steps: 100 });
     await drained(askedOf(study, labOf(options), options));
-    const given = (name: string) => study.cells.find((cell) => cell.name === name)!.given as Record<string, unknown>;
+    const given = (name: string) =>
+      study.cells.find((cell) => cell.name === name)!.given as Record<string, unknown>;
     const { arm, ...rest } = given("full seed 0");
     const { arm: other, ...others } = given("joint seed 0");
     expect([arm, other]).toEqual([ARMS.full, ARMS.joint]);
@@ -70,7 +80,15 @@ describe("what decides a number", () => {
     expect([given("full seed 0").steps, given("pose seed 0").steps]).toEqual([100, 50]);
     for (const name of ARM_NAMES) expect(study.cells.map((cell) => cell.name)).toContain(`${name} seed 1`);
     const names = study.cells.map((cell) => cell.name);
-    expect(names).toEqual(expect.arrayContaining(["summed, background, seed 1", "averaged, unaligned, seed 0", "full, four, seed 0", "none, none", "real, real"]));
+    expect(names).toEqual(
+      expect.arrayContaining([
+        "summed, background, seed 1",
+        "averaged, unaligned, seed 0",
+        "full, four, seed 0",
+        "none, none",
+        "real, real",
+      ]),
+    );
   });
 
   test("the rivals that could refute the architecture see the very same pairs", () => {
@@ -90,7 +108,13 @@ const HOLDS: Found = {
   scores: {
     real: { none: scores(0.97, 1) },
     none: { none: scores(0.2, 20, 0.3) },
-    full: { unaligned: scores(0.7, 5), background: scores(0.2), two: scores(0.7), three: scores(0.7), four: scores(0.7) },
+    full: {
+      unaligned: scores(0.7, 5),
+      background: scores(0.2),
+      two: scores(0.7),
+      three: scores(0.7),
+      four: scores(0.7),
+    },
     summed: { unaligned: scores(0.5), background: scores(0.2) },
     averaged: { unaligned: scores(0.4) },
     joint: { unaligned: scores(0.6) },
@@ -100,8 +124,12 @@ const HOLDS: Found = {
   cost: { base: 10, steered: 14 },
 };
 const verdicts = (found: Found) => verdictsOf(found, { seeds: [0] }, { steps: 9 });
-const holds = (found: Found, name: string): boolean | undefined => verdicts(found).find((v) => v.name.startsWith(name))!.judged?.holds;
-const changed = (row: Row, to: Scores): Found => ({ ...HOLDS, scores: { ...HOLDS.scores, [row]: { ...HOLDS.scores[row], unaligned: to } } });
+const holds = (found: Found, name: string): boolean | undefined =>
+  verdicts(found).find((v) => v.name.startsWith(name))!.judged?.holds;
+const changed = (row: Row, to: Scores): Found => ({
+  ...HOLDS,
+  scores: { ...HOLDS.scores, [row]: { ...HOLDS.scores[row], unaligned: to } },
+});
 
 describe("rules", () => {
   test("hold where the claim holds, and count what was not measured", () => {
