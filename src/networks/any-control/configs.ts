@@ -88,7 +88,8 @@ function gridWaves(side: number, dim: number, heads: number): Float32Array {
 
 /**
  * An encoder to be trained from nothing: queries and positions of conditions are the same waves, and fusion compares them, so
- * that each query begins by looking at its own place of every condition. It would have to discover the grid otherwise.
+ * that each query begins by looking at its own place of every condition, and by taking over what is there. It would have to
+ * discover the grid otherwise.
  */
 export function initMultiControl(config: MultiControlConfig, rng: Rng): MultiControlEncoder {
   const { grid, dim, heads, visual, slots = 0 } = config;
@@ -97,11 +98,12 @@ export function initMultiControl(config: MultiControlConfig, rng: Rng): MultiCon
   const places = new Float32Array(Math.max(1, slots) * tokens * dim);
   const half = waves.map((v) => v / 2);
   for (let slot = 0; slot < Math.max(1, slots); slot++) places.set(half, (slot * tokens + 1) * dim); // none for the class token
-  const same = (): Tensor => eye(dim).mul(2); // a tensor of its own for each
+  const times = (factor: number): Tensor => eye(dim).mul(factor); // a tensor of its own for each
   return mapParameters(new MultiControlEncoder(config, rng), (own, key) => {
     if (visual.dim !== dim || tokens !== grid * grid + 1) return own;
     if (key === "query_tokens") return fromHost("f32", own.shape, half);
     if (key === "crossattn_embeddings.position_embeddings.weight") return fromHost("f32", own.shape, places);
-    return /crossattention\.self\.(query|key)\.weight$/.test(key) ? same() : own;
+    if (/crossattention\.self\.(query|key)\.weight$/.test(key)) return times(2);
+    return /crossattention\.(self\.value|output\.dense)\.weight$/.test(key) ? times(1) : own;
   });
 }

@@ -1,6 +1,7 @@
 /** Training of what steers a frozen base. Resumable at every step. */
 import type { Dataset, ShapeSample } from "../../data/index.ts";
-import { debiasedWeight } from "../../diffusion/index.ts";
+import type { LossWeight } from "../../diffusion/index.ts";
+import { minimum } from "../../tensor/index.ts";
 import { adamW, type TrainState } from "../../nn/index.ts";
 import {
   type PhaseResult,
@@ -47,8 +48,14 @@ export const configOf = (base: Base, arm: Arm): SteererConfig => ({
   ...(arm.ablation && { ablation: arm.ablation }),
 });
 
-/** Of the loss: as the base was trained, so that high noise counts, where conditions decide what is where. */
-const WEIGHT = debiasedWeight(1e-3);
+/** Weights of the loss at high noise are at most this. */
+const MOST = 100;
+
+/**
+ * Errors of the clean sample in place of those of the noise, up to a bound: where conditions decide what is where, errors of the
+ * noise are so small that a short training would learn nothing else before.
+ */
+const WEIGHT: LossWeight = (_, { alpha, sigma }) => minimum(sigma.div(alpha).square(), MOST);
 
 /** What a training needs. */
 export interface TrainInputs extends TrainingRun<Steerer> {

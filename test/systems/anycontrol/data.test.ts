@@ -115,14 +115,14 @@ describe("a guide", () => {
     };
     const packed = guideOf(base, [row], { size: 32, layout: "packed", most: 3 });
     expect(packed.conditions.shape).toEqual([1, 3, 3, 32, 32]);
-    expect(Array.from(await packed.weights.data())).toEqual([1, 1, 0]);
+    expect(Array.from((await packed.weights.data()) as Float32Array)).toEqual([1, 1, 0]);
     const slots = guideOf(base, [row], { size: 32, layout: "slots", most: 3 });
-    expect(Array.from(await slots.weights.data())).toEqual([1, 0, 1, 0]);
+    expect(Array.from((await slots.weights.data()) as Float32Array)).toEqual([1, 0, 1, 0]);
     const plane = 3 * 1024;
     const values = (await slots.conditions.data()) as Float32Array;
     expect([values[0], values[plane], values[2 * plane]]).toEqual([0, -1, 1]);
     expect(taskWords(["seg", "edge", "seg"])).toBe(taskWords(["edge", "seg"]));
-    expect(Array.from(await packed.textMask.data()).slice(0, 2)).toEqual([1, 1]);
+    expect(Array.from((await packed.textMask.data()) as Int32Array).slice(0, 2)).toEqual([1, 1]);
     await base.close();
   });
 });

@@ -123,7 +123,7 @@ const HOLDS: Found = {
   permutation: 1e-6,
   cost: { base: 10, steered: 14 },
 };
-const verdicts = (found: Found) => verdictsOf(found, { seeds: [0] }, { steps: 9 });
+const verdicts = (found: Found) => verdictsOf(found, { arms: [], seeds: [0] }, { steps: 9 });
 const holds = (found: Found, name: string): boolean | undefined =>
   verdicts(found).find((v) => v.name.startsWith(name))!.judged?.holds;
 const changed = (row: Row, to: Scores): Found => ({
