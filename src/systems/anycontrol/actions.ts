@@ -62,6 +62,7 @@ export async function* trainAction(
   try {
     const model = yield* trainSteerer({
       ...{ stage: "anycontrol", base, arm: ARMS[name!], scenes: trainingScenes(0) },
+      start: options.from === undefined ? undefined : await modelOf(options.from, base),
       settings: training({ steps, batch, learningRate, seed }),
       ...{ folder: out, threads, signal },
       ...(previews && {

@@ -1,8 +1,9 @@
 /** Training of what steers a frozen base. Resumable at every step. */
 import type { Dataset, ShapeSample } from "../../data/index.ts";
 import type { LossWeight } from "../../diffusion/index.ts";
-import { minimum } from "../../tensor/index.ts";
+import { ArgumentError } from "../../errors.ts";
 import { adamW, type TrainState } from "../../nn/index.ts";
+import { minimum } from "../../tensor/index.ts";
 import {
   type PhaseResult,
   type PhaseSettings,
@@ -63,17 +64,26 @@ export interface TrainInputs extends TrainingRun<Steerer> {
   readonly arm: Arm;
   readonly scenes: Dataset<ShapeSample>;
   readonly settings: TrainSettings;
+  /** What to begin with. Default: copies of the base, and fresh weights. */
+  readonly start?: SteeringModel | undefined;
 }
 
-/** Trains; the base stays as it is. @throws as `runPhase` does */
+/** A configuration as text, whatever the order of its keys. */
+const canonical = (config: SteererConfig): string =>
+  JSON.stringify(Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+/** Trains; the base stays as it is. @throws as `runPhase` does, and ArgumentError for another network to begin with */
 export async function* trainSteerer(inputs: TrainInputs): Work<SteeringModel> {
-  const { stage, base, arm, scenes, settings, folder, saveEvery, lookEvery, look, threads, signal } = inputs;
+  const { stage, base, arm, scenes, settings, start, folder, saveEvery, lookEvery, look, threads, signal } =
+    inputs;
   const config = configOf(base, arm);
+  if (start && canonical(start.config) !== canonical(config))
+    throw new ArgumentError(`${stage}: the model to begin with is another network than the one to train`);
   const pairs = batchSettings(arm, settings);
   const result: PhaseResult<Steerer> = yield* runPhase<Steerer, Batch>({
     stage,
     settings: { ...settings, ...pairs, config } as PhaseSettings,
-    model: freshSteerer(config, base.unet, settings.seed),
+    model: start?.net ?? freshSteerer(config, base.unet, settings.seed),
     loss: (net, batch) => anyControlLoss(base.objective, WEIGHT)(net as Steering, batch),
     batch: anyControlBatches(base, scenes, pairs),
     optimizer: adamW({ learningRate: rateOf(settings), weightDecay: 0.01 }),
