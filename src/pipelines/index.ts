@@ -26,8 +26,8 @@ export {
   resolveModelPath,
 } from "./hub.ts";
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
-export { type KeyRule, renames } from "./key-maps/engine.ts";
-export { localAdapterRules } from "./key-maps/stable-diffusion.ts";
+export type { Change, KeyRule, Layout } from "./key-maps/engine.ts";
+export { localAdapterRules, type UNetStructure } from "./key-maps/stable-diffusion.ts";
 export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";
@@ -37,4 +37,12 @@ export * from "./plan.ts";
 export { type SaveOptions, saveModel, savePipeline, writeFolderAtomic } from "./save.ts";
 export * from "./swap-scheduler.ts";
 export { readTokenizer } from "./tokenizer-files.ts";
-export { openWeights, renamed, selected, type WeightSource } from "./weights.ts";
+export {
+  openWeights,
+  type RenamedSource,
+  type RenameOptions,
+  renamed,
+  selected,
+  type WeightEntry,
+  type WeightSource,
+} from "./weights.ts";

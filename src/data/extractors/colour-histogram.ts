@@ -18,7 +18,8 @@ const SATURATIONS = [
 const VALUES = [...new Array<number>(6).fill(1), ...steps(1, 0.2, 7, 1, 1), ...steps(1, 0.2, 7, 1, 2)];
 const ROWS = SATURATIONS.length;
 
-type Triple = readonly [number, number, number];
+/** Three numbers: a colour. */
+export type Triple = readonly [number, number, number];
 
 function hsvToRgb(h: number, s: number, v: number): Triple {
   const sector = Math.floor(h * 6);

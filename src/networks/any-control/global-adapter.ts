@@ -43,11 +43,12 @@ function waves(x: Tensor): Tensor {
   return concat(first!, rest, 1);
 }
 
+/** A layer without tensors, whose number names have to count. */
 class Nothing extends Module {}
 
 /** A histogram of colours as tokens. */
-class ColourEmbedder extends Module {
-  readonly mlp: readonly [Linear, LayerNorm, Nothing, Linear, LayerNorm, Nothing, Linear]; // numbers are the published names
+export class ColourEmbedder extends Module {
+  readonly mlp: readonly [Linear, LayerNorm, Module, Linear, LayerNorm, Module, Linear]; // numbers are the published names
   readonly nullFeatures: Tensor; // [8 K]
 
   constructor(colours: number, inner: number, out: number, rng: Rng) {

@@ -45,8 +45,7 @@ export class LocalAdapter extends ConditionalEncoder {
     const pointwise = (channels: number): readonly [Conv2d] => [
       zeroed(new Conv2d(channels, channels, 1, rng)),
     ];
-    this.visualProjs =
-      dim === undefined ? undefined : features.map((width) => new Linear(dim, width, rng));
+    this.visualProjs = dim === undefined ? undefined : features.map((width) => new Linear(dim, width, rng));
     this.zeroConvs = skipChannels(levels).map(pointwise);
     this.middleBlockOut = pointwise(levels.at(-1)!.outChannels);
     this.scales = scales;

@@ -57,7 +57,8 @@ export interface MultiControlInputs {
   readonly textMask: Tensor;
 }
 
-class Projections extends Module {
+/** Inputs of an attention. */
+export class ControlProjections extends Module {
   readonly query: Linear;
   readonly key: Linear;
   readonly value: Linear;
@@ -71,7 +72,7 @@ class Projections extends Module {
 }
 
 /** The end of a branch: its last matrix, and the norm that belongs to it. */
-class Output extends Module {
+export class ControlOutput extends Module {
   static override readonly keyNames = { layerNorm: "LayerNorm" };
   readonly dense: Linear;
   readonly layerNorm: LayerNorm;
@@ -83,14 +84,15 @@ class Output extends Module {
   }
 }
 
-class Attention extends Module {
-  readonly self: Projections;
-  readonly output: Output;
+/** ControlAttention with BERT's names. */
+export class ControlAttention extends Module {
+  readonly self: ControlProjections;
+  readonly output: ControlOutput;
 
   constructor(contextDim: number, config: MultiControlConfig, rng: Rng) {
     super();
-    this.self = new Projections(config.dim, contextDim, rng);
-    this.output = new Output(config.dim, config, rng);
+    this.self = new ControlProjections(config.dim, contextDim, rng);
+    this.output = new ControlOutput(config.dim, config, rng);
   }
 
   /** x [N, Q, D], context [N, K, C]; a mask of booleans, or values that are added to the scores. // [N, 1, K] */
@@ -101,7 +103,8 @@ class Attention extends Module {
   }
 }
 
-class Widening extends Module {
+/** The first matrix of a perceptron. */
+export class ControlWidening extends Module {
   readonly dense: Linear;
 
   constructor({ dim, inner }: MultiControlConfig, rng: Rng) {
@@ -114,12 +117,12 @@ class Widening extends Module {
 const beside = (
   kind: MultiControlConfig["norm"],
   [h, u]: readonly [h: Tensor, u: Tensor],
-  { layerNorm }: Output,
+  { layerNorm }: ControlOutput,
   f: (x: Tensor) => Tensor,
 ): Tensor => (kind === "after" ? layerNorm.call(u.add(f(u))) : h.add(f(layerNorm.call(u))));
 
 /** The conditions as one layer sees them. */
-interface Context {
+export interface ControlContext {
   readonly tokens: Tensor; // [N, n T, C]
   /** Added to the scores. // [N, 1, n T] */
   readonly bias: Tensor;
@@ -128,25 +131,25 @@ interface Context {
 }
 
 /** Alignment of queries and text, then (in every second layer) fusion of the conditions, then perceptrons of their own. */
-class Layer extends Module {
-  readonly attention: Attention;
-  readonly crossattention: Attention | undefined;
-  readonly intermediate: Widening;
-  readonly output: Output;
-  readonly intermediateQuery: Widening;
-  readonly outputQuery: Output;
+export class ControlLayer extends Module {
+  readonly attention: ControlAttention;
+  readonly crossattention: ControlAttention | undefined;
+  readonly intermediate: ControlWidening;
+  readonly output: ControlOutput;
+  readonly intermediateQuery: ControlWidening;
+  readonly outputQuery: ControlOutput;
   readonly heads: number;
   readonly norm: MultiControlConfig["norm"];
 
   constructor(fuses: boolean, config: MultiControlConfig, rng: Rng) {
     super();
     const { dim, inner, visual } = config;
-    this.attention = new Attention(dim, config, rng);
-    this.crossattention = fuses ? new Attention(visual.dim, config, rng) : undefined;
-    this.intermediate = new Widening(config, rng);
-    this.output = new Output(inner, config, rng);
-    this.intermediateQuery = new Widening(config, rng);
-    this.outputQuery = new Output(inner, config, rng);
+    this.attention = new ControlAttention(dim, config, rng);
+    this.crossattention = fuses ? new ControlAttention(visual.dim, config, rng) : undefined;
+    this.intermediate = new ControlWidening(config, rng);
+    this.output = new ControlOutput(inner, config, rng);
+    this.intermediateQuery = new ControlWidening(config, rng);
+    this.outputQuery = new ControlOutput(inner, config, rng);
     this.heads = config.heads;
     this.norm = config.norm;
   }
@@ -155,7 +158,11 @@ class Layer extends Module {
   call(
     queries: Tensor,
     text: Tensor | undefined,
-    { places, mask, context }: { places: Tensor; mask: Tensor | undefined; context: Context | undefined },
+    {
+      places,
+      mask,
+      context,
+    }: { places: Tensor; mask: Tensor | undefined; context: ControlContext | undefined },
   ): readonly [queries: Tensor, text: Tensor | undefined] {
     const { attention, crossattention, heads, norm } = this;
     const joined = (q: Tensor): Tensor => (text ? concat(q, text, 1) : q);
@@ -168,7 +175,7 @@ class Layer extends Module {
       const fused = (x: Tensor): Tensor => crossattention.attend(x, tokens, heads, bias).mul(any);
       own = beside(norm, [own, own.add(places)], crossattention.output, fused);
     }
-    const perceptron = (x: Tensor, wide: Widening, out: Output): Tensor =>
+    const perceptron = (x: Tensor, wide: ControlWidening, out: ControlOutput): Tensor =>
       beside(norm, [x, x], out, (u) => out.dense.call(gelu(wide.dense.call(u))));
     return [
       perceptron(own, this.intermediateQuery, this.outputQuery),
@@ -178,7 +185,7 @@ class Layer extends Module {
 }
 
 /** Positions of the tokens of conditions, and the norm behind them: the same for all conditions and levels. */
-class ConditionPositions extends Module {
+export class ConditionPositions extends Module {
   static override readonly keyNames = { layerNorm: "LayerNorm" };
   readonly positionEmbeddings: LearnedPositions;
   readonly layerNorm: LayerNorm;
@@ -190,7 +197,8 @@ class ConditionPositions extends Module {
   }
 }
 
-class TextEmbeddings extends Module {
+/** Words and their places as vectors. */
+export class ControlTextEmbeddings extends Module {
   static override readonly keyNames = { layerNorm: "LayerNorm" };
   readonly wordEmbeddings: Embedding;
   readonly positionEmbeddings: LearnedPositions;
@@ -204,15 +212,16 @@ class TextEmbeddings extends Module {
   }
 }
 
-class Bert extends Module {
-  readonly embeddings: TextEmbeddings;
-  readonly encoder: { readonly layer: readonly Layer[] };
+/** Text embeddings and layers. */
+export class ControlBert extends Module {
+  readonly embeddings: ControlTextEmbeddings;
+  readonly encoder: { readonly layer: readonly ControlLayer[] };
 
   constructor(config: MultiControlConfig, rng: Rng) {
     super();
-    this.embeddings = new TextEmbeddings(config, rng);
+    this.embeddings = new ControlTextEmbeddings(config, rng);
     this.encoder = {
-      layer: Array.from({ length: config.layers }, (_, i) => new Layer(i % 2 === 0, config, rng)),
+      layer: Array.from({ length: config.layers }, (_, i) => new ControlLayer(i % 2 === 0, config, rng)),
     };
   }
 }
@@ -228,7 +237,7 @@ export class MultiControlEncoder extends Module {
   readonly crossattnEmbeddings: ConditionPositions;
   readonly lnVision: readonly LayerNorm[];
   readonly visualEncoder: VisionTransformer;
-  readonly qformer: { readonly bert: Bert };
+  readonly qformer: { readonly bert: ControlBert };
   readonly config: MultiControlConfig;
 
   /** @throws ArgumentError for levels and read-outs that do not fit the layers */
@@ -252,7 +261,7 @@ export class MultiControlEncoder extends Module {
     this.crossattnEmbeddings = new ConditionPositions(places, visual.dim, eps, rng);
     this.lnVision = levels.map(() => new LayerNorm(visual.dim));
     this.visualEncoder = new VisionTransformer(visual, rng, { pooling: "none" });
-    this.qformer = { bert: new Bert(config, rng) };
+    this.qformer = { bert: new ControlBert(config, rng) };
     this.config = config;
   }
 
@@ -283,7 +292,7 @@ export class MultiControlEncoder extends Module {
   }
 
   /** What each fusion attends to: LNp(LN_l(ViT_l(c_i)) + P), conditions one behind the other, so that order is nothing. */
-  private contexts({ conditions, weights }: MultiControlInputs): Context[] {
+  private contexts({ conditions, weights }: MultiControlInputs): ControlContext[] {
     const { visual, levels, fuse = true, slots = 0 } = this.config;
     const [n, count, ...picture] = conditions.shape as [number, number, ...number[]];
     if (conditions.rank !== 5 || weights.shape.join() !== [n, count].join())
