@@ -250,9 +250,13 @@ function taskOf(name: ActionName, action: Action, settings: CatalogSettings): Ta
 
 const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
+/** What a tool is made of: a system, or a training that belongs to none and has no paper. */
+export type Declared = Omit<System, "paper" | "claim" | "headline" | "tour"> &
+  Partial<Pick<System, "paper" | "claim">>;
+
 /** A system as a tool. `exists` says which of its checkpoints are there. */
 export function systemTool(
-  system: System,
+  system: Declared,
   settings: CatalogSettings,
   { root, exists }: { root: string; exists: (file: string) => boolean },
 ): Tool {
@@ -263,16 +267,17 @@ export function systemTool(
   const checkpoints = system.checkpoints
     .map((c) => ({ name: c.name, label: `${c.name}: ${c.about}`, file: join(root, c.file) }))
     .filter((c) => exists(c.file));
-  const { title: paperTitle, authors, venue, year, arxiv } = paper;
   return {
     name,
     title,
     summary: `${sentence(about)}.`,
-    paper: {
-      title: `${authors}: ${paperTitle}. ${venue} ${year}`,
-      ...(arxiv && { url: `https://arxiv.org/abs/${arxiv}` }),
-    },
-    claim,
+    ...(paper && {
+      paper: {
+        title: `${paper.authors}: ${paper.title}. ${paper.venue} ${paper.year}`,
+        ...(paper.arxiv && { url: `https://arxiv.org/abs/${paper.arxiv}` }),
+      },
+    }),
+    ...(claim !== undefined && { claim }),
     checkpoints,
     tasks: Object.fromEntries(tasks),
     samples: samples.length > 0 ? samples : worldSamples,

@@ -10,6 +10,11 @@ export interface Training {
   readonly action: Action;
 }
 
+/** Pipelines that ship: folders in `checkpoints`, for `generate --model checkpoints/NAME`. */
+export const SHIPPED_PIPELINES = [
+  { name: "shapes-text", about: "shape world: one or two things on a ground, 32x32 pixels, by a caption" },
+] as const;
+
 /** All of them. */
 export const TRAININGS: readonly Training[] = [
   {

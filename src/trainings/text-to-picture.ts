@@ -74,7 +74,7 @@ async function shapeWorld({ seed }: TextToPictureOptions): Promise<Material> {
     captions,
     shown: held.map(({ caption }) => caption),
     channels: SHAPES_TEXT.channels,
-    steps: 5000,
+    steps: 8000,
     fingerprint: `shape world, seed ${seed}`,
   };
 }

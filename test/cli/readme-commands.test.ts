@@ -47,6 +47,9 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   [/^evaluate diffloss/, ["--limit", "2"]],
   [/^quantize .*q-dit/, ["--samples", "32", "--steps", "4"]],
   [/^quantize .*--search/, ["--population", "2", "--generations", "1"]],
+  [/^train text-to-picture/, ["--steps", "2", "--batch", "2", "--channels", "8,16"]],
+  [/^train (lora|controlnet)/, ["--steps", "2", "--batch", "2"]],
+  [/^generate --model (checkpoints|out)/, ["--steps", "2"]],
   [/^generate --model/, ["--out", "out/picture.png"]],
 ];
 
@@ -216,6 +219,11 @@ beforeAll(async () => {
   await writeCells("my-cells", (i, x) => (inSquare(i, x) ? 255 : 0));
   await writeCells("cells", (i, x) => (inSquare(i, x) ? 1 + (Math.floor(x / 3) % 3) : 0));
   writeFileSync(at("noisy.png"), await png(bright(5)));
+  for (const name of ["pets", "pets-edges"]) {
+    mkdirSync(at(name));
+    for (const pet of ["red-fox-1", "gray-cat-2"])
+      writeFileSync(at(name, `${pet}.png`), await png(bright(6)));
+  }
   await writePictures("rainy-pictures", 1);
   await writePictures("photographs", 9);
   for (const side of ["rainy", "clean"]) await writePictures(join("rain-pairs", side), 9);

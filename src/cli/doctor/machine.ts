@@ -8,6 +8,7 @@ import manifest from "../../../package.json" with { type: "json" };
 import { checkModel } from "../../pipelines/index.ts";
 import { SYSTEMS } from "../../systems/index.ts";
 import { HOW_TO_GET_SHIPPED, shippedFile, shippedFolder } from "../../systems/shipped.ts";
+import { SHIPPED_PIPELINES } from "../../trainings/index.ts";
 
 const require = createRequire(import.meta.url);
 
@@ -80,14 +81,18 @@ export interface ShippedCheckpoint {
 /** Every checkpoint that ships, read to the last value. */
 export async function shippedCheckpoints(): Promise<ShippedCheckpoint[]> {
   const folder = await shippedFolder();
-  const declared = SYSTEMS.flatMap(({ checkpoints }) => checkpoints.map(({ file }) => file));
+  const pipelines = SHIPPED_PIPELINES.map(({ name }) => `checkpoints/${name}`);
+  const declared = [
+    ...SYSTEMS.flatMap(({ checkpoints }) => checkpoints.map(({ file }) => file)),
+    ...pipelines,
+  ];
   if (folder === undefined) {
     const problem = `is not there; ${HOW_TO_GET_SHIPPED}`;
     return declared.map((file) => ({ file, intact: false, problem }));
   }
   const present = (await readdir(folder))
-    .filter((name) => name.endsWith(".safetensors"))
-    .map((name) => `checkpoints/${name}`);
+    .map((name) => `checkpoints/${name}`)
+    .filter((file) => file.endsWith(".safetensors") || pipelines.includes(file));
   const files = [...new Set([...declared, ...present])].sort();
   return Promise.all(
     files.map(async (file) => {

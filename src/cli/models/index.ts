@@ -13,6 +13,7 @@ import {
 import { SYSTEMS } from "../../systems/index.ts";
 import { shippedFolder } from "../../systems/shipped.ts";
 import { formatBytes } from "../../tensor/index.ts";
+import { SHIPPED_PIPELINES } from "../../trainings/index.ts";
 import { EXIT, Unsuccessful } from "../errors.ts";
 import { parseArguments, printJson } from "../positionals.ts";
 import { openOptions } from "./open-options.ts";
@@ -50,11 +51,20 @@ async function shippedModels(): Promise<Shipped[]> {
   const declared = SYSTEMS.flatMap(({ name: system, checkpoints }) =>
     checkpoints.map(({ name, file, about }) => ({ name, system, about, file: basename(file) })),
   );
+  const pipelines = SHIPPED_PIPELINES.map(({ name, about }) => ({
+    name,
+    about,
+    system: "generate",
+    file: name,
+  }));
   return files
-    .filter((file) => file.endsWith(".safetensors"))
+    .filter((file) => file.endsWith(".safetensors") || pipelines.some(({ name }) => name === file))
     .sort()
     .map((file) => {
-      const { file: _, ...known } = declared.find((one) => one.file === file) ?? { name: file, file };
+      const { file: _, ...known } = [...declared, ...pipelines].find((one) => one.file === file) ?? {
+        name: file,
+        file,
+      };
       return { ...known, path: join(folder!, file) };
     });
 }

@@ -3,9 +3,9 @@ import { drawSamples, schedulerFromConfig } from "../../diffusion/index.ts";
 import type { AutoencoderKL, AutoencoderTiny, SpaceToDepth } from "../../networks/index.ts";
 import type { PipelineComponents } from "../../pipelines/index.ts";
 import { createNoise, fromHost, jit, type Seed, type Tensor } from "../../tensor/index.ts";
-import type { Work } from "../../work.ts";
+import { told, type Work } from "../../work.ts";
 import { captionIds, tokenizerOf } from "./caption-ids.ts";
-import { trainedNetworks } from "./train.ts";
+import { type TextToPicture, trainedNetworks } from "./train.ts";
 
 /** How pictures of prompts are drawn. */
 export interface PromptDrawing {
@@ -35,23 +35,20 @@ export async function* drawPrompts(
   const { config } = pipeline.unet!;
   const [side, channels] = [Number(config.sample_size), Number(config.in_channels)];
   const tokenizer = net.textEncoder && tokenizerOf(pipeline);
-  const encode = jit((given: typeof net, ids: Tensor) => given.textEncoder!.call(ids).lastHiddenState);
-  const contexts = async (texts: readonly string[]): Promise<Tensor | undefined> =>
-    tokenizer && encode(net, captionIds(tokenizer, texts));
+  const encode = jit((given: TextToPicture, ids: Tensor) => given.context(ids)!);
+  const conditionOf = async (texts: readonly string[]): Promise<{ context?: Tensor }> =>
+    tokenizer ? { context: await encode(net, captionIds(tokenizer, texts)) } : {};
   const count = steps ?? pipeline.defaults?.steps ?? 50;
   try {
     const drawing = drawSamples(
-      (x: Tensor, t: Tensor, { context }: { context?: Tensor }) =>
-        "textEncoder" in net && net.textEncoder
-          ? (net.unet as { call(x: Tensor, t: Tensor, c?: Tensor): Tensor }).call(x, t, context)
-          : net.call(x, t),
+      (x: Tensor, t: Tensor, { context }: { context?: Tensor }) => net.call(x, t, context),
       {
         scheduler: schedulerFromConfig(pipeline.scheduler, { steps: count }),
         count: prompts.length,
         shape: [channels, side, side],
         noise: createNoise("philox", seed),
-        condition: async (first, n) => conditionOf(await contexts(prompts.slice(first, first + n))),
-        negative: async (_, n) => conditionOf(await contexts(new Array<string>(n).fill(""))),
+        condition: (first, n) => conditionOf(prompts.slice(first, first + n)),
+        negative: (_, n) => conditionOf(new Array<string>(n).fill("")),
         guidance: tokenizer ? (guidance ?? pipeline.defaults?.guidance ?? 7.5) : 1,
         batch,
         threads,
@@ -59,18 +56,14 @@ export async function* drawPrompts(
       },
     );
     const total = count * Math.ceil(prompts.length / batch);
-    for (let done = 0; ; done++) {
-      const next = await drawing.next();
-      if (!next.done) {
-        yield { type: "progress", stage: "pictures", done: done + 1, total };
-        continue;
-      }
-      const z = fromHost("f32", [prompts.length, channels, side, side], next.value);
-      return await (vae ? vae.decode(vae.unscaled(z)) : z).eval();
-    }
+    let done = 0;
+    const values = yield* told(drawing, () => ({
+      ...({ type: "progress", stage: "pictures" } as const),
+      ...{ done: ++done, total },
+    }));
+    const z = fromHost("f32", [prompts.length, channels, side, side], values);
+    return await (vae ? vae.decode(vae.unscaled(z)) : z).eval();
   } finally {
     await encode.close();
   }
 }
-
-const conditionOf = (context: Tensor | undefined): { context?: Tensor } => (context ? { context } : {});

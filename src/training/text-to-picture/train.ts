@@ -48,10 +48,15 @@ export class TextToPicture extends Module {
     this.textEncoder = textEncoder;
   }
 
-  /** x [N, C, H, W], timestep [N], ids of captions [N, T]. */
-  call(x: Tensor, timestep: Tensor, ids?: Tensor): Tensor {
+  /** Ids of captions [N, T] as the U-Net takes them, [N, T, D]; undefined without a text encoder. */
+  context(ids: Tensor | undefined): Tensor | undefined {
+    return ids && this.textEncoder?.call(ids).lastHiddenState;
+  }
+
+  /** x [N, C, H, W], timestep [N], context [N, T, D]. */
+  call(x: Tensor, timestep: Tensor, context?: Tensor): Tensor {
     if (this.unet instanceof UNet2DModel) return this.unet.call(x, timestep);
-    return this.unet.call(x, timestep, this.textEncoder!.call(ids!).lastHiddenState);
+    return this.unet.call(x, timestep, context);
   }
 }
 
@@ -115,7 +120,7 @@ export function textToPictureLoss(pipeline: PipelineComponents) {
   const [code, objective] = [codeOf(pipeline), objectiveOf(pipeline.scheduler)];
   return (net: TextToPicture, { pictures, ids, ...rest }: TextToPictureBatch): Tensor | LossParts =>
     diffusionLoss(
-      (x, t, condition: { ids?: Tensor }) => net.call(x, t, condition.ids),
+      (x, t, condition: { ids?: Tensor }) => net.call(x, t, net.context(condition.ids)),
       {
         x0: code.scaled(code.encode(pictures)),
         condition: ids ? { ids } : {},
