@@ -4,6 +4,7 @@ export * from "./camera-paths.ts";
 export * from "./captioned/index.ts";
 export * from "./clean-pictures.ts";
 export * from "./dataset.ts";
+export * from "./extractors/index.ts";
 export * from "./files.ts";
 export * from "./folders.ts";
 export * from "./formats/cameras.ts";

@@ -1,5 +1,6 @@
 /** The networks of diffusion models, with their official key layouts. */
 
+export * from "./any-control/index.ts";
 // Parts of networks, and their checked configurations: types of fields.
 export type { CoderConfig, Decoder, Encoder } from "./autoencoder/coder.ts";
 export * from "./autoencoder/taesd-weights.ts";

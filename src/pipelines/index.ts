@@ -26,6 +26,8 @@ export {
   resolveModelPath,
 } from "./hub.ts";
 export { type ComponentReport, inspectModel, type ModelReport, type WeightSummary } from "./inspect.ts";
+export type { Change, KeyRule, Layout } from "./key-maps/engine.ts";
+export { localAdapterRules, type UNetStructure } from "./key-maps/stable-diffusion.ts";
 export { type LatentCodec, latentCodec } from "./latent-codec.ts";
 export { type LoadOptions, loadModel, loadPipelineComponents, type OpenOptions } from "./load.ts";
 export type { ReadOptions } from "./load-weights.ts";
@@ -35,3 +37,12 @@ export * from "./plan.ts";
 export { type SaveOptions, saveModel, savePipeline, writeFolderAtomic } from "./save.ts";
 export * from "./swap-scheduler.ts";
 export { readTokenizer } from "./tokenizer-files.ts";
+export {
+  openWeights,
+  type RenamedSource,
+  type RenameOptions,
+  renamed,
+  selected,
+  type WeightEntry,
+  type WeightSource,
+} from "./weights.ts";

@@ -23,6 +23,7 @@ export interface LatentCodec {
   encode(picture: Tensor, noise: NoiseSource, rows: number): Promise<Tensor>;
   /** The picture of a sample [1, C, h, w]. @throws {NonFiniteError} for one that is none */
   decode(sample: Tensor): Promise<Tensor>;
+  /** Frees what was compiled. */
   close(): Promise<void>;
 }
 

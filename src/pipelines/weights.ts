@@ -33,7 +33,9 @@ export interface WeightSource {
   readonly path: string;
   readonly metadata: ReadonlyMap<string, string>;
   readonly entries: ReadonlyMap<string, WeightEntry>;
+  /** The values of one tensor. @throws ArgumentError for a name that is not there */
   read(name: string): Promise<HostTensor>;
+  /** Closes its files. */
   close(): Promise<void>;
 }
 
@@ -85,6 +87,7 @@ interface RenamedEntry extends WeightEntry {
   read(): Promise<HostTensor>;
 }
 
+/** How the names of a source change. */
 export interface RenameOptions {
   readonly rules: readonly KeyRule[];
   readonly to: Layout;

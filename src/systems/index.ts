@@ -1,4 +1,5 @@
 /** All systems, and what they are declared with. A system's own code is imported from its folder. */
+import { anycontrol } from "./anycontrol/system.ts";
 import { decomp } from "./decomp/system.ts";
 import { diffloss } from "./diffloss/system.ts";
 import { ncpDpo } from "./ncp-dpo/system.ts";
@@ -12,7 +13,10 @@ export * from "./system.ts";
 export * from "./tour.ts";
 
 /** In the order of their issues. */
-export const SYSTEMS: readonly System[] = [sdseg, umd, qDiT, decomp, diffloss, noiseDa, ncpDpo];
+export const SYSTEMS: readonly System[] = [
+  ...[sdseg, umd, qDiT, decomp, diffloss],
+  ...[noiseDa, anycontrol, ncpDpo],
+];
 
 /** A system by name. */
 export const systemNamed = (name: string): System | undefined =>

@@ -4,8 +4,8 @@ import { readCsv } from "../data/index.ts";
 import { ArgumentError, FormatError } from "../errors.ts";
 
 /** A picture that controls another one. */
-export interface ControlMap {
-  readonly type: string;
+export interface ControlMap<Type extends string = string> {
+  readonly type: Type;
   readonly path: string;
 }
 
@@ -14,14 +14,18 @@ export interface ControlMap {
  *
  * @throws ArgumentError for a type that is not among these, or no file behind it
  */
-export function readControls(given: readonly string[], types: readonly string[]): ControlMap[] {
+export function readControls<Type extends string>(
+  given: readonly string[],
+  types: readonly Type[],
+): ControlMap<Type>[] {
   return given.map((text) => {
     const at = text.indexOf("=");
-    const [type, path] = [text.slice(0, at), text.slice(at + 1)];
+    const [name, path] = [text.slice(0, at), text.slice(at + 1)];
     if (at < 1 || path === "")
       throw new ArgumentError(`control "${text}": expected TYPE=FILE, such as ${types[0]}=picture.png`);
-    if (!types.includes(type))
-      throw new ArgumentError(`control "${text}": no type "${type}"; known are ${types.join(", ")}`);
+    const type = types.find((one) => one === name);
+    if (type === undefined)
+      throw new ArgumentError(`control "${text}": no type "${name}"; known are ${types.join(", ")}`);
     return { type, path };
   });
 }

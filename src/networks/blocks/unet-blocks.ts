@@ -12,6 +12,8 @@ export interface BlockInputs extends AttentionInputs {
   readonly time?: Tensor;
   /** Key of dropout; absent: nothing is dropped. */
   readonly key?: Tensor;
+  /** A map [N, F, h, w] that modulates the first residual block of a level that takes one. */
+  readonly features?: Tensor;
 }
 
 /** Attention behind the residual blocks: none, to the map itself, to the context in a transformer, or to both at once. */
@@ -82,6 +84,8 @@ export interface LevelOptions {
   /** Depth of the transformers, per layer. */
   readonly depths: readonly number[];
   readonly onlyCrossAttention: boolean;
+  /** Channels of a map that modulates the first residual block on the way down. Default: there is none. */
+  readonly featureChannels?: number;
 }
 
 /** An attention layer of a U-Net. */
@@ -136,10 +140,12 @@ export class DownBlock2D extends Module {
 
   constructor(level: LevelOptions & { padding: number }, net: NetworkOptions, rng: Rng) {
     super();
-    const { inChannels, outChannels, layers, resample } = level;
+    const { inChannels, outChannels, layers, resample, featureChannels } = level;
     this.resnets = Array.from({ length: layers }, (_, i) => {
-      const options = resnetOptions(level, net, `resnets.${i}`);
-      return new ResnetBlock2D(i === 0 ? inChannels : outChannels, rng, { ...options, outChannels });
+      const options = { ...resnetOptions(level, net, `resnets.${i}`), outChannels };
+      return i === 0
+        ? new ResnetBlock2D(inChannels, rng, { ...options, featureChannels })
+        : new ResnetBlock2D(outChannels, rng, options);
     });
     this.attentions = attentionsOf(level, net, rng);
     if (resample) this.downsamplers = [downsampler(level, net, rng)];
@@ -150,7 +156,7 @@ export class DownBlock2D extends Module {
     const skips: Tensor[] = [];
     let h = x;
     for (const [i, resnet] of this.resnets.entries()) {
-      h = resnet.call(h, inputs.time, inputs.key);
+      h = resnet.call(h, inputs.time, inputs.key, inputs.features);
       h = this.attentions ? this.attentions[i]!.call(h, inputs) : h;
       skips.push(h);
     }

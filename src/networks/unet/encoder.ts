@@ -185,12 +185,19 @@ export abstract class ConditionalEncoder extends Module {
     return this.convIn.call(this.centerInput ? x.mul(2).sub(1) : x);
   }
 
-  /** From the first map down and through the middle: what comes out, and the skip connections from the top. */
-  protected descend(first: Tensor, inputs: BlockInputs): { x: Tensor; skips: Tensor[] } {
+  /**
+   * From the first map down and through the middle: what comes out, and the skip connections from the top. `features`: of
+   * each level, where the levels take any.
+   */
+  protected descend(
+    first: Tensor,
+    inputs: BlockInputs,
+    features?: readonly Tensor[],
+  ): { x: Tensor; skips: Tensor[] } {
     const skips = [first];
     let h = first;
-    for (const block of this.downBlocks) {
-      const out = block.call(h, inputs);
+    for (const [i, block] of this.downBlocks.entries()) {
+      const out = block.call(h, features ? { ...inputs, features: features[i]! } : inputs);
       skips.push(...out.skips);
       h = out.x;
     }

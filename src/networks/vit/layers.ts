@@ -23,6 +23,8 @@ export interface ViTConfig {
   readonly mlpRatio: number;
   /** Of all norms. */
   readonly eps: number;
+  /** Which of the attention's inputs have a bias: all, or only queries and values, as in BEiT and EVA. Default "all". */
+  readonly qkvBias?: "all" | "qv";
 }
 
 const SIZES = {
@@ -61,12 +63,16 @@ export function checkViT(name: string, { imageSize, patchSize, dim, heads }: ViT
 
 class Attention extends Module {
   readonly qkv: Linear;
+  /** Biases of queries and values, where keys have none. // [D] */
+  readonly qBias: Tensor | undefined;
+  readonly vBias: Tensor | undefined;
   readonly proj: Linear;
   readonly heads: number;
 
-  constructor(dim: number, heads: number, rng: Rng) {
+  constructor(dim: number, heads: number, rng: Rng, bias: "all" | "qv" = "all") {
     super();
-    this.qkv = new Linear(dim, 3 * dim, rng);
+    this.qkv = new Linear(dim, 3 * dim, rng, { bias: bias === "all" });
+    if (bias === "qv") [this.qBias, this.vBias] = [zeros([dim]), zeros([dim])];
     this.proj = new Linear(dim, dim, rng);
     this.heads = heads;
   }
@@ -74,7 +80,8 @@ class Attention extends Module {
   /** x [N, T, D]. */
   call(x: Tensor): Tensor {
     const [q, k, v] = this.qkv.call(x).split(3, -1) as [Tensor, Tensor, Tensor];
-    return this.proj.call(multiHeadAttention(q, k, v, { heads: this.heads }));
+    const [query, value] = [this.qBias ? q.add(this.qBias) : q, this.vBias ? v.add(this.vBias) : v];
+    return this.proj.call(multiHeadAttention(query, k, value, { heads: this.heads }));
   }
 }
 
@@ -102,10 +109,10 @@ export class ViTBlock extends Module {
   readonly norm2: LayerNorm;
   readonly mlp: Mlp;
 
-  constructor(dim: number, heads: number, { mlpRatio, eps }: ViTConfig, rng: Rng) {
+  constructor(dim: number, heads: number, { mlpRatio, eps, qkvBias }: ViTConfig, rng: Rng) {
     super();
     this.norm1 = new LayerNorm(dim, { eps });
-    this.attn = new Attention(dim, heads, rng);
+    this.attn = new Attention(dim, heads, rng, qkvBias);
     this.norm2 = new LayerNorm(dim, { eps });
     this.mlp = new Mlp(dim, Math.floor(dim * mlpRatio), rng);
   }

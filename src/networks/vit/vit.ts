@@ -15,8 +15,11 @@ import {
 export interface VisionTransformerOptions {
   /** Outputs of the classifier; absent: there is none. */
   readonly classes?: number;
-  /** What stands for the image: the class token behind a norm (the default), or the norm of the mean of all others. */
-  readonly pooling?: "token" | "average";
+  /**
+   * What stands for the image: the class token behind a norm (the default), or the norm of the mean of all others; nothing
+   * ("none") where only the blocks' outputs are wanted: there is no norm behind them.
+   */
+  readonly pooling?: "token" | "average" | "none";
 }
 
 /** Keys `cls_token`, `pos_embed`, `patch_embed.proj`, `blocks`, `norm` (`fc_norm` for average pooling), `head`. */

@@ -15,6 +15,7 @@ export type Layout = "original" | "diffusers";
  */
 export type Change = "pointwise" | "transposed";
 
+/** One module (or tensor) by its names in both layouts. */
 export interface KeyRule {
   readonly original: string;
   /** Several names: the original holds them one after the other along its first axis. */

@@ -85,6 +85,7 @@ export function textPlaces(family: Family, configs: readonly Config[]): Place[] 
 const UNUSED: readonly RegExp[] = [
   /^[^.]+$/,
   /^(?:model_ema|embedding_manager|denoiser|lora_te|optimizer)\./,
+  /^(?:q_former|local_adapter|global_adapter)\./, // of AnyControl, which are read apart
   /^first_stage_model\.(?:loss|model_ema)\./,
   /^(?:cond_stage_model|conditioner)\..*\.(?:position_ids|logit_scale|attn_mask|text_projection(?:\.weight)?)$/,
   /^cond_stage_model\.(?:logit_scale|attn_mask)$/,

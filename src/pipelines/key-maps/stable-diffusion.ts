@@ -82,6 +82,25 @@ export function controlNetRules(structure: UNetStructure, hintBlocks = 6): KeyRu
   return [...encoderRules(structure), ...rules];
 }
 
+/** AnyControl's adapter: a ControlNet without a hint, the first residual block of each level modulated by features. */
+export function localAdapterRules(structure: UNetStructure): KeyRule[] {
+  const { levels, layers } = structure;
+  const modulated = [...renames({ norm_in: "norm1", norm_out: "norm2" }), ...RESNET];
+  return [
+    ...Array.from({ length: levels }, (_, i) => ({
+      original: `input_blocks.${1 + i * (layers + 1)}.0`,
+      diffusers: `down_blocks.${i}.resnets.0`,
+      inner: modulated,
+    })),
+    ...encoderRules(structure),
+    ...renames({
+      visual_projs: "visual_projs",
+      zero_convs: "zero_convs",
+      middle_block_out: "middle_block_out",
+    }),
+  ];
+}
+
 const VAE_RESNET: readonly KeyRule[] = renames({
   norm1: "norm1",
   conv1: "conv1",

@@ -51,6 +51,8 @@ function writeNode(w: ProtoWriter, node: OnnxNode): void {
 
 /** Constants of this size and more are kept outside of the model where the runtime can. */
 const LARGE = 4096;
+/** The same of indices: those that say sizes, such as of a split into hundreds of parts, are read before anything is loaded. */
+const LARGE_INDICES = 64 * LARGE;
 
 /** Takes the bytes of a large constant, and says where they will be found: in which file, or under which name in memory. */
 export type KeepOutside = (
@@ -73,7 +75,7 @@ function writeInitializer(w: ProtoWriter, init: Initializer, keep: KeepOutside |
   for (const d of shape) w.int(1, d); // dims
   w.int(2, DTYPES[dtype].onnx).string(8, name);
   const inFile = "path" in data;
-  if (!inFile && (!keep || data.byteLength < LARGE)) {
+  if (!inFile && (!keep || data.byteLength < (dtype === "i64" ? LARGE_INDICES : LARGE))) {
     w.raw(9, bytesIn(data)); // raw_data, little endian
     return;
   }
