@@ -16,9 +16,9 @@ const FIRST = {
   test: 2_000_000,
   validation: 3_000_000,
   real: 4_000_000,
-} as const;
+} as const satisfies Record<OwnUse, number>;
 /** What our own pictures are used for. */
-export type OwnUse = keyof typeof FIRST;
+export type OwnUse = "prior" | "restorer" | "test" | "validation" | "real";
 
 const bytes = ({ data, ...size }: FloatPicture): Picture => ({
   ...size,

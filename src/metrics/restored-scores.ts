@@ -31,6 +31,7 @@ export type Restore = (degraded: Tensor) => Promise<Tensor>;
 /** Pictures smaller than this are enlarged for LPIPS, whose network has a stride of 16. */
 const LEAST_SIDE = 100;
 
+/** What restored pictures are scored by. */
 export interface ScoreOptions {
   readonly lpips?: Lpips | undefined;
   readonly threads?: number | undefined;

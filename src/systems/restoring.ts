@@ -12,6 +12,7 @@ import type { Picture } from "../io/index.ts";
 import { mapTiles, type Restorer, type TileProgress } from "../networks/index.ts";
 import { fromHost, jit, type Tensor } from "../tensor/index.ts";
 
+/** How pictures of any size are restored. */
 export interface RestoreOptions {
   /** Side of a tile in pixels; pictures that fit go through as a whole. Default 512. */
   readonly tile?: number;
@@ -34,6 +35,7 @@ export interface Restoring {
    * NonFiniteError for NaN and infinities
    */
   restore(picture: Picture, options?: RestoreOptions): AsyncGenerator<TileProgress, Picture>;
+  /** Frees what is compiled. */
   close(): Promise<void>;
 }
 

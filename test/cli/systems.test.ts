@@ -210,7 +210,10 @@ describe("an option without effect", () => {
       needs("tap encoder course pooled balanced", "--space ncp or both", "latent"),
     ],
     ["train ncp-dpo --loss sft", needs("beta", "--loss dpo or cpo or ipo or hinge", "sft")],
-    ["train ncp-dpo", [...needs("lambda", "--loss cpo or orpo", "dpo"), ...needs("kappa", "--space both", "ncp")]],
+    [
+      "train ncp-dpo",
+      [...needs("lambda", "--loss cpo or orpo", "dpo"), ...needs("kappa", "--space both", "ncp")],
+    ],
     ["run ncp-dpo --mode pairs", needs("scale", "--mode compare or scales", "pairs")],
     [
       "train noise-da --mode 0",

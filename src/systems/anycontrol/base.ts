@@ -27,7 +27,9 @@ export interface Base {
   /** Shape of a latent. // [C, h, w] */
   readonly latent: readonly [number, number, number];
   readonly vocabulary: number;
+  /** Noise of a seed, as the pipeline draws it. */
   noise(seed: Seed): NoiseSource;
+  /** The pipeline's own sampler. */
   scheduler(steps: number): Scheduler;
   /** Features of texts. // [N, T, D] */
   contexts(texts: readonly string[]): Promise<Tensor>;
@@ -39,6 +41,7 @@ export interface Base {
   encode(pictures: Tensor): Promise<Tensor>;
   /** Pictures of latents, not cut off. */
   decode(latents: Tensor): Promise<Tensor>;
+  /** Frees what is compiled. */
   close(): Promise<void>;
 }
 

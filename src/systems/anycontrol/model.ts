@@ -65,7 +65,7 @@ function asPublished({ conditions, weights }: Guide): Guide {
 }
 
 /** The conditions of some types, one place each, as rivals know them. */
-interface Slots {
+export interface Slots {
   readonly maps: Tensor; // [N, types, 3, S, S]
   readonly weights: Tensor; // [N, types]
 }

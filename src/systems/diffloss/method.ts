@@ -14,6 +14,7 @@ export interface Features {
   readonly h: Tensor; // [N, K, h, w]
 }
 
+/** What the loss needs of a diffusion model. */
 export interface Prior {
   readonly channels: number;
   /** Height and width are multiples of this. */
@@ -31,6 +32,7 @@ export interface SharedNoise {
   readonly noise: Tensor; // [N, 3, H, W]
 }
 
+/** Factors of the two parts of the loss. */
 export interface Weights {
   /** gamma of the paper: 1e-3 in its code. */
   readonly natural: number;

@@ -127,6 +127,7 @@ export function randomPrior(size: keyof typeof PRIOR_SIZES, seed: Seed): PriorNe
   return mapParameters(createPrior(size, seed), (t) => (t.rank >= 2 ? uniformFanIn(rng, t.shape) : t));
 }
 
+/** File of a prior. */
 export const priorFile = modelFile<PriorNetwork, RestorerNotes>({
   format: "tweedie.prior",
   name: "diffusion prior",

@@ -92,6 +92,7 @@ const between =
   (u: number): number =>
     Math.min(most, least + Math.floor(u * (most - least + 1)));
 
+/** What the training of a prior needs. */
 export interface PriorTraining {
   readonly stage: string;
   readonly prior: PriorNetwork;
@@ -99,6 +100,7 @@ export interface PriorTraining {
   readonly settings: PriorSettings;
   /** Clean crops [N, 3, S, S] in [-1, 1] for the curves of the bands. */
   readonly heldOut?: Tensor | undefined;
+  /** Shows the prior in the making. */
   readonly look?: ((prior: PriorNetwork) => Work<void>) | undefined;
   readonly lookEvery?: number | undefined;
   readonly folder?: string | undefined;
@@ -153,7 +155,8 @@ function sharedNoise(
   };
 }
 
-type Extra = SharedNoise & { readonly prior: PriorNetwork };
+/** What the loss needs beside the pictures: draws that all networks share, and the frozen prior. */
+export type Extra = SharedNoise & { readonly prior: PriorNetwork };
 
 /** DiffLoss as a further loss of any training of a restoring network. @throws ArgumentError for impossible options */
 export function diffLossOf(prior: PriorNetwork, options: DiffLossOptions): FurtherLoss<Extra> {

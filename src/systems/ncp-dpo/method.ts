@@ -39,7 +39,9 @@ export interface PreferenceOptions {
 /** Denoisers of a pair's pictures; weights are theirs. x [N, C, h, w], t [N], condition: a tree with N rows. */
 export interface Networks<C> {
   readonly prediction: PredictionType;
+  /** With the LoRA that is trained. */
   policy(x: Tensor, t: Tensor, condition: C): Tensor;
+  /** As it was before. */
   reference(x: Tensor, t: Tensor, condition: C): Tensor;
   /** Maps of a frozen encoder with the factor of each; gradients flow through to x. */
   features(x: Tensor, t: Tensor, condition: C): readonly { readonly map: Tensor; readonly weight: number }[];

@@ -22,6 +22,7 @@ export interface ScoredPicture {
 /** Scores pictures of prompts; more is better. */
 export interface Scorer {
   readonly name: string;
+  /** A score for each picture. */
   score(pictures: readonly ScoredPicture[], prompts: readonly string[]): Promise<readonly number[]>;
 }
 

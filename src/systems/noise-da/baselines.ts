@@ -15,7 +15,8 @@ import { diffusionTerms, type JointBatch, type JointOptions } from "./method.ts"
 import type { NoiseGuesser } from "./model.ts";
 import type { Pair, Way } from "./train.ts";
 
-type Range = NonNullable<JointOptions["range"]>;
+/** Range in which losses are taken: pictures are in [0, 1], or moved to [-1, 1]. */
+export type Range = NonNullable<JointOptions["range"]>;
 const ranged = (x: Tensor, range: Range): Tensor => (range === "signed" ? x.mul(2).sub(1) : x);
 
 /** L_pix alone, as every way has it. */

@@ -12,11 +12,13 @@ import type { TrainingLevels } from "../../training/index.ts";
 
 /** The network that is adapted. Pictures [N, 3, H, W] in [0, 1]; what it gives is not cut off. */
 export interface Restoration {
+  /** Degraded pictures restored, as large. // [N, 3, H, W] */
   restore(y: Tensor): Tensor;
 }
 
 /** The diffusion model: its guess of the noise in x at gamma [N] beside two pictures, with the dropout of a key. */
 export interface Denoiser {
+  /** The noise of x, told two restored pictures and gamma [N]. // [N, 3, H, W] */
   predict(x: Tensor, first: Tensor, second: Tensor, gamma: Tensor, key: Tensor | undefined): Tensor;
 }
 

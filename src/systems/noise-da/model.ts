@@ -34,6 +34,7 @@ export const DIFFUSION_SIZES = {
     ...{ model_channels: 8, channel_mult: [1, 2], num_res_blocks: 1, norm_groups: 8, num_head_channels: 8 },
   },
 } as const;
+/** Name of a size of the diffusion network. */
 export type DiffusionSize = keyof typeof DIFFUSION_SIZES;
 
 /** Keys as guided-diffusion has them; the published files call `time_embed` `cond_embed`, since it is given gamma, not t. */
@@ -53,6 +54,7 @@ export class NoiseGuesser extends GuidedDiffusionUNet implements Denoiser {
     this.options = options;
   }
 
+  /** See `Denoiser`. */
   predict(x: Tensor, first: Tensor, second: Tensor, gamma: Tensor, key?: Tensor): Tensor {
     return this.call(x, gamma, { concat: concat(first, second, 1), ...(key && { key }) });
   }
