@@ -4,7 +4,8 @@ import type { FieldSchema, FormSchema } from "../../api-types.ts";
 
 export interface Field {
   readonly name: string;
-  readonly kind: "number" | "switch" | "choice" | "text" | "lines" | "json";
+  /** `list`: several words, with commas between. */
+  readonly kind: "number" | "switch" | "choice" | "text" | "lines" | "list" | "json";
   readonly integer: boolean;
   readonly choices: readonly (string | number)[];
   readonly help: string;
@@ -49,14 +50,16 @@ export function fieldsOf(form: FormSchema): Field[] {
             ? given.role === "text"
               ? "lines"
               : "text"
-            : "json";
+            : schema.type === "array"
+              ? "list"
+              : "json";
     return {
       name,
       kind,
       integer: schema.type === "integer",
       choices: schema.enum ?? [],
       help: given.description ?? schema.description ?? "",
-      initial: given.default ?? (kind === "switch" ? false : undefined),
+      initial: kind === "list" ? listText(given.default) : (given.default ?? (kind === "switch" ? false : undefined)),
       min: shownLimit(schema.minimum ?? schema.exclusiveMinimum),
       max: shownLimit(schema.maximum ?? schema.exclusiveMaximum),
       maxLength: schema.maxLength,
@@ -70,6 +73,15 @@ export function fieldsOf(form: FormSchema): Field[] {
 export const hasSlider = ({ kind, min, max, initial }: Field): boolean =>
   kind === "number" && initial !== undefined && min !== undefined && max !== undefined && max - min <= 1000;
 
+const listText = (value: unknown): string | undefined =>
+  Array.isArray(value) && value.length > 0 ? value.join(", ") : undefined;
+
+/** What a text in a field stands for. */
+function sent(kind: Field["kind"], text: string): unknown {
+  if (kind === "json") return JSON.parse(text);
+  return kind === "list" ? text.split(",").map((word) => word.trim()).filter(Boolean) : text;
+}
+
 /** What is sent: empty fields are left out, so that the system's own default holds. */
 export function valuesOf(fields: readonly Field[], values: Values): Record<string, unknown> {
   const entries = fields.flatMap((field): [string, unknown][] => {
@@ -77,7 +89,7 @@ export function valuesOf(fields: readonly Field[], values: Values): Record<strin
     if (!counts(field, fields, values)) return [];
     const value = values[name];
     if (value === undefined || value === null || value === "") return [];
-    return [[name, kind === "json" && typeof value === "string" ? JSON.parse(value) : value]];
+    return [[name, typeof value === "string" ? sent(kind, value) : value]];
   });
   return Object.fromEntries(entries);
 }
