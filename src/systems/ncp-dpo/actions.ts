@@ -89,7 +89,8 @@ const settingsOf = (options: TrainActionOptions): TrainSettings => {
   const { accumulate, recompute, learningRate, warmup, flip, seed, beta, alpha } = rest;
   return training({
     ...{ space, loss, lambda, kappa, tap, encoder, course, pooled, balanced, rank, steps, batch },
-    ...{ accumulate, recompute, learningRate, warmup, flip, seed },
+    ...{ accumulate, recompute, warmup, flip, seed },
+    ...(learningRate !== undefined && { learningRate }),
     ...(beta !== undefined && { beta }),
     alpha: alpha ?? rank,
   });

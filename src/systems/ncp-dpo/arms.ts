@@ -6,41 +6,47 @@ export type Arm = Pick<TrainSettings, "space" | "loss"> & Partial<TrainSettings>
 
 /** Learning rates are those that each did well with in a first look; `--sweep` looks properly. */
 export const ARMS = {
-  "latent-dpo": { space: "latent", loss: "dpo", beta: 500, learningRate: 3e-4, about: "errors of the noise" },
+  "latent-dpo": {
+    space: "latent",
+    loss: "dpo",
+    beta: 2000,
+    learningRate: 1e-4,
+    about: "errors of the noise",
+  },
   "ncp-dpo": {
     space: "ncp",
     loss: "dpo",
-    beta: 1e6,
-    learningRate: 1e-3,
+    beta: 4e6,
+    learningRate: 3e-4,
     about: "errors of features, the method",
   },
   weights: {
-    ...{ space: "ncp", loss: "dpo", tap: "identity", beta: 1e7, learningRate: 3e-4 },
+    ...{ space: "ncp", loss: "dpo", tap: "identity", beta: 4e7, learningRate: 1e-4 },
     about: "control: errors of the noise with the method's weights of timesteps, no features",
   },
   random: {
-    ...{ space: "ncp", loss: "dpo", encoder: "random", beta: 1e6, learningRate: 1e-3 },
+    ...{ space: "ncp", loss: "dpo", encoder: "random", beta: 4e6, learningRate: 3e-4 },
     about: "control: features of a U-Net with random weights",
   },
-  cpo0: { space: "latent", loss: "cpo", lambda: 0, beta: 500, learningRate: 3e-4, about: "no reference" },
+  cpo0: { space: "latent", loss: "cpo", lambda: 0, beta: 2000, learningRate: 1e-4, about: "no reference" },
   cpo1: {
     space: "latent",
     loss: "cpo",
     lambda: 1,
-    beta: 500,
-    learningRate: 3e-4,
+    beta: 2000,
+    learningRate: 1e-4,
     about: "no reference, winners' error added",
   },
-  sft: { space: "latent", loss: "sft", learningRate: 3e-4, about: "winners alone" },
+  sft: { space: "latent", loss: "sft", learningRate: 1e-4, about: "winners alone" },
   "ncp-cpo": {
     space: "ncp",
     loss: "cpo",
     lambda: 0,
-    beta: 1e6,
-    learningRate: 1e-3,
+    beta: 4e6,
+    learningRate: 3e-4,
     about: "features, no reference",
   },
-  "ncp-sft": { space: "ncp", loss: "sft", learningRate: 1e-3, about: "features, winners alone" },
+  "ncp-sft": { space: "ncp", loss: "sft", learningRate: 3e-4, about: "features, winners alone" },
 } as const satisfies Record<string, Arm>;
 /** Name of an arm. */
 export type ArmName = keyof typeof ARMS;

@@ -8,6 +8,7 @@ import { drawPrompts } from "../../training/index.ts";
 import { told, type Work } from "../../work.ts";
 import type { Comparison } from "./pairs.ts";
 import type { ScoredPicture, Scorer } from "./scorers.ts";
+import { marginOf } from "./scores.ts";
 
 /** How pairs are made. */
 export interface MakeOptions {
@@ -17,7 +18,7 @@ export interface MakeOptions {
   readonly guidances: readonly number[];
   readonly steps: number;
   /**
-   * `best`: best against worst of a prompt. `noisy`: all pairs, the winner drawn with probability σ(sharpness (a - b))
+   * `best`: best against worst of a prompt, a tie when they differ by less than a quarter of the deviation of all scores. `noisy`: all pairs, the winner drawn with probability σ(sharpness (a - b))
    * (Bradley and Terry 1952), so that answers contradict each other as those of people do.
    */
   readonly kind: "best" | "noisy";
@@ -77,6 +78,7 @@ export function answersAbout(
   candidates: readonly Candidates[],
   { kind, sharpness, seed }: Pick<MakeOptions, "kind" | "sharpness" | "seed">,
 ): Comparison[] {
+  const margin = marginOf(candidates.flatMap(({ scores }) => scores));
   return candidates.flatMap(({ prompt, pictures, scores }, index) => {
     const compared = (a: number, b: number, label: number): Comparison => ({
       ...{ prompt, label, pictures: [pictures[a]!, pictures[b]!] },
@@ -84,7 +86,7 @@ export function answersAbout(
     });
     const order = scores.map((_, i) => i).sort((a, b) => scores[b]! - scores[a]!);
     const [best, worst] = [order[0]!, order.at(-1)!];
-    if (kind === "best") return [compared(best, worst, scores[best] === scores[worst] ? 0.5 : 1)];
+    if (kind === "best") return [compared(best, worst, scores[best]! - scores[worst]! > margin ? 1 : 0.5)];
     const draw = createDraw(seed, index, 0, "noisy answers");
     return order.flatMap((_, a) =>
       order.slice(a + 1).map((__, k) => {

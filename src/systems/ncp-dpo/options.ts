@@ -75,7 +75,7 @@ const training = {
     {
       beta: how(
         z.number().positive().optional(),
-        "how much a difference of errors counts (default: 500 in latents, 1000000 in features)",
+        "how much a difference of errors counts (default: 4000000 in features, else 2000)",
         "B",
       ),
     },
@@ -136,7 +136,11 @@ const training = {
     z.boolean().default(false),
     "blocks keep nothing for the backward pass: less memory, more time",
   ),
-  learningRate: how(z.number().positive().default(3e-4), "learning rate", "R"),
+  learningRate: how(
+    z.number().positive().optional(),
+    "learning rate (default: 0.0003 in features, else 0.0001)",
+    "R",
+  ),
   warmup: how(z.int().min(0).default(20), "steps of linear rise", "N"),
   flip: how(z.boolean().default(true), "pairs are mirrored with probability 1/2, both pictures alike"),
 };

@@ -258,7 +258,7 @@ export function headlineOf({ reference, arms }: Found): string {
 
 /** What `reproduce` is made of. */
 export const STUDY: Reproduction<ReproduceActionOptions, Asked> = {
-  ...{ system: "ncp-dpo", version: 1, options: reproduceOptions },
+  ...{ system: "ncp-dpo", version: 2, options: reproduceOptions },
   ...{ ask, page },
 };
 

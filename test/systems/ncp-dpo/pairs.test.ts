@@ -137,6 +137,9 @@ describe("answers about drawn pictures", () => {
       ["1", "0", 1],
       ["0", "3", 0.5],
     ]);
+    const close = [{ ...candidates[0]!, scores: [0.5, 0.5, 0.5, 0.51] }, { ...candidates[0]! }];
+    const labels = answersAbout(close, { kind: "best", sharpness: 4, seed: 0 }).map(({ label }) => label);
+    expect(labels).toEqual([0.5, 1]); // less than a quarter deviation is a tie
   });
 
   it("are all six when noisy, more often right the further scores lie apart", () => {

@@ -48,7 +48,7 @@ const valueFor = ({ kind, name }: Omit<AskedCell, "id">): unknown => {
   if (kind === "model") return name === "candidates" ? { candidates: [] } : {};
   // In the sweep the last of all settings is the best.
   if (name.startsWith("sweep"))
-    return scores(name.includes("rate 0.0009") || name.includes("rate 0.003") ? 0.9 : 0.1);
+    return scores(name.includes("latent-dpo rate 0.0003 ") || name.includes("rate 0.0009") ? 0.9 : 0.1);
   if (name.startsWith("reference")) return reference;
   return scores(0.5);
 };
@@ -92,8 +92,8 @@ describe("reproduce ncp-dpo", () => {
       cells
         .filter(({ name, kind }) => kind === "model" && name.startsWith(`${arm} seed`))
         .map(({ given }) => (given.settings as { learningRate: number }).learningRate);
-    expect(rates("latent-dpo")).toEqual([9e-4, 9e-4]);
-    expect(rates("ncp-dpo")).toEqual([3e-3, 3e-3]);
+    expect(rates("latent-dpo")).toEqual([3e-4, 3e-4]);
+    expect(rates("ncp-dpo")).toEqual([9e-4, 9e-4]);
   });
 
   it("writes a page with all rules and both judges", async () => {
