@@ -250,10 +250,11 @@ function page(asked: Asked): StudyPage {
 /** The headline in the README's table. */
 export function headlineOf({ reference, arms }: Found): string {
   const found: Found = { reference, arms, noisy: {} };
-  const [latent, ncp] = (["latent-dpo", "ncp-dpo"] as const).map((name) => bestOf(found, arms[name]));
-  return latent && ncp
-    ? `net margin win ${numberText(ncp.value)}, latent DPO ${numberText(latent.value)}`
-    : "–";
+  const best = (name: ArmName): string => {
+    const value = bestOf(found, arms[name])?.value;
+    return value === undefined ? "not measured" : value.toFixed(3);
+  };
+  return `best net margin win ${best("ncp-dpo")}; latent DPO ${best("latent-dpo")}, with the same weights of timesteps and no features ${best("weights")}`;
 }
 
 /** What `reproduce` is made of. */
