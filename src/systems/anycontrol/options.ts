@@ -38,9 +38,7 @@ export const BASES = [
 
 const base = hinted(
   modelNamed(BASES, "shapes-text, or the folder of any Stable Diffusion pipeline of U-Net size"),
-  {
-    path: "folder",
-  },
+  { path: "folder", role: "command-line" }, // in the page the checkpoint is the adapter's
 );
 const sampling = {
   steps: how(z.int().min(1).max(1000).default(20), "steps of the sampler", "N"),
@@ -114,12 +112,12 @@ export const evaluateOptions = z.object({
     {
       pictures: optionalPictures("folder of pictures; without, scenes of the shape world are rendered"),
       backgrounds: data(
-        hinted(z.string().optional(), { path: "folder" }),
+        hinted(z.string().optional(), { path: "folder", role: "command-line" }),
         "the same pictures without their near thing",
         "DIR",
       ),
       masks: data(
-        hinted(z.string().optional(), { path: "folder" }),
+        hinted(z.string().optional(), { path: "folder", role: "command-line" }),
         "masks of their near things, white on them",
         "DIR",
       ),
