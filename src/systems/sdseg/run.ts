@@ -26,6 +26,7 @@ import { fileOf, openModel, stepWarnings } from "./actions.ts";
 import { toImage } from "./data.ts";
 import type { RunActionOptions } from "./options.ts";
 import {
+  type Guess,
   openSegmenter,
   type SegmentedResult,
   type Segmenter,
@@ -97,10 +98,18 @@ interface Job {
 /** Steps of a part of `parts`. Of a whole that is one step nothing is shown: it is over at once. */
 const stepsShown =
   (stage: string, part = 0, parts = 1) =>
-  ({ done, total }: StepsDone): WorkEvent | undefined =>
-    total * parts > 1
-      ? { type: "progress", stage, done: part * total + done, total: parts * total }
-      : undefined;
+  ({ done, total, guess }: StepsDone): WorkEvent[] => [
+    ...(total * parts > 1
+      ? [{ type: "progress", stage, done: part * total + done, total: parts * total } as const]
+      : []),
+    ...(guess ? [{ type: "preview", picture: shownGuess(guess) } as const] : []),
+  ];
+
+/** A map in the making as a picture: white is foreground. */
+const shownGuess = ({ width, height, data }: Guess): Picture => ({
+  ...{ width, height, channels: 1 },
+  data: Uint8Array.from(data, (v) => Math.round(255 * Math.min(1, Math.max(0, v)))),
+});
 
 /** Says when a picture is unlike those that the model was trained on: of such it makes confident, wrong masks. */
 function* unlikeTrained(picture: Picture, source: string, { segmenter, trainedOn, options }: Job) {
@@ -180,9 +189,12 @@ async function* segmentVolume({ path, source }: BatchItem, job: Job): Work<Recor
   return { mask, probability };
 }
 
+/** Looks at the map in the making while a picture is sampled. */
+const GUESSES = 10;
+
 /** Segments a picture, a volume, or a folder of them. */
 export async function* runAction(options: RunActionOptions, context: ActionContext): Work<ActionResult> {
-  const { signal } = context;
+  const { signal, previews } = context;
   const { out, mode, steps, spacing, eta, ensemble, seed, tile, overlap, page } = options;
   yield* stepWarnings(options);
   const pages = page === undefined ? undefined : pagesOf(page);
@@ -192,7 +204,11 @@ export async function* runAction(options: RunActionOptions, context: ActionConte
   const job: Job = {
     segmenter,
     trainedOn: notes.seen,
-    options: { ...options, scale: notes.scale, ...(signal && { signal }) },
+    options: {
+      ...{ ...options, scale: notes.scale },
+      ...(signal && { signal }),
+      ...(previews && { guessEvery: Math.max(1, Math.round(steps / GUESSES)) }),
+    },
     units: range === undefined ? {} : { range: intensityRange(range) },
   };
   const startedAt = performance.now();

@@ -28,14 +28,25 @@ export interface SegmentOptions extends Partial<Omit<ReverseOptions, "sampler">>
   /** Classes to tell apart, for multi-class models. Default: all. */
   readonly classes?: readonly number[];
   /** Told after each step of each sample: of `direct`, after its one call. */
-  readonly onStep?: () => void;
+  readonly onStep?: (guess?: Guess) => void;
+  /** Steps of a sampler of several after which the guess of the moment is decoded. Default: never. */
+  readonly guessEvery?: number;
   readonly signal?: AbortSignal;
+}
+
+/** The map in the making, of the picture or tile at hand: 0 background to 1 foreground. // [H, W] */
+export interface Guess {
+  readonly width: number;
+  readonly height: number;
+  readonly data: Float32Array;
 }
 
 /** How far a picture is: steps of all samples of all tiles. */
 export interface StepsDone {
   readonly done: number;
   readonly total: number;
+  /** Where one was asked for. */
+  readonly guess?: Guess;
 }
 
 /** What comes of a batch of N pictures of H x W. */
@@ -237,6 +248,14 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
   );
   const decode = jit(read, settings);
 
+  /** The map of a latent, of the first picture of a batch. */
+  async function guessOf(latent: Tensor): Promise<Guess> {
+    const map = await decode(latent);
+    const [, , height, width] = map.shape as [number, number, number, number];
+    const values = ((await map.data()) as Float32Array).subarray(0, height * width);
+    return { width, height, data: values.map((v) => (binary ? v : (v + 1) / 2)) };
+  }
+
   /** One sample of one class: its latent, its map, and how often the denoiser was called. */
   async function sample(image: Tensor, label: number | undefined, member: number, options: SegmentOptions) {
     const {
@@ -247,6 +266,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
       seed = 0,
       signal,
       onStep,
+      guessEvery = Number.POSITIVE_INFINITY,
     } = options;
     const [n, , height, width] = image.shape as [number, number, number, number];
     const shape = [n, model.config.autoencoder.latentChannels, ...model.latentSize(height, width)] as const;
@@ -272,9 +292,9 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     );
     // The guess of the last step is the clean latent; the sample itself still has the noise of t = 0.
     let latent = noise;
-    for await (const { denoised } of run) {
+    for await (const { denoised, step } of run) {
       latent = denoised;
-      onStep?.();
+      onStep?.((step + 1) % guessEvery === 0 ? await guessOf(latent) : undefined);
     }
     return { latent, map: await decode(latent), calls };
   }
@@ -342,9 +362,9 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
     watched<StepsDone, Segmentation>((tell) => {
       checkOptions(model, given);
       let done = 0;
-      return tiled(image, given, (tiles) => () => {
-        tell({ done: ++done, total: tiles * stepsOf(given) });
-        given.onStep?.();
+      return tiled(image, given, (tiles) => (guess) => {
+        tell({ done: ++done, total: tiles * stepsOf(given), ...(guess && { guess }) });
+        given.onStep?.(guess);
       });
     });
 
@@ -352,7 +372,7 @@ export function openSegmenter(model: SDSeg, settings: { readonly threads?: numbe
   async function tiled(
     image: Tensor,
     given: SegmentOptions & TilingOptions,
-    stepOf: (tiles: number) => () => void,
+    stepOf: (tiles: number) => (guess?: Guess) => void,
   ): Promise<Segmentation> {
     const { tile = 512, overlap = Math.floor(tile / 4), signal } = given;
     const [n, , height, width] = image.shape as [number, number, number, number];

@@ -105,6 +105,24 @@ describe("segmenting", () => {
     expect(seen.length).toBeGreaterThan(3);
   });
 
+  it("shows the map in the making when it is asked for, the last one as it will be", async () => {
+    const guesses = async (options: SegmentOptions) => {
+      const seen: StepsDone[] = [];
+      const run = segmenter.segmentTiled(picture(1, 16, 16), options);
+      const { probability } = await drained(run, (event) => seen.push(event));
+      return { maps: seen.flatMap(({ guess }) => guess ?? []), probability };
+    };
+    const { maps, probability } = await guesses({ mode: "ddim", steps: 4, guessEvery: 2 });
+    expect(maps.map(({ width, height }) => [width, height])).toEqual([
+      [16, 16],
+      [16, 16],
+    ]);
+    expect(maps[1]!.data).toEqual(probability);
+    expect(maps[0]!.data).not.toEqual(probability);
+    expect((await guesses({ mode: "ddim", steps: 4 })).maps).toEqual([]);
+    expect((await guesses({ guessEvery: 1 })).maps).toEqual([]);
+  });
+
   it("tells every step of every sample of every tile, and how many there will be", async () => {
     const told = async (size: number, options: SegmentOptions & TilingOptions) => {
       const seen: StepsDone[] = [];
