@@ -205,10 +205,6 @@ async function runAll(commands: readonly (readonly string[])[]): Promise<Ended[]
     .map((line) => JSON.parse(line));
 }
 
-let ended: Ended[];
-const RUN = ALL.filter(isRun);
-const HELPS = ALL.filter((one) => !isRun(one)).map(({ args }) => [args[0]!, args[1]!, "--help"]);
-
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "tweedie-readme-"));
   await writeTinyStableDiffusion(at("stable-diffusion-v1-5"));
@@ -247,23 +243,31 @@ beforeAll(async () => {
   writeVolume();
   writeFashion();
   symlinkSync(join(root, "checkpoints"), at("checkpoints"));
-  ended = await runAll([...RUN.map(shortened), ...HELPS]);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe("commands as they are printed", () => {
-  it("are found on the pages", () => {
-    for (const page of PAGES) expect(ALL.filter((one) => one.page === page).length, page).toBeGreaterThan(2);
+describe.each(PAGES)("commands as %s prints them", (page) => {
+  const own = ALL.filter((one) => one.page === page);
+  const run = own.filter(isRun);
+  const others = own.filter((one) => !isRun(one));
+  let ended: Ended[];
+  beforeAll(async () => {
+    const helps = others.map(({ args }) => [args[0]!, args[1]!, "--help"]);
+    ended = await runAll([...run.map(shortened), ...helps]);
   });
 
-  it.each(RUN.map((one, i) => [one.page, one.command, i] as const))("%s: tweedie %s", (_, __, i) => {
+  it("are found", () => {
+    expect(own.length).toBeGreaterThan(2);
+  });
+
+  it.each(run.map((one, i) => [one.command, i] as const))("tweedie %s", (_, i) => {
     expect(ended[i]?.code, `${ended[i]?.args.join(" ")}\n${ended[i]?.said}`).toBe(0);
   });
 
-  it.each(ALL.filter((one) => !isRun(one)).map((one, i) => [one.page, one.command, i] as const))(
-    "%s: the options of tweedie %s exist",
-    (_, command, i) => {
-      const { code, said } = ended[RUN.length + i]!;
+  it.each(others.map((one, i) => [one.command, i] as const))(
+    "the options of tweedie %s exist",
+    (command, i) => {
+      const { code, said } = ended[run.length + i]!;
       expect(code).toBe(0);
       for (const option of command.match(/--[a-z-]+/g) ?? []) expect(said).toContain(option);
     },
