@@ -45,11 +45,13 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   ],
   [/^train diffloss.*--part prior/, ["--size", "smoke"]],
   [/^evaluate diffloss/, ["--limit", "2"]],
-  [
-    /^train noise-da/,
-    ["--steps", "1", "--batch", "1", "--crop", "16", "--threads", "1", "--diffusion", "smoke"],
-  ],
+  [/^train noise-da/, ["--steps", "1", "--batch", "1", "--crop", "16", "--threads", "1"]],
+  [/^train noise-da(?!.*--mode 0)/, ["--diffusion", "smoke"]],
   [/^evaluate noise-da/, ["--limit", "2"]],
+  [/^train anycontrol/, ["--steps", "1", "--batch", "2", "--threads", "1"]],
+  [/^run anycontrol/, ["--steps", "2"]],
+  [/^evaluate anycontrol(?!.*--part)/, ["--limit", "2", "--steps", "2"]],
+  [/^evaluate anycontrol.*--part/, ["--made", "2"]],
   [/^train ncp-dpo/, ["--steps", "1", "--batch", "2", "--threads", "1"]],
   [/^run ncp-dpo/, ["--steps", "1", "--count", "1"]],
   [/^evaluate ncp-dpo/, ["--limit", "4", "--steps", "2"]],
@@ -239,10 +241,13 @@ beforeAll(async () => {
   const pairs = ["a-red-fox-1", "a-gray-cat-2"].map((name) => `a fox,good/${name}.png,bad/${name}.png`);
   writeFileSync(at("pairs.csv"), ["prompt,winner,loser", ...pairs, ""].join("\n"));
   writeFileSync(at("prompts.txt"), "a red circle on teal\na blue square on pink\n");
-  writeFileSync(at("judge.mjs"), "export default ({ values }) => values[0];\n");
+  writeFileSync(at("judge.mjs"), "export default ({ values }) => Math.sin(1e4 * values[0]);\n");
   writeVolume();
   writeFashion();
+  for (const name of ["depth", "edges", "room", "figure", "mask", "drawing"])
+    writeFileSync(at(`${name}.png`), await png(bright(12)));
   symlinkSync(join(root, "checkpoints"), at("checkpoints"));
+  symlinkSync(join(root, "checkpoints", "shapes-text"), at("my-pipeline"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
