@@ -60,7 +60,7 @@ const SHORT: readonly (readonly [start: RegExp, more: readonly string[]])[] = [
   [/^train text-to-picture/, ["--steps", "2", "--batch", "2", "--channels", "8,16"]],
   [/^train (lora|controlnet)/, ["--steps", "2", "--batch", "2"]],
   [/^generate --model (checkpoints|out)/, ["--steps", "2"]],
-  [/^generate --model/, ["--out", "out/picture.png"]],
+  [/^generate --model (?!checkpoints|out)/, ["--out", "out/picture.png"]],
 ];
 
 /** Of a command that goes on from a checkpoint, what the checkpoint decides is left out. */
