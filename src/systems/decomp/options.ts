@@ -10,6 +10,7 @@ import {
   model,
   modelNamed,
   optionalPictures,
+  outFolder,
   pictures,
   results,
   runFolder,
@@ -198,9 +199,7 @@ export const reproduceOptions = z.object({
   shard: studyShard,
   threads,
   work: workFolder("out/decomp/reproduce"),
-  out: hinted(z.string().default("out/decomp-results").describe("tables and figures"), {
-    ...{ group: "Output", hint: "DIR", role: "output", path: "output" },
-  }),
+  out: outFolder("out/decomp-results", "tables and figures"),
 });
 
 export type TrainActionOptions = z.output<typeof trainOptions>;

@@ -8,6 +8,7 @@ import {
   model,
   modelNamed,
   optionalChoices,
+  outFolder,
   results,
   runFolder,
   seed,
@@ -259,9 +260,7 @@ export const reproduceOptions = z.object({
   shard: studyShard,
   threads,
   work: workFolder("out/ncp-dpo/reproduce"),
-  out: hinted(z.string().default("out/ncp-dpo-results").describe("tables and figures"), {
-    ...{ group: "Output", hint: "DIR", role: "output", path: "output" },
-  }),
+  out: outFolder("out/ncp-dpo-results", "tables and figures"),
 });
 
 export type TrainActionOptions = z.output<typeof trainOptions>;
